@@ -1,0 +1,53 @@
+# Every target creates what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test lint proto bench lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv with everything pinned
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@echo "Setting up $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## Run a real checkout workflow on an embedded PostgreSQL
+	@$(BIN)/tasker demo
+
+dev: $(STAMP) ## PostgreSQL and both services in this terminal until Ctrl-C
+	@$(BIN)/tasker dev
+
+test: $(STAMP) ## Run every test
+	@$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP) ## Style, types, import rules, contract lint and generated-code drift
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/buf lint
+	@$(BIN)/python proto/generate.py --check
+
+proto: $(STAMP) ## Regenerate the stubs in shared/tasker/v1
+	@$(BIN)/python proto/generate.py
+
+bench: $(STAMP) ## Measure latency and throughput; writes benchmarks/latest.json
+	@$(BIN)/python -m benchmarks.run
+
+lock: $(STAMP) ## Pin the requirement files anew
+	@$(BIN)/python -m pip install --quiet pip-tools
+	@$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --no-header --strip-extras --allow-unsafe --annotation-style=line --extra dev --extra embedded \
+	  -o requirements/dev.txt pyproject.toml
+
+clean: ## Remove everything the targets made
+	rm -rf $(VENV) .tasker .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build benchmarks/latest.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
