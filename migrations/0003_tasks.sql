@@ -1,0 +1,128 @@
+-- phase: pre
+-- Tasks, their steps and all that happens to them. State is a column and the truth; every change is a
+-- compare-and-swap that appends a transition. Mutable rows carry no index on a column that changes often
+-- and leave room on their pages, so that updates stay heap-only.
+
+CREATE TABLE tasker.tasks (
+    task_uuid               uuid        PRIMARY KEY,
+    namespace_id            integer     NOT NULL,
+    named_task_uuid         uuid        NOT NULL,
+    -- No foreign keys upwards: every create would share-lock the same few rows. Retention keeps a
+    -- revision while a task names it.
+    template_digest         bytea       NOT NULL CHECK (octet_length(template_digest) = 32),
+    state                   text        NOT NULL DEFAULT 'pending' CHECK (state IN (
+        'pending', 'initializing', 'enqueuing_steps', 'steps_in_process', 'evaluating_results',
+        'waiting_for_dependencies', 'waiting_for_retry', 'blocked_by_failures',
+        'complete', 'error', 'cancelled', 'resolved_manually')),
+    sort_key                integer     NOT NULL DEFAULT 0,
+    priority                smallint    NOT NULL DEFAULT 0 CHECK (priority BETWEEN -100 AND 100),
+    -- Kept by the holder of this row's lock. In flight spans `enqueued` to the notification states.
+    total_steps             integer     NOT NULL DEFAULT 0,
+    satisfied_steps         integer     NOT NULL DEFAULT 0,
+    failed_steps            integer     NOT NULL DEFAULT 0,
+    in_flight_steps         integer     NOT NULL DEFAULT 0,
+    backoff_steps           integer     NOT NULL DEFAULT 0,
+    -- When the timer must look at this task again: retry, expiry, deadline or callback.
+    wake_at                 timestamptz,
+    expires_at              timestamptz,
+    correlation_id          uuid        NOT NULL,
+    parent_correlation_id   uuid,
+    initiator               text        NOT NULL,
+    source_system           text        NOT NULL,
+    reason                  text        NOT NULL,
+    tags                    text[]      NOT NULL DEFAULT '{}',
+    context                 jsonb       NOT NULL DEFAULT '{}',
+    requested_at            timestamptz NOT NULL,
+    created_at              timestamptz NOT NULL,
+    updated_at              timestamptz NOT NULL,
+    completed_at            timestamptz,
+    terminal_at             timestamptz,
+    CHECK ((terminal_at IS NOT NULL) = (state IN ('complete', 'error', 'cancelled', 'resolved_manually'))),
+    CHECK (least(total_steps, satisfied_steps, failed_steps, in_flight_steps, backoff_steps) >= 0)
+) WITH (fillfactor = 70);
+
+CREATE INDEX tasks_wake_at_idx ON tasker.tasks (wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX tasks_open_idx ON tasker.tasks (task_uuid) WHERE terminal_at IS NULL;
+
+CREATE TABLE tasker.task_identities (
+    identity_hash bytea       PRIMARY KEY CHECK (octet_length(identity_hash) = 32),
+    task_uuid     uuid        NOT NULL,
+    created_at    timestamptz NOT NULL
+);
+
+CREATE TABLE tasker.workflow_steps (
+    task_uuid               uuid        NOT NULL REFERENCES tasker.tasks ON DELETE CASCADE,
+    step_uuid               uuid        NOT NULL,
+    name                    text        NOT NULL,
+    template_step_name      text        NOT NULL,
+    step_type               text        NOT NULL CHECK (step_type IN (
+        'standard', 'decision', 'deferred_convergence', 'batchable', 'batch_worker')),
+    handler                 text        NOT NULL,
+    state                   text        NOT NULL DEFAULT 'pending' CHECK (state IN (
+        'pending', 'enqueued', 'in_progress', 'enqueued_for_orchestration',
+        'enqueued_as_error_for_orchestration', 'waiting_for_retry',
+        'complete', 'error', 'cancelled', 'resolved_manually')),
+    sort_key                integer     NOT NULL DEFAULT 0,
+    -- Distinct parents; those not yet complete or resolved.
+    total_parents           integer     NOT NULL,
+    unmet_parents           integer     NOT NULL,
+    attempts                integer     NOT NULL DEFAULT 0,
+    max_attempts            integer     NOT NULL,
+    retryable               boolean     NOT NULL,
+    on_worker_lost          text        NOT NULL CHECK (on_worker_lost IN ('retry', 'fail')),
+    backoff                 text        NOT NULL CHECK (backoff IN ('none', 'linear', 'exponential', 'fibonacci')),
+    backoff_base_ms         integer     NOT NULL,
+    max_backoff_ms          integer     NOT NULL,
+    timeout_seconds         integer,
+    backoff_request_seconds integer,
+    next_retry_at           timestamptz,
+    last_attempted_at       timestamptz,
+    created_at              timestamptz NOT NULL,
+    updated_at              timestamptz NOT NULL,
+    completed_at            timestamptz,
+    -- Transitive ancestors: whose results the handler sees.
+    ancestor_uuids          uuid[]      NOT NULL,
+    inputs                  jsonb,
+    checkpoint              jsonb,
+    PRIMARY KEY (task_uuid, step_uuid),
+    -- Name first: nothing but the uniqueness shall use this index.
+    UNIQUE (name, task_uuid),
+    CHECK (unmet_parents BETWEEN 0 AND total_parents)
+) WITH (fillfactor = 60);
+
+CREATE TABLE tasker.workflow_step_edges (
+    task_uuid      uuid NOT NULL,
+    from_step_uuid uuid NOT NULL,
+    to_step_uuid   uuid NOT NULL,
+    name           text NOT NULL DEFAULT 'provides',
+    PRIMARY KEY (task_uuid, from_step_uuid, to_step_uuid, name),
+    CHECK (from_step_uuid <> to_step_uuid)
+);
+
+-- Who runs what right now: inserted by a claim, deleted by its submit, found by its token in between.
+CREATE TABLE tasker.step_leases (
+    task_uuid   uuid        NOT NULL,
+    step_uuid   uuid        NOT NULL,
+    lease_token uuid        NOT NULL,
+    worker_uuid uuid        NOT NULL,
+    attempt     integer     NOT NULL,
+    expires_at  timestamptz NOT NULL,
+    PRIMARY KEY (task_uuid, step_uuid)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000);
+
+-- Insert-only: what each execution (or an operator) reported. `sort_key` is that of the transition which
+-- brought it, so a result keeps its place even after a reset starts the attempts anew.
+CREATE TABLE tasker.step_results (
+    task_uuid     uuid        NOT NULL,
+    step_uuid     uuid        NOT NULL,
+    sort_key      integer     NOT NULL,
+    attempt       integer     NOT NULL,
+    success       boolean     NOT NULL,
+    status        text        NOT NULL CHECK (status IN ('completed', 'failed', 'error')),
+    result        jsonb       NOT NULL,
+    error         jsonb,
+    metadata      jsonb       NOT NULL DEFAULT '{}',
+    orchestration jsonb,
+    recorded_at   timestamptz NOT NULL,
+    PRIMARY KEY (task_uuid, step_uuid, sort_key)
+);

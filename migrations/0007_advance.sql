@@ -1,0 +1,187 @@
+-- phase: pre
+-- How the functions from here on keep their plans, whatever the statistics say (a fresh or fast-growing table has
+-- none that are true): rows are found by key in a LATERAL subquery of their own, which LIMIT or a row lock keeps
+-- whole, so that only the index plan exists; what was found and locked is updated by its ctid, which cannot move
+-- while the lock is held. Sequential scans, hash and merge joins are off and plans generic. A test reads the plans.
+
+-- What one transaction changes in a task's counts.
+CREATE TYPE tasker.task_change AS (
+    task_uuid uuid,
+    total     integer,
+    satisfied integer,
+    failed    integer,
+    in_flight integer,
+    backoff   integer
+);
+
+-- The state of an open task, from its counts (spec 10 section 3; blocking as in spec 40 section 4).
+CREATE FUNCTION tasker.task_state_for_v1(
+    p_total integer, p_satisfied integer, p_failed integer, p_in_flight integer, p_backoff integer) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN p_in_flight > 0 THEN 'steps_in_process'
+        WHEN p_satisfied = p_total THEN 'complete'
+        WHEN p_backoff > 0 THEN 'waiting_for_retry'
+        WHEN p_failed > 0 THEN 'blocked_by_failures'
+        ELSE 'waiting_for_dependencies'
+    END
+$$;
+
+-- advance_tasks_v1: the only place that enqueues steps and finishes tasks.
+-- Takes one change per task, all of whose rows the caller has locked, and the steps that became satisfied.
+-- Frees their children, enqueues what is ready, applies the counts, moves the task and sets its timer.
+-- With p_survey it looks at every step of the tasks instead (create, timers, operators, reconciler); the
+-- unmet parents must then already be right and p_satisfied_* empty.
+-- Returns what to send. A terminal task only has its counts kept: nothing is enqueued, nothing moves.
+CREATE FUNCTION tasker.advance_tasks_v1(
+    p_changes         tasker.task_change[],
+    p_satisfied_tasks uuid[],
+    p_satisfied_steps uuid[],
+    p_survey          boolean
+) RETURNS TABLE (queue text, task_uuid uuid, step_uuid uuid)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_now    timestamptz;
+    v_rows   tid[];
+    v_from   text[];
+    v_met    integer[];
+    v_ready  boolean[];
+    v_queues text[];
+BEGIN
+    IF p_survey THEN
+        v_now := tasker.now();
+        SELECT array_agg(s.ctid), array_agg(s.state), array_agg(0), array_agg(true), array_agg(t.queue)
+        INTO v_rows, v_from, v_met, v_ready, v_queues
+        FROM (
+            SELECT s.task_uuid, s.step_uuid
+            FROM unnest(p_changes) AS c
+            CROSS JOIN LATERAL (
+                SELECT s.task_uuid, s.step_uuid FROM tasker.workflow_steps s
+                WHERE s.task_uuid = c.task_uuid AND s.unmet_parents = 0
+                  AND (s.state = 'pending' OR (s.state = 'waiting_for_retry' AND s.next_retry_at <= v_now))
+                OFFSET 0
+            ) s
+            ORDER BY s.step_uuid
+        ) candidate
+        CROSS JOIN LATERAL (
+            -- The queue of the task's steps; null when the task is over.
+            SELECT CASE WHEN t.terminal_at IS NULL THEN 'worker_' || (
+                SELECT ns.name FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id) || '_queue'
+            END AS queue
+            FROM tasker.tasks t WHERE t.task_uuid = candidate.task_uuid LIMIT 1
+        ) t
+        CROSS JOIN LATERAL (
+            SELECT s.ctid, s.state FROM tasker.workflow_steps s
+            WHERE s.task_uuid = candidate.task_uuid AND s.step_uuid = candidate.step_uuid
+              AND s.unmet_parents = 0
+              AND (s.state = 'pending' OR (s.state = 'waiting_for_retry' AND s.next_retry_at <= v_now))
+            FOR NO KEY UPDATE
+        ) s
+        WHERE t.queue IS NOT NULL;
+    ELSE
+        SELECT array_agg(s.ctid), array_agg(s.state), array_agg(child.met),
+               array_agg(t.queue IS NOT NULL AND s.state = 'pending' AND s.unmet_parents = child.met),
+               array_agg(t.queue)
+        INTO v_rows, v_from, v_met, v_ready, v_queues
+        FROM (
+            SELECT e.task_uuid, e.to_step_uuid, count(DISTINCT e.from_step_uuid)::integer AS met
+            FROM unnest(p_satisfied_tasks, p_satisfied_steps) AS done(task_uuid, step_uuid)
+            CROSS JOIN LATERAL (
+                SELECT e.* FROM tasker.workflow_step_edges e
+                WHERE e.task_uuid = done.task_uuid AND e.from_step_uuid = done.step_uuid
+                OFFSET 0
+            ) e
+            GROUP BY e.task_uuid, e.to_step_uuid
+            ORDER BY e.to_step_uuid
+        ) child
+        CROSS JOIN LATERAL (
+            -- The queue of the task's steps; null when the task is over.
+            SELECT CASE WHEN t.terminal_at IS NULL THEN 'worker_' || (
+                SELECT ns.name FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id) || '_queue'
+            END AS queue
+            FROM tasker.tasks t WHERE t.task_uuid = child.task_uuid LIMIT 1
+        ) t
+        CROSS JOIN LATERAL (
+            SELECT s.ctid, s.state, s.unmet_parents FROM tasker.workflow_steps s
+            WHERE s.task_uuid = child.task_uuid AND s.step_uuid = child.to_step_uuid
+            FOR NO KEY UPDATE
+        ) s;
+    END IF;
+
+    v_now := tasker.now();
+    RETURN QUERY
+    WITH touched AS (
+        UPDATE tasker.workflow_steps s
+        SET unmet_parents = s.unmet_parents - w.met,
+            state = CASE WHEN w.ready THEN 'enqueued' ELSE s.state END,
+            sort_key = s.sort_key + w.ready::integer,
+            next_retry_at = CASE WHEN w.ready THEN NULL ELSE s.next_retry_at END,
+            updated_at = v_now
+        FROM unnest(v_rows, v_from, v_met, v_ready, v_queues) AS w(ctid, from_state, met, ready, queue)
+        WHERE s.ctid = w.ctid
+        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, w.from_state, w.ready, w.queue
+    ), enqueued AS (
+        INSERT INTO tasker.workflow_step_transitions
+               (task_uuid, step_uuid, sort_key, from_state, to_state, attempt, created_at)
+        SELECT s.task_uuid, s.step_uuid, s.sort_key, s.from_state, 'enqueued', s.attempts, v_now
+        FROM touched s WHERE s.ready
+    ), counted AS (
+        SELECT c.task_uuid, sum(c.total) AS total, sum(c.satisfied) AS satisfied, sum(c.failed) AS failed,
+               sum(c.in_flight) AS in_flight, sum(c.backoff) AS backoff
+        FROM (
+            SELECT * FROM unnest(p_changes)
+            UNION ALL
+            SELECT e.task_uuid, 0, 0, 0, 1, -(e.from_state = 'waiting_for_retry')::integer
+            FROM touched e WHERE e.ready
+        ) c
+        GROUP BY c.task_uuid
+    ), judged AS (
+        SELECT t.ctid, t.state AS from_state, n.*,
+               CASE WHEN t.terminal_at IS NOT NULL THEN t.state
+                    ELSE tasker.task_state_for_v1(n.total, n.satisfied, n.failed, n.in_flight, n.backoff)
+               END AS to_state,
+               CASE WHEN t.terminal_at IS NULL THEN least(
+                    t.expires_at,
+                    CASE WHEN n.backoff > 0 THEN (
+                        SELECT min(s.next_retry_at) FROM tasker.workflow_steps s
+                        WHERE s.task_uuid = t.task_uuid AND s.state = 'waiting_for_retry'
+                          AND s.ctid <> ALL (coalesce(v_rows, '{}')))
+                    END)
+               END AS wake_at
+        FROM counted c
+        CROSS JOIN LATERAL (SELECT t.ctid, t.* FROM tasker.tasks t WHERE t.task_uuid = c.task_uuid LIMIT 1) t
+        CROSS JOIN LATERAL (
+            SELECT (t.total_steps + c.total)::integer AS total,
+                   (t.satisfied_steps + c.satisfied)::integer AS satisfied,
+                   (t.failed_steps + c.failed)::integer AS failed,
+                   (t.in_flight_steps + c.in_flight)::integer AS in_flight,
+                   (t.backoff_steps + c.backoff)::integer AS backoff
+        ) n
+    ), moved AS (
+        UPDATE tasker.tasks t
+        SET total_steps = j.total, satisfied_steps = j.satisfied, failed_steps = j.failed,
+            in_flight_steps = j.in_flight, backoff_steps = j.backoff,
+            state = j.to_state,
+            sort_key = t.sort_key + (j.to_state <> j.from_state)::integer,
+            wake_at = CASE WHEN j.to_state <> 'complete' THEN j.wake_at END,
+            completed_at = CASE WHEN j.to_state = 'complete' THEN coalesce(t.completed_at, v_now) END,
+            terminal_at = CASE WHEN j.to_state = 'complete' THEN coalesce(t.terminal_at, v_now) ELSE t.terminal_at END,
+            updated_at = v_now
+        FROM judged j
+        WHERE t.ctid = j.ctid
+          AND (j.to_state, j.total, j.satisfied, j.failed, j.in_flight, j.backoff, j.wake_at) IS DISTINCT FROM
+              (t.state, t.total_steps, t.satisfied_steps, t.failed_steps, t.in_flight_steps, t.backoff_steps, t.wake_at)
+        RETURNING t.task_uuid, t.sort_key, j.from_state, j.to_state
+    ), recorded AS (
+        INSERT INTO tasker.task_transitions (task_uuid, sort_key, from_state, to_state, created_at)
+        SELECT m.task_uuid, m.sort_key, m.from_state, m.to_state, v_now
+        FROM moved m WHERE m.to_state <> m.from_state
+    )
+    SELECT e.queue, e.task_uuid, e.step_uuid FROM touched e WHERE e.ready;
+
+    PERFORM tasker.hint_watchers_v1(false);
+END;
+$$;

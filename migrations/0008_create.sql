@@ -1,0 +1,109 @@
+-- phase: pre
+-- insert_tasks_v1: create tasks with the initial steps of their planned templates, in one statement each.
+-- p_tasks is an array of objects, one a task; `step_uuids` holds an id for every planned position.
+-- Identities go first and in order, so that two batches that share one wait instead of deadlocking; the
+-- constraint decides who wins. Returns the messages to send and, with `existing_uuid`, the refused tasks.
+CREATE FUNCTION tasker.insert_tasks_v1(p_environment text, p_tasks jsonb)
+RETURNS TABLE (task_uuid uuid, existing_uuid uuid, queue text, step_uuid uuid)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_now      timestamptz;
+    v_refused  uuid[];
+    v_existing uuid[];
+    v_changes  tasker.task_change[];
+BEGIN
+    v_now := tasker.now();
+    INSERT INTO tasker.task_identities (identity_hash, task_uuid, created_at)
+    SELECT decode(r.identity, 'hex'), r.task_uuid, v_now
+    FROM jsonb_to_recordset(p_tasks) AS r(task_uuid uuid, identity text)
+    WHERE r.identity IS NOT NULL
+    ORDER BY r.identity
+    ON CONFLICT DO NOTHING;
+
+    SELECT array_agg(r.task_uuid), array_agg(i.task_uuid) INTO v_refused, v_existing
+    FROM jsonb_to_recordset(p_tasks) AS r(task_uuid uuid, identity text)
+    CROSS JOIN LATERAL (
+        SELECT i.task_uuid FROM tasker.task_identities i WHERE i.identity_hash = decode(r.identity, 'hex') LIMIT 1
+    ) i
+    WHERE i.task_uuid <> r.task_uuid;
+
+    v_now := tasker.now();
+    WITH wanted AS (
+        SELECT * FROM jsonb_to_recordset(p_tasks) AS r(
+            task_uuid uuid, namespace_id integer, named_task_uuid uuid, template_digest text, priority smallint,
+            correlation_id uuid, parent_correlation_id uuid, initiator text, source_system text, reason text,
+            tags text[], context jsonb, expires_at timestamptz, step_uuids uuid[])
+        WHERE v_refused IS NULL OR r.task_uuid <> ALL (v_refused)
+    ), created AS (
+        INSERT INTO tasker.tasks (
+            task_uuid, namespace_id, named_task_uuid, template_digest, priority, correlation_id,
+            parent_correlation_id, initiator, source_system, reason, tags, context, expires_at,
+            requested_at, created_at, updated_at)
+        SELECT w.task_uuid, w.namespace_id, w.named_task_uuid, decode(w.template_digest, 'hex'), w.priority,
+               w.correlation_id, w.parent_correlation_id, w.initiator, w.source_system, w.reason, w.tags,
+               w.context, w.expires_at, v_now, v_now, v_now
+        FROM wanted w
+    ), planned AS (
+        SELECT w.task_uuid, w.step_uuids[p.position + 1] AS step_uuid, w.step_uuids,
+               p.name, p.step_type, p.handler, p.inputs, p.retryable, p.max_attempts, p.backoff,
+               p.backoff_base_ms, p.max_backoff_ms, p.timeout_seconds, p.on_worker_lost, p.parents, p.ancestors
+        FROM wanted w
+        CROSS JOIN LATERAL (
+            SELECT * FROM tasker.template_steps p
+            WHERE p.template_digest = decode(w.template_digest, 'hex') AND p.environment = p_environment AND p.initial
+            OFFSET 0
+        ) p
+    ), stepped AS (
+        INSERT INTO tasker.workflow_steps (
+            task_uuid, step_uuid, name, template_step_name, step_type, handler, total_parents, unmet_parents,
+            max_attempts, retryable, on_worker_lost, backoff, backoff_base_ms, max_backoff_ms, timeout_seconds,
+            created_at, updated_at, ancestor_uuids, inputs)
+        SELECT p.task_uuid, p.step_uuid, p.name, p.name, p.step_type, p.handler,
+               cardinality(p.parents), cardinality(p.parents), p.max_attempts, p.retryable, p.on_worker_lost,
+               p.backoff, p.backoff_base_ms, p.max_backoff_ms, p.timeout_seconds, v_now, v_now,
+               ARRAY(SELECT p.step_uuids[a + 1] FROM unnest(p.ancestors) a), p.inputs
+        FROM planned p
+        RETURNING task_uuid
+    ), joined AS (
+        INSERT INTO tasker.workflow_step_edges (task_uuid, from_step_uuid, to_step_uuid)
+        SELECT p.task_uuid, p.step_uuids[parent + 1], p.step_uuid
+        FROM planned p CROSS JOIN LATERAL unnest(p.parents) parent
+    )
+    SELECT array_agg(ROW (c.task_uuid, c.total, 0, 0, 0, 0)::tasker.task_change) INTO v_changes
+    FROM (SELECT s.task_uuid, count(*) AS total FROM stepped s GROUP BY s.task_uuid) c;
+
+    RETURN QUERY
+    SELECT a.task_uuid, NULL::uuid, a.queue, a.step_uuid
+    FROM tasker.advance_tasks_v1(v_changes, NULL, NULL, true) a
+    UNION ALL
+    SELECT r.task_uuid, r.existing_uuid, NULL, NULL FROM unnest(v_refused, v_existing) AS r(task_uuid, existing_uuid);
+END;
+$$;
+
+-- create_tasks_v1: insert_tasks_v1 and its messages in one transaction. Returns one row a task: when it was
+-- created or, if it was refused, the task that already has its identity.
+CREATE FUNCTION tasker.create_tasks_v1(p_environment text, p_tasks jsonb)
+RETURNS TABLE (task_uuid uuid, existing_uuid uuid, created_at timestamptz)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_existing uuid[];
+    v_queues   text[];
+    v_tasks    uuid[];
+    v_steps    uuid[];
+BEGIN
+    SELECT array_agg(i.task_uuid), array_agg(i.existing_uuid), array_agg(i.queue), array_agg(i.step_uuid)
+    INTO v_tasks, v_existing, v_queues, v_steps
+    FROM tasker.insert_tasks_v1(p_environment, p_tasks) i;
+
+    PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
+
+    RETURN QUERY
+    SELECT r.task_uuid, r.existing_uuid, t.created_at
+    FROM (SELECT DISTINCT * FROM unnest(v_tasks, v_existing)) AS r(task_uuid, existing_uuid)
+    LEFT JOIN LATERAL (SELECT t.created_at FROM tasker.tasks t WHERE t.task_uuid = r.task_uuid LIMIT 1) t ON true;
+END;
+$$;

@@ -1,0 +1,213 @@
+-- phase: pre
+-- claim_by_ids_v1: hand enqueued steps to a worker.
+-- Takes the steps that are still `enqueued`, counts the attempt, starts their lease under the worker's token
+-- and returns all a handler needs. Steps that moved on are left out: their message is no longer needed.
+-- Context and dependency results beyond p_hydration_bytes a step stay behind (`hydrated` is false then);
+-- hydrate_step_v1 fetches them outside this transaction.
+CREATE FUNCTION tasker.claim_by_ids_v1(
+    p_tasks uuid[], p_steps uuid[], p_worker uuid, p_token uuid, p_lease interval, p_hydration_bytes integer
+) RETURNS TABLE (
+    task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
+    template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
+    inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_now        timestamptz;
+    v_rows       tid[];
+    v_may_repeat boolean;
+BEGIN
+    SELECT array_agg(s.ctid),
+           bool_and(s.retryable AND s.attempts + 1 < s.max_attempts AND s.on_worker_lost = 'retry')
+    INTO v_rows, v_may_repeat
+    FROM (
+        SELECT DISTINCT m.step_uuid, m.task_uuid FROM unnest(p_tasks, p_steps) AS m(task_uuid, step_uuid)
+        ORDER BY m.step_uuid
+    ) m
+    CROSS JOIN LATERAL (
+        SELECT s.ctid, s.retryable, s.attempts, s.max_attempts, s.on_worker_lost FROM tasker.workflow_steps s
+        WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid AND s.state = 'enqueued'
+        FOR NO KEY UPDATE
+    ) s;
+    IF v_rows IS NULL THEN
+        RETURN;
+    END IF;
+
+    -- A crash of the database may forget this claim if it is allowed to happen again: no wait for the disk.
+    IF v_may_repeat THEN
+        PERFORM set_config('synchronous_commit', 'off', true);
+    END IF;
+
+    v_now := tasker.now();
+    RETURN QUERY
+    WITH claimed AS (
+        UPDATE tasker.workflow_steps s
+        SET state = 'in_progress', sort_key = s.sort_key + 1, attempts = s.attempts + 1,
+            last_attempted_at = v_now, updated_at = v_now
+        WHERE s.ctid = ANY (v_rows)
+        RETURNING s.*
+    ), leased AS (
+        INSERT INTO tasker.step_leases (task_uuid, step_uuid, lease_token, worker_uuid, attempt, expires_at)
+        SELECT c.task_uuid, c.step_uuid, p_token, p_worker, c.attempts, v_now + p_lease FROM claimed c
+        ON CONFLICT (task_uuid, step_uuid) DO UPDATE
+        SET lease_token = excluded.lease_token, worker_uuid = excluded.worker_uuid,
+            attempt = excluded.attempt, expires_at = excluded.expires_at
+    ), recorded AS (
+        INSERT INTO tasker.workflow_step_transitions
+               (task_uuid, step_uuid, sort_key, from_state, to_state, attempt, worker_uuid, created_at)
+        SELECT c.task_uuid, c.step_uuid, c.sort_key, 'enqueued', 'in_progress', c.attempts, p_worker, v_now
+        FROM claimed c
+    )
+    SELECT c.task_uuid, c.step_uuid, c.name, c.template_step_name, c.handler,
+           (SELECT ns.name FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id), t.template_digest,
+           t.correlation_id, c.attempts, c.max_attempts, c.timeout_seconds, c.inputs, c.checkpoint,
+           CASE WHEN pg_column_size(t.context) <= p_hydration_bytes THEN t.context END,
+           d.results,
+           pg_column_size(t.context) <= p_hydration_bytes AND d.complete
+    FROM claimed c
+    CROSS JOIN LATERAL (
+        SELECT t.namespace_id, t.template_digest, t.correlation_id, t.context FROM tasker.tasks t
+        WHERE t.task_uuid = c.task_uuid LIMIT 1
+    ) t
+    CROSS JOIN LATERAL (
+        SELECT coalesce(jsonb_object_agg(a.name, a.result) FILTER (WHERE a.running_size <= p_hydration_bytes), '{}')
+                   AS results,
+               coalesce(max(a.running_size), 0) <= p_hydration_bytes AS complete
+        FROM (
+            SELECT p.name, r.result, sum(pg_column_size(r.result)) OVER (ORDER BY p.step_uuid) AS running_size
+            FROM unnest(c.ancestor_uuids) AS ancestor(step_uuid)
+            CROSS JOIN LATERAL (
+                SELECT p.task_uuid, p.step_uuid, p.name, p.state FROM tasker.workflow_steps p
+                WHERE p.task_uuid = c.task_uuid AND p.step_uuid = ancestor.step_uuid LIMIT 1
+            ) p
+            CROSS JOIN LATERAL (
+                SELECT r.result FROM tasker.step_results r
+                WHERE r.task_uuid = p.task_uuid AND r.step_uuid = p.step_uuid
+                ORDER BY r.sort_key DESC LIMIT 1
+            ) r
+            WHERE p.state = 'complete'
+        ) a
+    ) d;
+
+    PERFORM tasker.hint_watchers_v1(true);
+END;
+$$;
+
+-- hydrate_step_v1: the context and all dependency results of one step, whatever their size.
+CREATE FUNCTION tasker.hydrate_step_v1(p_task uuid, p_step uuid)
+RETURNS TABLE (context jsonb, dependencies jsonb)
+LANGUAGE sql STABLE AS $$
+    SELECT t.context, (
+        SELECT coalesce(jsonb_object_agg(p.name, r.result), '{}')
+        FROM unnest(s.ancestor_uuids) AS ancestor(step_uuid)
+        JOIN tasker.workflow_steps p ON p.task_uuid = s.task_uuid AND p.step_uuid = ancestor.step_uuid
+        CROSS JOIN LATERAL (
+            SELECT r.result FROM tasker.step_results r
+            WHERE r.task_uuid = p.task_uuid AND r.step_uuid = p.step_uuid
+            ORDER BY r.sort_key DESC LIMIT 1
+        ) r
+        WHERE p.state = 'complete')
+    FROM tasker.workflow_steps s
+    JOIN tasker.tasks t ON t.task_uuid = s.task_uuid
+    WHERE s.task_uuid = p_task AND s.step_uuid = p_step
+$$;
+
+-- handler_offered_v1: whether a live worker offers a handler.
+CREATE FUNCTION tasker.handler_offered_v1(p_handler text) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM tasker.workers w
+        WHERE w.stopped_at IS NULL AND w.heartbeat_at > tasker.now() - interval '90 seconds'
+          AND p_handler = ANY (w.handlers));
+END;
+$$;
+
+-- refuse_messages_v1: put back the popped messages whose handler the worker lacks; return the others.
+CREATE FUNCTION tasker.refuse_messages_v1(
+    p_queue text, p_messages jsonb[], p_handlers text[], p_refusal_limit interval) RETURNS jsonb[]
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    v_now     timestamptz := tasker.now();
+    v_kept    jsonb[];
+    v_refused jsonb[];
+    v_message jsonb;
+    v_refusals integer;
+BEGIN
+    WITH popped AS (
+        SELECT m.message, coalesce(s.handler <> ALL (p_handlers), false)
+               AND NOT (coalesce((m.message ->> 'refused_since')::timestamptz, v_now) <= v_now - p_refusal_limit
+                        AND NOT tasker.handler_offered_v1(s.handler)) AS refused
+        FROM unnest(p_messages) AS m(message)
+        CROSS JOIN LATERAL (
+            SELECT s.handler, s.state FROM tasker.workflow_steps s
+            WHERE s.task_uuid = (m.message ->> 'task_uuid')::uuid AND s.step_uuid = (m.message ->> 'step_uuid')::uuid
+            LIMIT 1
+        ) s
+        WHERE s.state = 'enqueued'
+    )
+    SELECT array_agg(p.message) FILTER (WHERE NOT p.refused), array_agg(p.message) FILTER (WHERE p.refused)
+    INTO v_kept, v_refused
+    FROM popped p;
+
+    -- Rare, and each message has a delay of its own: 1 s, doubled with every refusal, at most 30 s.
+    FOREACH v_message IN ARRAY coalesce(v_refused, '{}') LOOP
+        v_refusals := coalesce((v_message ->> 'refusals')::integer, 0);
+        PERFORM pgmq.send(
+            p_queue,
+            v_message || jsonb_build_object('refusals', v_refusals + 1,
+                                            'refused_since', coalesce(v_message ->> 'refused_since', v_now::text)),
+            v_now + make_interval(secs => least(30, 2 ^ least(v_refusals, 5))));
+    END LOOP;
+    RETURN v_kept;
+END;
+$$;
+
+-- claim_steps_v1: claim up to p_limit steps from the given queues, in their order.
+-- One transaction: pop messages, then claim_by_ids_v1. Popping is a statement of its own: inside the claim it
+-- would see messages whose steps the claim cannot see yet, and lose them.
+-- A step whose handler is not among p_handlers goes back with a growing delay (rolling deploys), unless it has
+-- been refused for p_refusal_limit and no live worker offers it: then it is claimed to fail for good.
+-- Returns the highest msg_id popped with each step, for the caller's low-water marks.
+CREATE FUNCTION tasker.claim_steps_v1(
+    p_queues text[], p_low_waters bigint[], p_limit integer, p_worker uuid, p_token uuid, p_lease interval,
+    p_handlers text[], p_refusal_limit interval, p_hydration_bytes integer
+) RETURNS TABLE (
+    queue text, msg_id bigint,
+    task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
+    template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
+    inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_messages jsonb[];
+    v_top      bigint;
+    v_tasks    uuid[];
+    v_steps    uuid[];
+    v_left     integer := p_limit;
+BEGIN
+    FOR i IN 1 .. cardinality(p_queues) LOOP
+        EXIT WHEN v_left <= 0;
+        CONTINUE WHEN to_regclass(format('pgmq.%I', 'q_' || p_queues[i])) IS NULL;
+
+        SELECT array_agg(m.message), max(m.msg_id) INTO v_messages, v_top
+        FROM tasker.pop_messages_v1(p_queues[i], v_left, p_low_waters[i]) m;
+        CONTINUE WHEN v_messages IS NULL;
+
+        v_messages := tasker.refuse_messages_v1(p_queues[i], v_messages, p_handlers, p_refusal_limit);
+        SELECT array_agg((m ->> 'task_uuid')::uuid), array_agg((m ->> 'step_uuid')::uuid)
+        INTO v_tasks, v_steps FROM unnest(v_messages) m;
+        v_left := v_left - coalesce(cardinality(v_steps), 0);
+
+        RETURN QUERY
+        SELECT p_queues[i], v_top, c.*
+        FROM tasker.claim_by_ids_v1(v_tasks, v_steps, p_worker, p_token, p_lease, p_hydration_bytes) c;
+    END LOOP;
+END;
+$$;

@@ -1,0 +1,101 @@
+-- phase: pre
+-- submit_by_ids_v1: record what executions produced.
+-- Each result is accepted only if its lease still carries the token it was claimed with; the others came too
+-- late and change nothing. Accepted: the lease ends, the result is stored, the step moves to the notification
+-- state of its outcome. Returns the messages to send: plain successes to the results queue, what needs
+-- judgement (failures, decisions, batches) to the judgements queue.
+-- p_results: [{task_uuid, step_uuid, lease_token, success, status, result, error, metadata,
+--              orchestration_metadata}]
+CREATE FUNCTION tasker.submit_by_ids_v1(p_results jsonb)
+RETURNS TABLE (queue text, task_uuid uuid, step_uuid uuid)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_now     timestamptz;
+    v_results jsonb[];
+    v_rows    tid[];
+    v_leases  tid[];
+    v_workers uuid[];
+BEGIN
+    -- Locks the steps in order, then their leases: a renewal or the sweeper can only come before or after.
+    SELECT array_agg(r.value), array_agg(s.ctid), array_agg(l.ctid), array_agg(l.worker_uuid)
+    INTO v_results, v_rows, v_leases, v_workers
+    FROM (
+        SELECT r.value, (r.value ->> 'task_uuid')::uuid AS task_uuid, (r.value ->> 'step_uuid')::uuid AS step_uuid
+        FROM jsonb_array_elements(p_results) AS r(value)
+        ORDER BY (r.value ->> 'step_uuid')::uuid
+    ) r
+    CROSS JOIN LATERAL (
+        SELECT s.ctid FROM tasker.workflow_steps s
+        WHERE s.task_uuid = r.task_uuid AND s.step_uuid = r.step_uuid AND s.state = 'in_progress'
+        FOR NO KEY UPDATE
+    ) s
+    CROSS JOIN LATERAL (
+        SELECT l.ctid, l.worker_uuid FROM tasker.step_leases l
+        WHERE l.task_uuid = r.task_uuid AND l.step_uuid = r.step_uuid
+          AND l.lease_token = (r.value ->> 'lease_token')::uuid
+        FOR UPDATE
+    ) l;
+    IF v_results IS NULL THEN
+        RETURN;
+    END IF;
+
+    v_now := tasker.now();
+    RETURN QUERY
+    WITH reported AS MATERIALIZED (
+        SELECT e.ctid, e.worker_uuid, (e.value ->> 'success')::boolean AS success, e.value ->> 'status' AS status,
+               e.value -> 'result' AS result, nullif(e.value -> 'error', 'null') AS error,
+               e.value -> 'metadata' AS metadata, nullif(e.value -> 'orchestration_metadata', 'null') AS orchestration
+        FROM unnest(v_results, v_rows, v_workers) AS e(value, ctid, worker_uuid)
+    ), ended AS (
+        DELETE FROM tasker.step_leases l WHERE l.ctid = ANY (v_leases)
+    ), submitted AS (
+        UPDATE tasker.workflow_steps s
+        SET state = CASE WHEN r.success THEN 'enqueued_for_orchestration'
+                         ELSE 'enqueued_as_error_for_orchestration' END,
+            sort_key = s.sort_key + 1, updated_at = v_now
+        FROM reported r
+        WHERE s.ctid = r.ctid
+        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.state, s.attempts, s.step_type,
+                  r.worker_uuid, r.success, r.status, r.result, r.error, r.metadata, r.orchestration
+    ), recorded AS (
+        INSERT INTO tasker.workflow_step_transitions
+               (task_uuid, step_uuid, sort_key, from_state, to_state, attempt, worker_uuid, created_at)
+        SELECT s.task_uuid, s.step_uuid, s.sort_key, 'in_progress', s.state, s.attempts, s.worker_uuid, v_now
+        FROM submitted s
+    ), stored AS (
+        INSERT INTO tasker.step_results
+               (task_uuid, step_uuid, sort_key, attempt, success, status, result, error, metadata, orchestration,
+                recorded_at)
+        SELECT s.task_uuid, s.step_uuid, s.sort_key, s.attempts, s.success, s.status, s.result, s.error,
+               s.metadata, s.orchestration, v_now
+        FROM submitted s
+    )
+    SELECT CASE WHEN s.success AND s.step_type NOT IN ('decision', 'batchable')
+                THEN 'orchestration_step_results' ELSE 'orchestration_step_judgements' END,
+           s.task_uuid, s.step_uuid
+    FROM submitted s;
+
+    PERFORM tasker.hint_watchers_v1(true);
+END;
+$$;
+
+-- submit_results_v1: submit_by_ids_v1 and its messages in one transaction. Returns the accepted steps.
+CREATE FUNCTION tasker.submit_results_v1(p_results jsonb)
+RETURNS TABLE (task_uuid uuid, step_uuid uuid)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_queues text[];
+    v_tasks  uuid[];
+    v_steps  uuid[];
+BEGIN
+    SELECT array_agg(s.queue), array_agg(s.task_uuid), array_agg(s.step_uuid) INTO v_queues, v_tasks, v_steps
+    FROM tasker.submit_by_ids_v1(p_results) s;
+
+    PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
+    RETURN QUERY SELECT * FROM unnest(v_tasks, v_steps);
+END;
+$$;

@@ -1,0 +1,171 @@
+-- phase: pre
+-- take_judgements_v1: take the results that need judgement, with all that judging needs.
+-- Their tasks stay locked until the caller, in the same transaction, has applied its verdicts. Steps past
+-- their notification state come back with `state` as it is: they need no verdict, only the evaluation.
+CREATE FUNCTION tasker.take_judgements_v1(p_limit integer, p_low_water bigint)
+RETURNS TABLE (
+    msg_id bigint, busy boolean, task_uuid uuid, step_uuid uuid, name text, step_type text, state text,
+    attempts integer, max_attempts integer, retryable boolean, on_worker_lost text, backoff text,
+    backoff_base_ms integer, max_backoff_ms integer, success boolean, status text, result jsonb, error jsonb,
+    metadata jsonb, orchestration jsonb, judged_at timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_msg_ids bigint[];
+    v_tasks   uuid[];
+    v_steps   uuid[];
+    v_busy    boolean[];
+BEGIN
+    SELECT array_agg(m.msg_id), array_agg(m.task_uuid), array_agg(m.step_uuid), array_agg(m.busy)
+    INTO v_msg_ids, v_tasks, v_steps, v_busy
+    FROM tasker.hold_tasks_v1('orchestration_step_judgements', p_limit, p_low_water) m;
+
+    RETURN QUERY
+    SELECT m.msg_id, m.busy, m.task_uuid, m.step_uuid, s.name, s.step_type, s.state, s.attempts, s.max_attempts,
+           s.retryable, s.on_worker_lost, s.backoff, s.backoff_base_ms, s.max_backoff_ms,
+           r.success, r.status, r.result, r.error, r.metadata, r.orchestration, tasker.now()
+    FROM unnest(v_msg_ids, v_busy, v_tasks, v_steps) AS m(msg_id, busy, task_uuid, step_uuid)
+    CROSS JOIN LATERAL (
+        SELECT * FROM tasker.workflow_steps s WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid LIMIT 1
+    ) s
+    LEFT JOIN LATERAL (
+        SELECT * FROM tasker.step_results r
+        WHERE r.task_uuid = s.task_uuid AND r.step_uuid = s.step_uuid
+        ORDER BY r.sort_key DESC LIMIT 1
+    ) r ON true;
+END;
+$$;
+
+-- judge_by_ids_v1: apply verdicts to submitted steps and advance their tasks. The caller holds the tasks' locks.
+-- p_verdicts: [{task_uuid, step_uuid, verdict: complete | retry | error | poison | none, delay_seconds, reason}]
+-- `none` only has the task evaluated; `poison` is an error that may strike a step anywhere in flight. Other steps
+-- past their notification state keep their state. Returns what to send.
+CREATE FUNCTION tasker.judge_by_ids_v1(p_verdicts jsonb)
+RETURNS TABLE (queue text, task_uuid uuid, step_uuid uuid)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_now      timestamptz;
+    v_rows     tid[];
+    v_states   text[];
+    v_verdicts jsonb[];
+    v_changes  tasker.task_change[];
+    v_tasks    uuid[];
+    v_steps    uuid[];
+    v_retries  integer;
+BEGIN
+    SELECT array_agg(s.ctid), array_agg(s.state), array_agg(v.value) INTO v_rows, v_states, v_verdicts
+    FROM (
+        SELECT DISTINCT ON ((e.value ->> 'step_uuid')::uuid) e.value,
+               (e.value ->> 'task_uuid')::uuid AS task_uuid, (e.value ->> 'step_uuid')::uuid AS step_uuid
+        FROM jsonb_array_elements(p_verdicts) AS e(value)
+        WHERE e.value ->> 'verdict' <> 'none'
+        ORDER BY (e.value ->> 'step_uuid')::uuid
+    ) v
+    CROSS JOIN LATERAL (
+        SELECT s.ctid, s.state FROM tasker.workflow_steps s
+        WHERE s.task_uuid = v.task_uuid AND s.step_uuid = v.step_uuid
+          AND (s.state IN ('enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
+               OR (v.value ->> 'verdict' = 'poison' AND s.state IN ('enqueued', 'in_progress')))
+        FOR NO KEY UPDATE
+    ) s;
+
+    v_now := tasker.now();
+    WITH verdict AS MATERIALIZED (
+        SELECT w.ctid, w.from_state, w.value ->> 'reason' AS reason,
+               (w.value ->> 'delay_seconds')::double precision AS delay_seconds,
+               CASE w.value ->> 'verdict' WHEN 'complete' THEN 'complete' WHEN 'retry' THEN 'waiting_for_retry'
+                                          ELSE 'error' END AS to_state
+        FROM unnest(v_rows, v_states, v_verdicts) AS w(ctid, from_state, value)
+    ), judged AS (
+        UPDATE tasker.workflow_steps s
+        SET state = v.to_state, sort_key = s.sort_key + 1, updated_at = v_now,
+            completed_at = CASE WHEN v.to_state = 'complete' THEN v_now END,
+            next_retry_at = CASE WHEN v.to_state = 'waiting_for_retry'
+                                 THEN v_now + make_interval(secs => v.delay_seconds) END,
+            backoff_request_seconds = CASE WHEN v.to_state = 'waiting_for_retry' THEN ceil(v.delay_seconds)::integer
+                                           ELSE s.backoff_request_seconds END
+        FROM verdict v
+        WHERE s.ctid = v.ctid
+        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, s.state, v.from_state, v.reason
+    ), ended AS (
+        DELETE FROM tasker.step_leases l USING judged j
+        WHERE j.from_state = 'in_progress' AND l.task_uuid = j.task_uuid AND l.step_uuid = j.step_uuid
+    ), recorded AS (
+        INSERT INTO tasker.workflow_step_transitions
+               (task_uuid, step_uuid, sort_key, from_state, to_state, attempt, metadata, created_at)
+        SELECT j.task_uuid, j.step_uuid, j.sort_key, j.from_state, j.state, j.attempts,
+               CASE WHEN j.reason IS NOT NULL THEN jsonb_build_object('reason', j.reason) END, v_now
+        FROM judged j
+    ), counted AS (
+        SELECT e.task_uuid, sum((e.state = 'complete')::integer) AS completed,
+               sum((e.state = 'error')::integer) AS failed,
+               sum((e.state = 'waiting_for_retry')::integer) AS retried, sum((e.state <> '')::integer) AS judged
+        FROM (SELECT j.task_uuid, j.state FROM judged j
+              UNION ALL
+              SELECT DISTINCT (v.value ->> 'task_uuid')::uuid, '' FROM jsonb_array_elements(p_verdicts) AS v(value)) e
+        GROUP BY e.task_uuid
+    )
+    SELECT array_agg(ROW (c.task_uuid, 0, c.completed, c.failed, -c.judged, c.retried)::tasker.task_change),
+           sum(c.retried),
+           (SELECT array_agg(j.task_uuid) FROM judged j WHERE j.state = 'complete'),
+           (SELECT array_agg(j.step_uuid) FROM judged j WHERE j.state = 'complete')
+    INTO v_changes, v_retries, v_tasks, v_steps
+    FROM counted c;
+
+    RETURN QUERY SELECT * FROM tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, false);
+    IF v_retries > 0 THEN
+        PERFORM tasker.hint_v1('tasker_timer');
+    END IF;
+END;
+$$;
+
+-- apply_judgements_v1: judge_by_ids_v1 and its messages.
+CREATE FUNCTION tasker.apply_judgements_v1(p_verdicts jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_queues text[];
+    v_tasks  uuid[];
+    v_steps  uuid[];
+BEGIN
+    SELECT array_agg(s.queue), array_agg(s.task_uuid), array_agg(s.step_uuid) INTO v_queues, v_tasks, v_steps
+    FROM tasker.judge_by_ids_v1(p_verdicts) s;
+    PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
+END;
+$$;
+
+-- record_poison_v1: take a message that no retry can help out of its queue and keep it for people.
+-- Its step, where the message names one that is in flight, moves to `error`, so that its task does not hang.
+-- Returns false when the message was no longer there.
+CREATE FUNCTION tasker.record_poison_v1(p_queue text, p_msg_id bigint, p_error text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_uuid    CONSTANT text := '^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$';
+    v_message jsonb;
+    v_task    uuid;
+    v_step    uuid;
+BEGIN
+    EXECUTE format('DELETE FROM pgmq.%I q WHERE q.msg_id = $1 RETURNING q.message', 'q_' || p_queue)
+    INTO v_message USING p_msg_id;
+    IF v_message IS NULL THEN
+        RETURN false;
+    END IF;
+
+    v_task := substring(v_message ->> 'task_uuid' FROM v_uuid)::uuid;
+    v_step := substring(v_message ->> 'step_uuid' FROM v_uuid)::uuid;
+    INSERT INTO tasker.poison_messages (queue, msg_id, message, error, task_uuid, step_uuid, recorded_at)
+    VALUES (p_queue, p_msg_id, v_message, p_error, v_task, v_step, tasker.now());
+
+    PERFORM FROM tasker.tasks t WHERE t.task_uuid = v_task FOR NO KEY UPDATE;
+    IF FOUND AND v_step IS NOT NULL THEN
+        PERFORM tasker.apply_judgements_v1(jsonb_build_array(jsonb_build_object(
+            'task_uuid', v_task, 'step_uuid', v_step, 'verdict', 'poison',
+            'reason', 'result_processing_error: ' || p_error)));
+    END IF;
+    RETURN true;
+END;
+$$;

@@ -1,0 +1,35 @@
+-- phase: pre
+-- wake_tasks_v1: look again at up to p_limit tasks whose timer is due.
+-- Returns how many it woke and in how many milliseconds the next timer is due (null: none is set).
+CREATE FUNCTION tasker.wake_tasks_v1(p_limit integer)
+RETURNS TABLE (woken integer, next_due_ms double precision)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_changes tasker.task_change[];
+    v_queues  text[];
+    v_tasks   uuid[];
+    v_steps   uuid[];
+BEGIN
+    SELECT array_agg(ROW (l.task_uuid, 0, 0, 0, 0, 0)::tasker.task_change) INTO v_changes
+    FROM (
+        SELECT t.task_uuid FROM tasker.tasks t
+        WHERE t.wake_at <= tasker.now()
+        ORDER BY t.wake_at LIMIT p_limit
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) l;
+    woken := coalesce(cardinality(v_changes), 0);
+
+    IF woken > 0 THEN
+        SELECT array_agg(a.queue), array_agg(a.task_uuid), array_agg(a.step_uuid) INTO v_queues, v_tasks, v_steps
+        FROM tasker.advance_tasks_v1(v_changes, NULL, NULL, true) a;
+        PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
+    END IF;
+
+    SELECT greatest(0, extract(epoch FROM min(t.wake_at) - tasker.now()) * 1000) INTO next_due_ms
+    FROM tasker.tasks t WHERE t.wake_at IS NOT NULL;
+    RETURN NEXT;
+END;
+$$;

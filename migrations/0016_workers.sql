@@ -1,0 +1,17 @@
+-- phase: pre
+-- register_worker_v1: announce a worker, what it serves and what it can run; again after a reconnect.
+CREATE FUNCTION tasker.register_worker_v1(
+    p_worker uuid, p_hostname text, p_version text, p_namespaces text[], p_handlers text[], p_slots integer) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+    INSERT INTO tasker.workers AS w
+           (worker_uuid, hostname, version, namespaces, handlers, slots, started_at, heartbeat_at)
+    SELECT p_worker, p_hostname, p_version, p_namespaces, p_handlers, p_slots, n.now, n.now FROM tasker.now() AS n(now)
+    ON CONFLICT (worker_uuid) DO UPDATE
+    SET namespaces = excluded.namespaces, handlers = excluded.handlers, slots = excluded.slots,
+        heartbeat_at = excluded.heartbeat_at, stopped_at = NULL
+$$;
+
+CREATE FUNCTION tasker.retire_worker_v1(p_worker uuid) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+    UPDATE tasker.workers SET stopped_at = tasker.now() WHERE worker_uuid = p_worker
+$$;

@@ -1,0 +1,5 @@
+"""The rules of the engine: states, retry, results, identity, templates. No I/O, no clock, no grpc, no psycopg.
+
+Everything of ours may import this package; it imports nothing of ours. `uuids` alone reads the time, for
+UUIDv7.
+"""

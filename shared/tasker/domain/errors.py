@@ -1,0 +1,334 @@
+"""Every error a caller can meet, with its facts as attributes (one place turns them into gRPC statuses)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Final
+from uuid import UUID
+
+_NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One thing wrong with one field of a request; `field` is a path such as `context.items[2].sku`."""
+
+    field: str
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.description}" if self.field else self.description
+
+
+class TaskerError(Exception):
+    """The root of every error raised on purpose.
+
+    Attributes:
+        reason: Stable SCREAMING_SNAKE identifier, sent as `google.rpc.ErrorInfo.reason`.
+    """
+
+    reason: ClassVar[str] = "TASKER_ERROR"
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The facts of the error as strings, sent as `google.rpc.ErrorInfo.metadata`."""
+        return _NO_FACTS
+
+
+# --- The request is wrong whatever the state of the system -------------------------------------------------
+
+
+class InvalidArgumentError(TaskerError):
+    """The request can never succeed as it is; `violations` lists everything wrong with it, not just the first."""
+
+    reason: ClassVar[str] = "INVALID_ARGUMENT"
+
+    def __init__(self, violations: Iterable[FieldViolation] = (), *, message: str | None = None) -> None:
+        self.violations: tuple[FieldViolation, ...] = tuple(violations)
+        super().__init__(message or "; ".join(map(str, self.violations)) or "the request is not valid")
+
+    @classmethod
+    def of(cls, field: str, description: str) -> InvalidArgumentError:
+        """Return the error for a single field."""
+        return InvalidArgumentError((FieldViolation(field, description),))
+
+
+class UnknownTemplateError(InvalidArgumentError):
+    """A task was requested of a template that is not registered: INVALID_ARGUMENT at CreateTask (DESIGN section 3)."""
+
+    reason: ClassVar[str] = "TEMPLATE_NOT_FOUND"
+
+    def __init__(self, namespace: str, name: str, version: str, known_versions: Sequence[str] = ()) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.version = version
+        self.known_versions = tuple(known_versions)
+        message = _template_not_found(namespace, name, version, self.known_versions)
+        super().__init__((FieldViolation("version" if known_versions else "name", message),), message=message)
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The triple asked for and the versions there are."""
+        return _template_facts(self.namespace, self.name, self.version, self.known_versions)
+
+
+# --- The thing named does not exist ------------------------------------------------------------------------
+
+
+class NotFoundError(TaskerError):
+    """The request names something that does not exist."""
+
+    reason: ClassVar[str] = "NOT_FOUND"
+
+
+class TaskNotFoundError(NotFoundError):
+    """No task has this uuid."""
+
+    reason: ClassVar[str] = "TASK_NOT_FOUND"
+
+    def __init__(self, task_uuid: UUID) -> None:
+        self.task_uuid = task_uuid
+        super().__init__(
+            f"task {task_uuid} does not exist; it may have been removed after its retention time"
+        )
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The uuid asked for."""
+        return {"task_uuid": str(self.task_uuid)}
+
+
+class StepNotFoundError(NotFoundError):
+    """No step has this uuid."""
+
+    reason: ClassVar[str] = "STEP_NOT_FOUND"
+
+    def __init__(self, step_uuid: UUID, task_uuid: UUID | None = None) -> None:
+        self.step_uuid = step_uuid
+        self.task_uuid = task_uuid
+        of_task = f" of task {task_uuid}" if task_uuid is not None else ""
+        super().__init__(
+            f"step {step_uuid}{of_task} does not exist; list the steps of the task to see its uuids"
+        )
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The uuids asked for."""
+        facts = {"step_uuid": str(self.step_uuid)}
+        return facts if self.task_uuid is None else facts | {"task_uuid": str(self.task_uuid)}
+
+
+class TemplateNotFoundError(NotFoundError):
+    """A template was asked for by itself and is not registered: NOT_FOUND (creating a task: `UnknownTemplateError`)."""
+
+    reason: ClassVar[str] = "TEMPLATE_NOT_FOUND"
+
+    def __init__(self, namespace: str, name: str, version: str, known_versions: Sequence[str] = ()) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.version = version
+        self.known_versions = tuple(known_versions)
+        super().__init__(_template_not_found(namespace, name, version, self.known_versions))
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The triple asked for and the versions there are."""
+        return _template_facts(self.namespace, self.name, self.version, self.known_versions)
+
+
+class DlqEntryNotFoundError(NotFoundError):
+    """No dead-letter entry answers to this uuid, of an entry or of a task."""
+
+    reason: ClassVar[str] = "DLQ_ENTRY_NOT_FOUND"
+
+    def __init__(self, *, dlq_entry_uuid: UUID | None = None, task_uuid: UUID | None = None) -> None:
+        self.dlq_entry_uuid = dlq_entry_uuid
+        self.task_uuid = task_uuid
+        which = (
+            f"dead-letter entry {dlq_entry_uuid}"
+            if dlq_entry_uuid
+            else f"dead-letter entry of task {task_uuid}"
+        )
+        super().__init__(f"{which} does not exist")
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The uuid asked for."""
+        asked = {"dlq_entry_uuid": self.dlq_entry_uuid, "task_uuid": self.task_uuid}
+        return {key: str(value) for key, value in asked.items() if value is not None}
+
+
+# --- The system is not in a state for it -------------------------------------------------------------------
+
+
+class AlreadyExistsError(TaskerError):
+    """The thing to create is there already."""
+
+    reason: ClassVar[str] = "ALREADY_EXISTS"
+
+
+class IdentityConflictError(AlreadyExistsError):
+    """An earlier task has the same identity. Which one is not told (spec 10 section 9 rule 6)."""
+
+    reason: ClassVar[str] = "IDENTITY_CONFLICT"
+
+    def __init__(
+        self, namespace: str, name: str, version: str, *, idempotency_key: str | None = None
+    ) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.version = version
+        self.idempotency_key = idempotency_key
+        template = f"{namespace}/{name}:{version}"
+        if idempotency_key is None:
+            what = f"a task of {template} with an equal context exists already"
+            remedy = "pass an idempotency_key, or put what tells the two apart (a time bucket, an id) into the context"
+        else:
+            what = f"a task of {template} with idempotency_key '{idempotency_key}' exists already with another context"
+            remedy = "repeat the first request unchanged, or use another key"
+        super().__init__(f"{what}; {remedy}")
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The template of the task."""
+        return {"namespace": self.namespace, "name": self.name, "version": self.version}
+
+
+class FailedPreconditionError(TaskerError):
+    """The request is well formed, but the system has to change before it can succeed."""
+
+    reason: ClassVar[str] = "FAILED_PRECONDITION"
+
+
+class TemplateInUseError(FailedPreconditionError):
+    """A registered template would change while tasks of that version still run (spec 40 section 3)."""
+
+    reason: ClassVar[str] = "TEMPLATE_IN_USE"
+
+    def __init__(self, namespace: str, name: str, version: str, running_tasks: int) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.version = version
+        self.running_tasks = running_tasks
+        super().__init__(
+            f"template {namespace}/{name}:{version} differs from the registered one, which {running_tasks} unfinished "
+            "tasks use; register the change under a new version, or wait until they are done"
+        )
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The triple and how many tasks hold it."""
+        facts = {"namespace": self.namespace, "name": self.name, "version": self.version}
+        return facts | {"running_tasks": str(self.running_tasks)}
+
+
+class InvalidTransitionError(TaskerError):
+    """The state machine has no edge for this event (spec 10 sections 3 and 4)."""
+
+    reason: ClassVar[str] = "TRANSITION_NOT_ALLOWED"
+
+    def __init__(self, entity: str, state: str, event: str, possible: Sequence[str] = ()) -> None:
+        self.entity = entity
+        self.state = state
+        self.event = event
+        self.possible = tuple(possible)
+        options = f"possible: {', '.join(possible)}" if possible else "it is final"
+        super().__init__(f"{entity} in state '{state}' cannot take event '{event}'; {options}")
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The pair that was refused."""
+        return {"entity": self.entity, "state": self.state, "event": self.event}
+
+
+class InvalidTaskTransitionError(InvalidTransitionError):
+    """A task cannot take this event in its state."""
+
+    reason: ClassVar[str] = "TASK_TRANSITION_NOT_ALLOWED"
+
+
+class InvalidStepTransitionError(InvalidTransitionError):
+    """A step cannot take this event in its state."""
+
+    reason: ClassVar[str] = "STEP_TRANSITION_NOT_ALLOWED"
+
+
+class GuardFailedError(TaskerError):
+    """The machine has the edge, but its condition does not hold (spec 10 section 3)."""
+
+    reason: ClassVar[str] = "GUARD_FAILED"
+
+    def __init__(self, entity: str, state: str, event: str, condition: str) -> None:
+        self.entity = entity
+        self.state = state
+        self.event = event
+        self.condition = condition
+        super().__init__(f"{entity} in state '{state}' cannot take event '{event}' yet: {condition}")
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The pair and the condition that failed."""
+        return {"entity": self.entity, "state": self.state, "event": self.event, "condition": self.condition}
+
+
+class ConcurrentChangeError(TaskerError):
+    """Somebody else changed the thing since the caller read it; reading again and repeating may succeed."""
+
+    reason: ClassVar[str] = "CONCURRENT_CHANGE"
+
+
+class UnavailableError(TaskerError):
+    """The service cannot take the request now; the same request may succeed later."""
+
+    reason: ClassVar[str] = "UNAVAILABLE"
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(f"{message}; retry in {retry_after_seconds} s")
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """When to try again."""
+        return {"retry_after_seconds": str(self.retry_after_seconds)}
+
+
+# --- The caller may not ------------------------------------------------------------------------------------
+
+
+class UnauthenticatedError(TaskerError):
+    """The caller did not prove who it is."""
+
+    reason: ClassVar[str] = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(TaskerError):
+    """The caller is known and lacks a permission."""
+
+    reason: ClassVar[str] = "PERMISSION_DENIED"
+
+    def __init__(self, permission: str, *, subject: str | None = None) -> None:
+        self.permission = permission
+        self.subject = subject
+        who = f"'{subject}'" if subject else "the caller"
+        super().__init__(f"{who} lacks the permission '{permission}'; ask for a token or key that carries it")
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The permission that is missing."""
+        return {"permission": self.permission}
+
+
+def _template_not_found(namespace: str, name: str, version: str, known: Sequence[str]) -> str:
+    what = f"template {namespace}/{name}:{version or '(latest)'} is not registered"
+    if known:
+        return f"{what}; known versions: {', '.join(known)}"
+    return (
+        f"{what}, in no version; start a worker that has it in its template directory, or check the spelling"
+    )
+
+
+def _template_facts(namespace: str, name: str, version: str, known: Sequence[str]) -> Mapping[str, str]:
+    facts = {"namespace": namespace, "name": name, "version": version}
+    return facts | {"known_versions": ",".join(known)}

@@ -1,0 +1,123 @@
+"""Template documents out of YAML or JSON text, with the line of every key (spec 40 sections 1.5 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import yaml
+
+from tasker.domain.templates.findings import Path
+
+#: A document with more places than this gets lines for the first ones only: anchors can multiply them
+#: without end.
+_MAX_LINES: Final = 100_000
+_TIMESTAMP_TAG: Final = "tag:yaml.org,2002:timestamp"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a file, parsed but not checked.
+
+    Attributes:
+        source: Where the text came from, for messages.
+        content: Plain Python values; None if the text could not be parsed.
+        lines: The line of each place that has one, starting at 1.
+        problem: Why the text could not be parsed.
+        problem_line: Where.
+    """
+
+    source: str
+    content: object = None
+    lines: Mapping[Path, int] = field(default_factory=dict)
+    problem: str | None = None
+    problem_line: int | None = None
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that keeps dates as text, since JSON has none."""
+
+    # PyYAML keeps the implicit resolvers by first character.
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own declaration
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP_TAG]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def load_documents(text: str, source: str) -> list[Document]:
+    """Return the documents in a text; empty ones are left out.
+
+    Args:
+        text: YAML (or JSON, which is YAML), one document or several separated by `---`; anchors and merges
+            work.
+        source: The file name, for messages.
+
+    A syntax error ends the list with a document that has a `problem`: those before it are still good, and
+    nothing can be said about those behind it.
+    """
+    documents: list[Document] = []
+    try:
+        for node in yaml.compose_all(text, Loader=_Loader):
+            _refuse_duplicate_keys(node)
+            content = _construct(node)
+            if content is not None:
+                documents.append(Document(source, content, dict(_lines(node))))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else None
+        documents.append(Document(source, problem=error.problem or str(error), problem_line=line))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        documents.append(Document(source, problem=reason))
+    return documents
+
+
+def _construct(node: yaml.Node) -> object:
+    loader = _Loader("")
+    try:
+        content: object = loader.construct_document(node)
+        return content
+    finally:
+        loader.dispose()
+
+
+def _refuse_duplicate_keys(root: yaml.Node) -> None:
+    """Refuse what YAML forbids and PyYAML lets pass: the second value would win silently."""
+    todo, known = [root], {id(root)}
+    while todo:
+        node = todo.pop()
+        seen: set[tuple[str, str]] = set()
+        for key in (key for key, _ in node.value) if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    problem = f"key '{key.value}' is given twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add((key.tag, key.value))
+        fresh = [child for _, _, child in _children(node) if id(child) not in known]
+        known.update(map(id, fresh))
+        todo.extend(fresh)
+
+
+def _lines(root: yaml.Node) -> Iterator[tuple[Path, int]]:
+    """Yield the line of every key and list item; what a merge (`<<`) brings in has the line of its anchor."""
+    todo: list[tuple[yaml.Node, Path]] = [(root, ())]
+    yield (), root.start_mark.line + 1
+    count = 0
+    while todo and count < _MAX_LINES:
+        node, path = todo.pop()
+        for name, line, child in _children(node):
+            count += 1
+            yield (*path, name), line
+            if len(path) < 50:
+                todo.append((child, (*path, name)))
+
+
+def _children(node: yaml.Node) -> Iterator[tuple[str | int, int, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                yield key.value, key.start_mark.line + 1, child
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            yield index, child.start_mark.line + 1, child

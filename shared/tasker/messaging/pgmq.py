@@ -1,0 +1,239 @@
+"""The PGMQ broker: message and state change in one transaction, one SQL function a batch (DESIGN section 2)."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from tasker.domain.leases import LEASE
+from tasker.messaging.low_water import LowWater
+from tasker.messaging.records import (
+    AppliedVerdict,
+    Batch,
+    ClaimedStep,
+    CreatedTask,
+    HeldLease,
+    SubmittedStep,
+    TaskToCreate,
+)
+from tasker.persistence.database import Connection, Database
+
+RESULTS_QUEUE: Final = "orchestration_step_results"
+JUDGEMENTS_QUEUE: Final = "orchestration_step_judgements"
+
+#: Context and dependency results up to this size travel with the claim; larger ones are fetched for their step.
+HYDRATION_BYTES: Final = 64 * 1024
+
+
+def worker_queue(namespace: str) -> str:
+    """Return the queue of a namespace's steps."""
+    return f"worker_{namespace}_queue"
+
+
+def channel(queue: str) -> str:
+    """Return the channel on which a queue's readers are woken."""
+    return f"tasker_{queue}"
+
+
+class PgmqWorkerBroker:
+    """A worker's side: claim, submit, renew. Claiming and submitting overlap, so each has a session."""
+
+    def __init__(self, database: Database, *, worker_uuid: UUID, refusal_limit: timedelta) -> None:
+        self._database = database
+        self._worker_uuid = worker_uuid
+        self._refusal_limit = refusal_limit
+        self._claims = database.session()
+        self._submissions = database.session()
+        self._low_water: defaultdict[str, LowWater] = defaultdict(LowWater)
+
+    async def claim(self, queues: Sequence[str], handlers: Sequence[str], limit: int) -> list[ClaimedStep]:
+        """Claim up to `limit` steps; steps whose handler is not among `handlers` go back with a delay."""
+        token = uuid4()
+        marks = [self._low_water[queue].start() for queue in queues]
+        try:
+            rows = await self._claims.fetch_all(
+                b"SELECT * FROM tasker.claim_steps_v1(%s, %s::bigint[], %s, %s, %s, %s, %s, %s, %s)",
+                (
+                    list(queues),
+                    marks,
+                    limit,
+                    self._worker_uuid,
+                    token,
+                    LEASE,
+                    list(handlers),
+                    self._refusal_limit,
+                    HYDRATION_BYTES,
+                ),
+            )
+        except Exception:
+            for queue in queues:
+                self._low_water[queue].reset()
+            raise
+        for queue, msg_id in {(row[0], row[1]) for row in rows}:
+            self._low_water[queue].saw(msg_id)
+        return [ClaimedStep(*row[2:], lease_token=token) for row in rows]
+
+    async def hydrate(self, step: ClaimedStep) -> None:
+        """Fetch the context and dependency results that were too large to travel with the claim."""
+        row = await self._database.fetch_one(
+            "SELECT * FROM tasker.hydrate_step_v1(%s, %s)", (step.task_uuid, step.step_uuid)
+        )
+        if row is not None:
+            step.context, step.dependencies = row
+        step.hydrated = True
+
+    async def submit(self, results: Sequence[str]) -> set[UUID]:
+        """Submit results, each the JSON text of one; return the steps whose result was accepted."""
+        rows = await self._submissions.fetch_all(
+            b"SELECT step_uuid FROM tasker.submit_results_v1(%s::text::jsonb)", ("[" + ",".join(results) + "]",)
+        )
+        return {row[0] for row in rows}
+
+    async def renew(self, leases: Sequence[HeldLease]) -> set[UUID]:
+        """Renew leases and the worker's own heartbeat; return the steps whose lease is lost."""
+        rows = await self._database.fetch_all(
+            "SELECT * FROM tasker.renew_leases_v1(%s, %s::uuid[], %s::uuid[], %s::uuid[], %s)",
+            (
+                self._worker_uuid,
+                [lease.task_uuid for lease in leases],
+                [lease.step_uuid for lease in leases],
+                [lease.lease_token for lease in leases],
+                LEASE,
+            ),
+        )
+        return {row[0] for row in rows}
+
+    async def record_poison(self, queue: str, msg_id: int, error: str) -> bool:
+        """Take a message that cannot be claimed out of its queue."""
+        return await _record_poison(self._database, queue, msg_id, error)
+
+    async def close(self) -> None:
+        """Close both sessions."""
+        await self._claims.close()
+        await self._submissions.close()
+
+
+class PgmqOrchestrationBroker:
+    """An orchestrator's side: create tasks, process results, judge."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._creations = database.session()
+        self._results = database.session()
+        self._judgements = database.session()
+        self._results_mark = LowWater()
+        self._judgements_mark = LowWater()
+
+    async def create(self, environment: str, tasks: Sequence[TaskToCreate]) -> dict[UUID, CreatedTask]:
+        """Create tasks in one transaction; conflicting identities are refused one by one."""
+        rows = await self._creations.fetch_all(
+            b"SELECT * FROM tasker.create_tasks_v1(%s, %s::text::jsonb)",
+            (environment, "[" + ",".join(map(_task_json, tasks)) + "]"),
+        )
+        return {row[0]: CreatedTask(*row) for row in rows}
+
+    async def process_results(self, limit: int) -> Batch:
+        """Complete the steps of up to `limit` plain successes and advance their tasks."""
+        try:
+            ((handled, delayed, top),) = await self._results.fetch_all(
+                b"SELECT handled, delayed, top_msg_id FROM tasker.process_results_v1(%s, %s)",
+                (limit, self._results_mark.start()),
+            )
+        except Exception:
+            self._results_mark.reset()
+            raise
+        self._results_mark.saw(top)
+        return Batch(handled, delayed)
+
+    @asynccontextmanager
+    async def judgements(self, limit: int) -> AsyncIterator[Judgements]:
+        """Take results that need judgement, in one transaction with `Judgements.apply`."""
+        try:
+            async with self._judgements.transaction() as connection:
+                cursor = await connection.execute(
+                    b"SELECT * FROM tasker.take_judgements_v1(%s, %s)", (limit, self._judgements_mark.start())
+                )
+                rows = await cursor.fetchall()
+                self._judgements_mark.saw(max((row[0] for row in rows), default=None))
+                yield Judgements(
+                    connection,
+                    [SubmittedStep(*row[2:]) for row in rows if not row[1]],
+                    delayed=sum(row[1] for row in rows),
+                )
+        except Exception:
+            self._judgements_mark.reset()
+            raise
+
+    async def oldest(self, queue: str) -> int | None:
+        """Return the id of the oldest visible message."""
+        row = await self._database.fetch_one("SELECT min(msg_id) FROM tasker.hold_messages_v1(%s, 1, 0)", (queue,))
+        return row[0] if row else None
+
+    async def record_poison(self, queue: str, msg_id: int, error: str) -> bool:
+        """Take a message that cannot be processed out of its queue; its step moves to `error`."""
+        return await _record_poison(self._database, queue, msg_id, error)
+
+    async def close(self) -> None:
+        """Close all sessions."""
+        for session in (self._creations, self._results, self._judgements):
+            await session.close()
+
+
+class Judgements:
+    """Submitted steps whose tasks this transaction holds."""
+
+    def __init__(self, connection: Connection, steps: Sequence[SubmittedStep], *, delayed: int) -> None:
+        self._connection = connection
+        self.steps = steps
+        self.delayed = delayed
+
+    async def apply(self, verdicts: Sequence[AppliedVerdict]) -> None:
+        """Apply verdicts and advance the tasks."""
+        await self._connection.execute(
+            b"SELECT tasker.apply_judgements_v1(%s::text::jsonb)",
+            (
+                json.dumps(
+                    [
+                        {
+                            "task_uuid": str(verdict.task_uuid),
+                            "step_uuid": str(verdict.step_uuid),
+                            "verdict": verdict.verdict,
+                            "delay_seconds": verdict.delay_seconds,
+                            "reason": verdict.reason,
+                        }
+                        for verdict in verdicts
+                    ]
+                ),
+            ),
+        )
+
+
+async def _record_poison(database: Database, queue: str, msg_id: int, error: str) -> bool:
+    row = await database.fetch_one("SELECT tasker.record_poison_v1(%s, %s, %s)", (queue, msg_id, error))
+    return bool(row and row[0])
+
+
+def _task_json(task: TaskToCreate) -> str:
+    """Return the object that create_tasks_v1 reads; the context is JSON text already."""
+    fields: dict[str, Any] = {
+        "task_uuid": str(task.task_uuid),
+        "namespace_id": task.namespace_id,
+        "named_task_uuid": str(task.named_task_uuid),
+        "template_digest": task.template_digest.hex(),
+        "identity": task.identity.hex() if task.identity else None,
+        "priority": task.priority,
+        "correlation_id": str(task.correlation_id),
+        "parent_correlation_id": str(task.parent_correlation_id) if task.parent_correlation_id else None,
+        "initiator": task.initiator,
+        "source_system": task.source_system,
+        "reason": task.reason,
+        "tags": task.tags,
+        "expires_at": task.expires_at.isoformat() if task.expires_at else None,
+        "step_uuids": [str(step) for step in task.step_uuids],
+    }
+    return f'{json.dumps(fields)[:-1]},"context":{task.context}}}'

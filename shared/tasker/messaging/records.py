@@ -1,0 +1,138 @@
+"""What passes between an engine and its broker, one record a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(slots=True)
+class ClaimedStep:
+    """A step handed to this worker, with all that its handler needs.
+
+    Attributes:
+        attempt: Executions including this one, from 1.
+        context: The task's context; None when it stayed behind (`hydrated` is False then).
+        dependencies: Results of all ancestors, by step name.
+        hydrated: Whether context and dependencies are complete; otherwise the broker's `hydrate` fetches them.
+    """
+
+    task_uuid: UUID
+    step_uuid: UUID
+    name: str
+    template_step_name: str
+    handler: str
+    namespace: str
+    template_digest: bytes
+    correlation_id: UUID
+    attempt: int
+    max_attempts: int
+    timeout_seconds: int | None
+    inputs: dict[str, Any] | None
+    checkpoint: dict[str, Any] | None
+    context: dict[str, Any] | None
+    dependencies: dict[str, Any]
+    hydrated: bool
+    lease_token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """What a worker shows to renew a lease."""
+
+    task_uuid: UUID
+    step_uuid: UUID
+    lease_token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one call of a result loop did.
+
+    Attributes:
+        handled: Messages processed.
+        delayed: Messages put back for a moment because their task was busy.
+    """
+
+    handled: int
+    delayed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedStep:
+    """A submitted step that needs judgement, with its newest result; its task is locked."""
+
+    task_uuid: UUID
+    step_uuid: UUID
+    name: str
+    step_type: str
+    state: str
+    attempts: int
+    max_attempts: int
+    retryable: bool
+    on_worker_lost: str
+    backoff: str
+    backoff_base_ms: int
+    max_backoff_ms: int
+    success: bool | None
+    status: str | None
+    result: Any
+    error: dict[str, Any] | None
+    metadata: dict[str, Any] | None
+    orchestration_metadata: dict[str, Any] | None
+    judged_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedVerdict:
+    """What becomes of a submitted step.
+
+    Attributes:
+        verdict: `complete`, `retry`, `error`, or `none` where only the task is to be evaluated.
+        delay_seconds: How long a retry waits.
+        reason: Kept with the transition.
+    """
+
+    task_uuid: UUID
+    step_uuid: UUID
+    verdict: str
+    delay_seconds: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskToCreate:
+    """A validated task on its way into the database.
+
+    Attributes:
+        identity: SHA-256 of what makes it unique; None when nothing does.
+        context: JSON text.
+        step_uuids: One for every planned position of the template.
+    """
+
+    task_uuid: UUID
+    namespace_id: int
+    named_task_uuid: UUID
+    template_digest: bytes
+    identity: bytes | None
+    priority: int
+    correlation_id: UUID
+    parent_correlation_id: UUID | None
+    initiator: str
+    source_system: str
+    reason: str
+    tags: tuple[str, ...]
+    context: str
+    step_uuids: tuple[UUID, ...]
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedTask:
+    """What became of it: created at an instant, or refused for the sake of an existing task."""
+
+    task_uuid: UUID
+    existing_uuid: UUID | None
+    created_at: datetime | None

@@ -1,0 +1,202 @@
+"""Connections to PostgreSQL: a pool for requests, a session for each loop that calls in a row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from tasker.domain.errors import TaskerError
+
+log = structlog.get_logger(__name__)
+
+Params: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
+Row: TypeAlias = tuple[Any, ...]
+Connection: TypeAlias = AsyncConnection[Row]
+
+#: SQLSTATE classes of a database in trouble: connection, rollback, resources, not in state, intervention.
+_TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57"})
+#: The two that another try at once usually cures.
+_CONFLICTS: Final = frozenset({"40P01", "40001"})
+
+
+class DatabaseUrlError(TaskerError):
+    """The database URL cannot be used."""
+
+    reason = "DATABASE_URL_INVALID"
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the database failed, rather than the statement (DESIGN section 2, "Messages")."""
+    if isinstance(error, PoolTimeout | psycopg.InterfaceError):
+        return True
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, OSError)
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate[:2] in _TRANSIENT_CLASSES
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error, psycopg.Error) and error.sqlstate in _CONFLICTS
+
+
+def retrying_conflicts() -> AsyncRetrying:
+    """Retry a whole transaction on deadlock and serialisation failure, a few times, with jitter."""
+    return AsyncRetrying(
+        retry=retry_if_exception(_is_conflict),
+        stop=stop_after_attempt(5),
+        wait=wait_random_exponential(multiplier=0.005, max=0.1),
+        reraise=True,
+    )
+
+
+def conninfo(url: str, *, application_name: str) -> str:
+    """Return libpq parameters for a database URL.
+
+    Raises:
+        DatabaseUrlError: libpq cannot read it; the message names the fix and never holds the URL.
+    """
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise DatabaseUrlError(
+            "DATABASE_URL is not a PostgreSQL URL; give postgresql://user:password@host:port/database"
+        ) from None
+    return make_conninfo(**{"connect_timeout": 10, "application_name": application_name} | given)
+
+
+async def _configure(connection: Connection) -> None:
+    await connection.set_autocommit(True)
+    connection.prepare_threshold = 0
+
+
+class Database:
+    """A pool of connections, each statement a transaction of its own unless `transaction` says otherwise."""
+
+    def __init__(self, url: str, *, application_name: str, min_size: int = 1, max_size: int = 10) -> None:
+        self._conninfo = conninfo(url, application_name=application_name)
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            self._conninfo,
+            min_size=min_size,
+            max_size=max_size,
+            timeout=10,
+            max_lifetime=1800,
+            configure=_configure,
+            open=False,
+            name=application_name,
+        )
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            psycopg.OperationalError: No connection could be had within ten seconds.
+        """
+        # One connection first, by hand: it fails with the server's own words, the pool only with a timeout.
+        probe = await AsyncConnection.connect(self._conninfo)
+        await probe.close()
+        await self._pool.open(wait=True, timeout=10)
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        await self._pool.close(timeout=5)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection in autocommit mode."""
+        async with self._pool.connection() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Lend a connection inside one transaction."""
+        async with self._pool.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch_all(self, query: str, params: Params = None) -> list[Row]:
+        """Run one statement and return its rows; conflicts are retried."""
+        async for attempt in retrying_conflicts():
+            with attempt:
+                async with self._pool.connection() as connection:
+                    cursor = await connection.execute(query.encode(), params)
+                    return await cursor.fetchall()
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def fetch_one(self, query: str, params: Params = None) -> Row | None:
+        """Run one statement and return its first row, or None."""
+        rows = await self.fetch_all(query, params)
+        return rows[0] if rows else None
+
+    async def execute(self, query: str, params: Params = None) -> None:
+        """Run one statement that returns nothing."""
+        async for attempt in retrying_conflicts():
+            with attempt:
+                async with self._pool.connection() as connection:
+                    await connection.execute(query.encode(), params)
+
+    def session(self) -> Session:
+        """Return a connection of its own for a loop that calls in a row; it connects when first used."""
+        return Session(self._conninfo)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return the pool's counters, as psycopg_pool names them."""
+        return self._pool.get_stats()
+
+    @property
+    def url_parameters(self) -> str:
+        """The libpq parameters. They may hold a password: never log them."""
+        return self._conninfo
+
+
+class Session:
+    """One connection that reconnects: after an error the next call starts afresh.
+
+    Calls are serialised; a loop that wants two statements at once takes two sessions.
+    """
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._connection: Connection | None = None
+        self._lock = asyncio.Lock()
+        self.connected_times = 0
+
+    async def fetch_all(self, query: bytes, params: Params = None) -> list[Row]:
+        """Run one prepared statement as a transaction of its own and return its rows."""
+        async with self._lock:
+            async for attempt in retrying_conflicts():
+                with attempt:
+                    cursor = await (await self._connect()).execute(query, params)
+                    return await cursor.fetchall()
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Lend the connection inside one transaction; the caller handles conflicts."""
+        async with self._lock:
+            connection = await self._connect()
+            async with connection.transaction():
+                yield connection
+
+    async def close(self) -> None:
+        """Close the connection; the session may be used again."""
+        async with self._lock:
+            if self._connection is not None:
+                await self._connection.close()
+                self._connection = None
+
+    async def _connect(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            connection = await AsyncConnection.connect(self._conninfo)
+            await _configure(connection)
+            self._connection = connection
+            self.connected_times += 1
+        return self._connection

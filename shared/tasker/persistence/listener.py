@@ -1,0 +1,104 @@
+"""Wake-ups: the one LISTEN connection of a process. A notification is a hint; polling is the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+import structlog
+from psycopg import AsyncConnection, sql
+
+from tasker.persistence.database import is_transient
+
+log = structlog.get_logger(__name__)
+
+_FIRST_RETRY_SECONDS = 0.2
+_LONGEST_RETRY_SECONDS = 10.0
+
+
+class Wakeup:
+    """Set by a notification, a reconnect or a local caller; taken by the loop that waits for it."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Wake the waiting loop, or the next one that waits."""
+        self._event.set()
+
+    async def wait(self, timeout: float | None) -> bool:
+        """Wait for a wake-up for at most `timeout` seconds; tell whether there was one, and take it."""
+        if not self._event.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._event.wait()
+        woken = self._event.is_set()
+        self._event.clear()
+        return woken
+
+
+class Listener:
+    """Listens to channels and sets their wake-ups; reconnects, and then wakes all, since hints may be lost."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._wakeups: dict[str, list[Wakeup]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    def subscribe(self, channel: str, wakeup: Wakeup | None = None) -> Wakeup:
+        """Return a wake-up for a channel, or let one serve a further channel."""
+        wakeup = wakeup or Wakeup()
+        self._wakeups.setdefault(channel, []).append(wakeup)
+        return wakeup
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether notifications arrive right now."""
+        return self._connected.is_set()
+
+    async def start(self) -> None:
+        """Listen in the background, on the channels subscribed so far."""
+        self._task = asyncio.create_task(self._run(), name="listener")
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def wait_connected(self) -> None:
+        """Wait until notifications arrive."""
+        await self._connected.wait()
+
+    async def _run(self) -> None:
+        delay = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await self._listen()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("listener_disconnected", error=type(error).__name__, retry_seconds=delay)
+            finally:
+                self._connected.clear()
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+
+    async def _listen(self) -> None:
+        async with await AsyncConnection.connect(self._conninfo, autocommit=True) as connection:
+            for channel in self._wakeups:
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            self._connected.set()
+            self._wake(self._wakeups)
+            async for notification in connection.notifies():
+                self._wake((notification.channel,))
+
+    def _wake(self, channels: Iterable[str]) -> None:
+        for channel in channels:
+            for wakeup in self._wakeups.get(channel, ()):
+                wakeup.set()

@@ -1,0 +1,161 @@
+"""The migration runner: plain SQL files, one transaction each, under one advisory lock (DESIGN section 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import psycopg
+from psycopg import Connection
+
+from tasker.domain.errors import TaskerError
+from tasker.persistence.database import Database
+
+Phase: TypeAlias = Literal["pre", "post"]
+
+#: The schema versions this code runs on: `pre` migrations precede the code, so newer ones may be there already.
+OLDEST_SCHEMA: Final = 17
+NEWEST_SCHEMA: Final = 999
+
+_LOCK_KEY: Final = 0x7461736B6572  # "tasker"
+_FILE_NAME: Final = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
+_PHASE: Final = re.compile(r"-- phase: (pre|post)\n")
+
+
+class MigrationError(TaskerError):
+    """A migration is malformed, was changed after it was applied, or failed."""
+
+    reason = "MIGRATION_FAILED"
+
+
+class SchemaVersionError(TaskerError):
+    """The database's schema is not one that this code runs on."""
+
+    reason = "SCHEMA_VERSION_UNSUPPORTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file: `NNNN_what.sql`, whose first line gives its phase."""
+
+    version: int
+    name: str
+    phase: Phase
+    statements: str
+    checksum: str
+
+
+def migrations_folder() -> Path:
+    """Return where the SQL files are: inside the installed package, or at the root of a source checkout."""
+    installed = Path(str(files("tasker.persistence").joinpath("migrations")))
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "migrations"
+
+
+def load_migrations(folder: Path | None = None) -> tuple[Migration, ...]:
+    """Read all migrations in order.
+
+    Raises:
+        MigrationError: A file name, the phase line or the numbering is wrong.
+    """
+    found = []
+    for path in sorted((folder or migrations_folder()).glob("*.sql")):
+        text = path.read_text(encoding="utf-8")
+        name, phase = _FILE_NAME.fullmatch(path.name), _PHASE.match(text)
+        if name is None or phase is None:
+            raise MigrationError(
+                f"{path.name}: name it NNNN_what.sql and begin it with '-- phase: pre' or '-- phase: post'"
+            )
+        found.append(
+            Migration(
+                int(name["version"]),
+                name["name"],
+                "pre" if phase[1] == "pre" else "post",
+                text,
+                hashlib.sha256(text.encode()).hexdigest(),
+            )
+        )
+    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
+        raise MigrationError("migration numbers must run from 0001 without gap or repetition")
+    return tuple(found)
+
+
+def migrate(conninfo: str, *, phases: Sequence[Phase] = ("pre", "post")) -> tuple[Migration, ...]:
+    """Apply what is missing and return it. PGMQ comes first: the extension where offered, else its SQL.
+
+    Raises:
+        MigrationError: An applied file has changed since, or a file failed; files before it stay applied.
+    """
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+        _prepare(connection)
+        return tuple(_apply(connection, phases))
+
+
+async def check_schema(database: Database) -> None:
+    """Refuse a schema that this code does not run on.
+
+    Raises:
+        SchemaVersionError: With what to do.
+    """
+    version = None
+    if await database.fetch_one("SELECT 1 WHERE to_regclass('tasker.schema_migrations') IS NOT NULL"):
+        ((version,),) = await database.fetch_all("SELECT max(version) FROM tasker.schema_migrations")
+    if version is None:
+        raise SchemaVersionError("the database has no Tasker schema yet; run `tasker migrate`")
+    if version < OLDEST_SCHEMA:
+        raise SchemaVersionError(
+            f"the database's schema is version {version}, this code needs {OLDEST_SCHEMA} or later; "
+            "run `tasker migrate`"
+        )
+    if version > NEWEST_SCHEMA:
+        raise SchemaVersionError(
+            f"the database's schema is version {version}, this code knows up to {NEWEST_SCHEMA}; upgrade Tasker"
+        )
+
+
+def _prepare(connection: Connection[Any]) -> None:
+    with connection.transaction():
+        offered = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pgmq'").fetchone()
+        present = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'pgmq'").fetchone()
+        if not present and offered:
+            connection.execute("CREATE EXTENSION pgmq")
+        elif not present:
+            from pgmq.install import get_embedded_install_sql  # noqa: PLC0415 - only the first migration needs it
+
+            connection.execute(get_embedded_install_sql().encode())
+        connection.execute("CREATE SCHEMA IF NOT EXISTS tasker")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS tasker.schema_migrations (version integer PRIMARY KEY, name text NOT NULL, "
+            "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+        )
+
+
+def _apply(connection: Connection[Any], phases: Sequence[Phase]) -> Iterator[Migration]:
+    applied: dict[int, str] = dict(
+        connection.execute("SELECT version, checksum FROM tasker.schema_migrations").fetchall()
+    )
+    for migration in load_migrations():
+        if (checksum := applied.get(migration.version)) is not None:
+            if checksum != migration.checksum:
+                raise MigrationError(
+                    f"migration {migration.version:04}_{migration.name} has changed since it was applied; "
+                    "restore the file and put the change into a new one"
+                )
+            continue
+        if migration.phase not in phases:
+            continue
+        try:
+            with connection.transaction():
+                connection.execute(migration.statements.encode())
+                connection.execute(
+                    "INSERT INTO tasker.schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
+                    (migration.version, migration.name, migration.checksum),
+                )
+        except psycopg.Error as error:
+            raise MigrationError(f"migration {migration.version:04}_{migration.name} failed: {error}") from error
+        yield migration

@@ -1,0 +1,50 @@
+"""Health for probes: grpc.health.v1, told apart into readiness and liveness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+HEALTH_SERVICE: Final = health.SERVICE_NAME
+#: The server as a whole.
+OVERALL: Final = ""
+#: SERVING for as long as the process can answer, ready or not.
+LIVENESS: Final = "liveness"
+
+
+class HealthReporter:
+    """Answers grpc.health.v1 for a server: not ready until told so.
+
+    Every name but `liveness` follows readiness: "" and the full name of each service of the server, among
+    them `tasker.v1.HealthService` or `tasker.v1.WorkerHealthService`. Check answers NOT_FOUND for others;
+    Watch reports them as SERVICE_UNKNOWN, as the protocol has it.
+    """
+
+    def __init__(self, service_names: Iterable[str]) -> None:
+        self._names = (OVERALL, *service_names)
+        self._servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stub
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """What set_ready was last told."""
+        return self._ready
+
+    async def set_ready(self, ready: bool) -> None:
+        """Tell probes and watchers; not ready also means starting up or draining."""
+        self._ready = ready
+        await self.publish()
+
+    async def publish(self) -> None:
+        """Make the names known to the servicer; the server does so before it starts."""
+        status = health_pb2.HealthCheckResponse
+        for name in self._names:
+            await self._servicer.set(name, status.SERVING if self._ready else status.NOT_SERVING)
+        await self._servicer.set(LIVENESS, status.SERVING)
+
+    def add_to(self, server: aio.Server) -> None:
+        """Register the service."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)

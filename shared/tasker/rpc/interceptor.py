@@ -1,0 +1,87 @@
+"""Turns what a servicer raises into the status that `tasker.rpc.errors` gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from inspect import isasyncgen
+from typing import Any, Final, TypeAlias
+
+import grpc
+from grpc import aio
+
+from tasker.rpc.context import ServicerContext
+from tasker.rpc.errors import status_of
+
+# Messages of every type pass through here unseen.
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_Behaviour: TypeAlias = Callable[[Any, ServicerContext], Any]
+
+#: By (request_streaming, response_streaming).
+_HANDLER_OF: Final[dict[tuple[bool, bool], Callable[..., _Handler]]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
+    """Ends a call whose servicer raised with the status, details and trailers of the exception.
+
+    Covers asynchronous servicers of every shape, and interceptors further in. Cancellation and calls that a
+    servicer aborted itself pass through.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        """Return the handler with the table applied; called by grpc for each call."""
+        method = handler_call_details.method
+        try:
+            handler: _Handler | None = await continuation(handler_call_details)
+        except Exception as error:
+            return _refusing(error, method)
+        if handler is None:  # no such method: grpc answers UNIMPLEMENTED
+            return None  # type: ignore[return-value]  # the stub forgets it
+        behaviour: Any = (
+            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        )
+        return _HANDLER_OF[handler.request_streaming, handler.response_streaming](
+            _guarded(behaviour, method), handler.request_deserializer, handler.response_serializer
+        )
+
+
+def _guarded(behaviour: _Behaviour, method: str) -> _Behaviour:
+    async def call(request: Any, context: ServicerContext) -> Any:
+        try:
+            outcome = behaviour(request, context)
+            if not isasyncgen(outcome):
+                return await outcome
+            async with aclosing(outcome):  # so that it is finished, not forgotten, when the client leaves
+                async for message in outcome:
+                    await context.write(message)
+        except aio.AbortError:
+            raise
+        except Exception as error:
+            await _abort(context, error, method)
+
+    return call
+
+
+def _refusing(error: Exception, method: str) -> _Handler:
+    """Return a handler for a call that an interceptor refused; it reads nothing, so it suits every shape."""
+
+    async def call(request: Any, context: ServicerContext) -> None:
+        await _abort(context, error, method)
+
+    return grpc.stream_stream_rpc_method_handler(call)
+
+
+async def _abort(context: ServicerContext, error: Exception, method: str) -> None:
+    status = status_of(error, method=method)
+    # abort() replaces the trailers set so far unless it is given them.
+    trailers = (*context.trailing_metadata(), *status.trailers)
+    await context.abort(status.code, status.message, trailers)

@@ -1,0 +1,68 @@
+"""Server reflection in both published versions, so that every version of grpcurl and its kin works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import grpc
+from google.protobuf import descriptor_pool, text_format
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.rpc import error_details_pb2
+from grpc import aio
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+_V1ALPHA: Final = "grpc.reflection.v1alpha"
+_V1: Final = "grpc.reflection.v1"
+_SERVICES: Final = (f"{_V1}.ServerReflection", f"{_V1ALPHA}.ServerReflection")
+
+
+def add_reflection(server: aio.Server, service_names: Iterable[str]) -> None:
+    """Register reflection for the given services and itself.
+
+    Args:
+        server: The server, before it starts.
+        service_names: Full names of services whose modules are imported.
+
+    Raises:
+        KeyError: A name belongs to no imported module.
+    """
+    names = (*service_names, *_SERVICES)
+    servicer = reflection.aio.ReflectionServicer(names, pool=_pool(names))  # type: ignore[attr-defined]  # missing in the stub
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    # The messages of the two versions are the same byte for byte, so one handler serves both.
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in _SERVICES]
+    )
+
+
+def _pool(service_names: Iterable[str]) -> descriptor_pool.DescriptorPool:
+    """Return the files of the services with all they import, and nothing else this process has loaded."""
+    pool = descriptor_pool.DescriptorPool()
+    added: set[str] = set()
+
+    def add(file: FileDescriptor) -> None:
+        if file.name not in added:
+            added.add(file.name)
+            for dependency in file.dependencies:
+                add(dependency)
+            pool.AddSerializedFile(file.serialized_pb)
+
+    pool.AddSerializedFile(_v1_file())
+    for name in service_names:
+        if not name.startswith(_V1 + "."):
+            add(descriptor_pool.Default().FindServiceByName(name).file)
+    add(error_details_pb2.DESCRIPTOR)  # clients look up the types of the details our statuses carry
+    return pool
+
+
+def _v1_file() -> bytes:
+    """Return the file of v1, which the package does not bring, made from the one of v1alpha."""
+    file = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
+    text = text_format.MessageToString(file).replace(_V1ALPHA, _V1)
+    return text_format.Parse(text.replace("/v1alpha/", "/v1/"), FileDescriptorProto()).SerializeToString()

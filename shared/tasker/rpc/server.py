@@ -1,0 +1,168 @@
+"""A grpc.aio server with our transport options, errors, health and reflection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypeVar
+
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc import aio
+
+from tasker.rpc.health import HEALTH_SERVICE, HealthReporter
+from tasker.rpc.interceptor import ErrorInterceptor
+from tasker.rpc.reflection import add_reflection
+
+Servicer = TypeVar("Servicer")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Transport of one server (spec 60 section 4).
+
+    Attributes:
+        max_concurrent_streams: Calls in flight per connection; more wait at the client.
+        max_request_bytes: A larger message ends its call with RESOURCE_EXHAUSTED. Replies are not limited
+            here: clients set what they take.
+        keepalive_interval_seconds: How often a connection is pinged, with calls or without.
+        keepalive_timeout_seconds: How long a ping may stay unanswered before the connection is closed.
+        min_ping_interval_seconds: Clients that ping more often on a silent connection are sent away. Below
+            one second, because clients that ping each second exist; the default of grpc is five minutes.
+        enable_health: Serve grpc.health.v1.
+        enable_reflection: Serve reflection, v1 and v1alpha.
+    """
+
+    max_concurrent_streams: int = 200
+    max_request_bytes: int = 4 * 1024 * 1024
+    keepalive_interval_seconds: float = 30
+    keepalive_timeout_seconds: float = 20
+    min_ping_interval_seconds: float = 0.5
+    enable_health: bool = True
+    enable_reflection: bool = True
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """Return the options as grpc names them."""
+        return [
+            ("grpc.so_reuseport", 0),  # or two processes would share a port and each see half of the calls
+            ("grpc.max_concurrent_streams", self.max_concurrent_streams),
+            ("grpc.max_receive_message_length", self.max_request_bytes),
+            ("grpc.keepalive_time_ms", round(self.keepalive_interval_seconds * 1000)),
+            ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", round(self.min_ping_interval_seconds * 1000)),
+        ]
+
+
+ORCHESTRATION_OPTIONS: Final = ServerOptions()
+WORKER_OPTIONS: Final = ServerOptions(max_concurrent_streams=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRegistration(Generic[Servicer]):
+    """A service to serve: `ServiceRegistration(descriptor, servicer, add_XServicer_to_server)`.
+
+    Attributes:
+        descriptor: `x_pb2.DESCRIPTOR.services_by_name["XService"]`; names it to health and reflection.
+        servicer: What answers its calls.
+        add_to_server: The generated function that joins the two.
+    """
+
+    descriptor: ServiceDescriptor
+    servicer: Servicer
+    add_to_server: Callable[[Servicer, aio.Server], None]
+
+
+class BindError(Exception):
+    """The server cannot listen on the address it was given."""
+
+    def __init__(self, bind_address: str) -> None:
+        self.bind_address = bind_address
+        super().__init__(
+            f"cannot listen on {bind_address}: the port is in use, or the address is malformed or not one of "
+            "this machine's; stop what listens there or set another bind_address"
+        )
+
+
+class RpcServer:
+    """A bound server. Start it, report readiness through `health`, stop it; `async with` does first and last.
+
+    Attributes:
+        address: Where it listens, with the port that was bound; a channel takes it as target.
+        port: The port that was bound; 0 for a Unix socket.
+        health: What probes are told. Not ready until `health.set_ready(True)`.
+    """
+
+    def __init__(self, server: aio.Server, health: HealthReporter, *, address: str, port: int) -> None:
+        self._server = server
+        self.health = health
+        self.address = address
+        self.port = port
+
+    async def start(self) -> None:
+        """Begin to answer calls."""
+        await self.health.publish()
+        await self._server.start()
+
+    async def stop(self, grace_seconds: float | None = None) -> None:
+        """Report not ready, refuse new calls, and let calls in flight go on for the grace period."""
+        await self.health.set_ready(False)
+        await self._server.stop(grace_seconds)
+
+    async def wait_until_stopped(self) -> None:
+        """Return once somebody stopped the server."""
+        await self._server.wait_for_termination()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+def build_server(
+    bind_address: str,
+    *,
+    services: Sequence[ServiceRegistration[Any]],
+    options: ServerOptions = ORCHESTRATION_OPTIONS,
+    interceptors: Sequence[aio.ServerInterceptor[Any, Any]] = (),
+) -> RpcServer:
+    """Return a server bound to an address and not started yet; needs a running event loop.
+
+    Args:
+        bind_address: `host:port`, port 0 for any free one, or `unix:/path`.
+        services: What to serve, besides health and reflection.
+        options: Transport.
+        interceptors: Outermost first. They may raise like servicers: the error table lies around them.
+
+    Raises:
+        BindError: The address cannot be listened on.
+    """
+    server = aio.server(interceptors=[ErrorInterceptor(), *interceptors], options=options.channel_arguments())
+    names = [service.descriptor.full_name for service in services]
+    reporter = HealthReporter(names)
+    for service in services:
+        service.add_to_server(service.servicer, server)
+    if options.enable_health:
+        reporter.add_to(server)
+        names.append(HEALTH_SERVICE)
+    if options.enable_reflection:
+        add_reflection(server, names)
+    address, port = _bind(server, bind_address)
+    return RpcServer(server, reporter, address=address, port=port)
+
+
+def _bind(server: aio.Server, bind_address: str) -> tuple[str, int]:
+    is_socket = bind_address.startswith(("unix:", "unix-abstract:"))
+    host, _, port = bind_address.rpartition(":")
+    # grpc would take a port modulo 65536, and 443 when there is none.
+    if not is_socket and not (port.isdecimal() and int(port) < 65536):
+        raise BindError(bind_address)
+    try:
+        bound = server.add_insecure_port(bind_address)
+    except RuntimeError:  # grpc says no more than that it failed
+        raise BindError(bind_address) from None
+    return (bind_address, 0) if is_socket else (f"{host}:{bound}", bound)

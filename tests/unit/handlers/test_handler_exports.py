@@ -1,0 +1,64 @@
+"""What users may import is a promise; a change here is a change of the public API."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import tasker.worker
+
+EXPORTS = {
+    # writing a handler
+    "Config",
+    "Dep",
+    "Inputs",
+    "StepContext",
+    "StepHandler",
+    "StepHandlerResult",
+    "CancelSignal",
+    "depends_on",
+    "inputs",
+    "step_handler",
+    # failing
+    "AuthenticationError",
+    "AuthorizationError",
+    "BusinessLogicError",
+    "ConfigurationError",
+    "ErrorType",
+    "HandlerError",
+    "NetworkError",
+    "NotFoundError",
+    "PermanentError",
+    "RateLimitError",
+    "ResourceContentionError",
+    "RetryableError",
+    "ServiceUnavailableError",
+    "StepExecutionError",
+    "StepTimeoutError",
+    "StepValidationError",
+    "TaskerError",
+    # finding and judging
+    "Classification",
+    "DuplicateHandlerError",
+    "ErrorClassifier",
+    "Handler",
+    "HandlerDefinitionError",
+    "HandlerImportError",
+    "HandlerMethodNotFoundError",
+    "HandlerNotFoundError",
+    "HandlerRegistry",
+    "HandlerResolutionError",
+    "StepExecutionResult",
+    "load_handlers",
+}
+
+
+def test_the_public_names_are_frozen() -> None:
+    assert set(tasker.worker.__all__) == EXPORTS
+    assert [name for name in EXPORTS if not hasattr(tasker.worker, name)] == []
+
+
+def test_handlers_need_neither_database_nor_grpc() -> None:
+    program = "import sys, tasker.worker; print(sorted({'grpc', 'psycopg', 'pgmq'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,106 @@
+"""What probes are told: readiness by name, liveness apart (spec 60 section 4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tasker.rpc.server import RpcServer, ServiceRegistration, build_server
+from tasker.v1 import health_pb2 as tasker_health_pb2
+from tasker.v1 import health_pb2_grpc as tasker_health_pb2_grpc
+
+READINESS_NAMES = ["", "tasker.v1.HealthService"]
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[RpcServer]:
+    service = ServiceRegistration(
+        tasker_health_pb2.DESCRIPTOR.services_by_name["HealthService"],
+        tasker_health_pb2_grpc.HealthServiceServicer(),
+        tasker_health_pb2_grpc.add_HealthServiceServicer_to_server,
+    )
+    async with build_server("127.0.0.1:0", services=[service]) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def probe(server: RpcServer) -> AsyncIterator[health_pb2_grpc.HealthStub]:
+    async with aio.insecure_channel(server.address) as channel:
+        yield health_pb2_grpc.HealthStub(channel)
+
+
+async def status_of(probe: health_pb2_grpc.HealthStub, name: str) -> int:
+    response = await probe.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+    return int(response.status)
+
+
+@pytest.mark.parametrize("name", READINESS_NAMES)
+async def test_a_server_is_not_ready_until_told_so(
+    server: RpcServer, probe: health_pb2_grpc.HealthStub, name: str
+) -> None:
+    assert await status_of(probe, name) == NOT_SERVING
+    await server.health.set_ready(True)
+    assert await status_of(probe, name) == SERVING
+    await server.health.set_ready(False)
+    assert await status_of(probe, name) == NOT_SERVING
+
+
+async def test_liveness_does_not_follow_readiness(
+    server: RpcServer, probe: health_pb2_grpc.HealthStub
+) -> None:
+    assert await status_of(probe, "liveness") == SERVING
+    await server.health.set_ready(True)
+    await server.health.set_ready(False)
+    assert await status_of(probe, "liveness") == SERVING
+
+
+async def test_readiness_may_be_told_before_the_start() -> None:
+    server = build_server("127.0.0.1:0", services=[])
+    await server.health.set_ready(True)
+    async with server, aio.insecure_channel(server.address) as channel:
+        assert await status_of(health_pb2_grpc.HealthStub(channel), "") == SERVING
+
+
+@pytest.mark.parametrize("name", ["tasker.v1.TaskService", "grpc.health.v1.Health", "nonsense"])
+async def test_what_is_not_served_is_not_found(probe: health_pb2_grpc.HealthStub, name: str) -> None:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await status_of(probe, name)
+    assert caught.value.code() is StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("name", READINESS_NAMES)
+async def test_a_watcher_sees_readiness_flip(
+    server: RpcServer, probe: health_pb2_grpc.HealthStub, name: str
+) -> None:
+    watch = probe.Watch(health_pb2.HealthCheckRequest(service=name), timeout=30)
+    assert (await watch.read()).status == NOT_SERVING
+    for ready, status in [(True, SERVING), (False, NOT_SERVING), (True, SERVING)]:
+        await server.health.set_ready(ready)
+        assert (await watch.read()).status == status
+    watch.cancel()
+
+
+async def test_a_watcher_of_an_unknown_name_is_told_so(probe: health_pb2_grpc.HealthStub) -> None:
+    watch = probe.Watch(health_pb2.HealthCheckRequest(service="nonsense"), timeout=30)
+    assert (await watch.read()).status == SERVICE_UNKNOWN
+    watch.cancel()
+
+
+async def test_a_server_that_stops_says_not_ready_first(
+    server: RpcServer, probe: health_pb2_grpc.HealthStub
+) -> None:
+    await server.health.set_ready(True)
+    watch = probe.Watch(health_pb2.HealthCheckRequest(), timeout=30)
+    assert (await watch.read()).status == SERVING
+    stopping = asyncio.create_task(server.stop(grace_seconds=30))
+    assert (await watch.read()).status == NOT_SERVING
+    watch.cancel()  # the last call in flight: nothing is left to wait for
+    await asyncio.wait_for(stopping, 10)

@@ -1,0 +1,151 @@
+"""Handlers written as classes (spec 30 section 4)."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tasker.domain.results import ErrorType
+from tasker.worker.handlers.context import StepContext
+from tasker.worker.handlers.errors import HandlerDefinitionError, HandlerMethodNotFoundError, RetryAfter
+from tasker.worker.handlers.handler import Handler, origin_of
+from tasker.worker.handlers.results import StepHandlerResult
+
+#: The method that runs unless a template names another.
+DEFAULT_METHOD = "call"
+
+
+class StepHandler(ABC):
+    """A handler as a class: implement `call`, and further public methods for templates that name a `method`.
+
+    A new instance serves each execution. If `__init__` takes `config`, it is given the template's
+    `handler.initialization`; it can take nothing else that is required.
+
+    Attributes:
+        handler_name: What templates call it; without one the class is found by its dotted path only.
+        handler_version: Stored with every result.
+    """
+
+    handler_name: str = ""
+    handler_version: str = "1.0.0"
+
+    @abstractmethod
+    def call(self, context: StepContext) -> Any:
+        """Do the step's work and return its result; may be `async def`."""
+
+    @property
+    def name(self) -> str:
+        """The handler's name, or the class's where it has none."""
+        return self.handler_name or type(self).__name__
+
+    @property
+    def version(self) -> str:
+        """The handler's version."""
+        return self.handler_version
+
+    @property
+    def capabilities(self) -> list[str]:
+        """What the handler can do besides processing a step."""
+        return ["process"]
+
+    def config_schema(self) -> dict[str, Any] | None:
+        """Return a JSON Schema of the configuration, if there is one."""
+        return None
+
+    def success(
+        self, result: Mapping[str, Any] | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> StepHandlerResult:
+        """Return a success."""
+        return StepHandlerResult.success(result, metadata)
+
+    def failure(
+        self,
+        message: str,
+        error_type: str = ErrorType.HANDLER_ERROR,
+        retryable: bool = True,
+        metadata: Mapping[str, Any] | None = None,
+        error_code: str | None = None,
+        *,
+        retry_after: RetryAfter | None = None,
+    ) -> StepHandlerResult:
+        """Return a failure."""
+        return StepHandlerResult.failure(
+            message, error_type, retryable, metadata, error_code, retry_after=retry_after
+        )
+
+
+def class_handler(
+    target: type[StepHandler] | StepHandler, name: str = "", method: str | None = None
+) -> Handler:
+    """Compile a class, or an instance that then serves every execution, into a handler.
+
+    Args:
+        target: The class or instance.
+        name: What it answers to; its own name if empty.
+        method: The template's `handler.method`; None is `call`.
+
+    Raises:
+        HandlerDefinitionError: The class is abstract, or its constructor wants what nobody gives.
+        HandlerMethodNotFoundError: There is no such public method.
+    """
+    cls = target if isinstance(target, type) else type(target)
+    name = name or cls.handler_name or cls.__name__
+    method = method or DEFAULT_METHOD
+    _check_method(cls, name, method)
+    make: Callable[[StepContext], StepHandler]
+    if isinstance(target, StepHandler):
+        instance = target
+        make = lambda _: instance  # noqa: E731
+    else:
+        make = _constructor(target, name)
+
+    def call(context: StepContext) -> object:
+        return getattr(make(context), method)(context)
+
+    is_async = inspect.iscoroutinefunction(getattr(cls, method))
+    origin = origin_of(cls) if method == DEFAULT_METHOD else f"{origin_of(cls)}.{method}"
+    return Handler(name, cls.handler_version, is_async, call, origin)
+
+
+def _check_method(cls: type[StepHandler], name: str, method: str) -> None:
+    if method == DEFAULT_METHOD:
+        return
+    if method.startswith("_"):
+        raise HandlerMethodNotFoundError(name, method, "its name says it is private")
+    found = getattr(cls, method, None)
+    if hasattr(StepHandler, method) or not callable(found):
+        public = sorted(m for m, _ in inspect.getmembers(cls, inspect.isfunction) if _is_runnable(m))
+        raise HandlerMethodNotFoundError(
+            name, method, f"{origin_of(cls)} has no such method; it has {', '.join(public)}"
+        )
+
+
+def _is_runnable(method: str) -> bool:
+    return method == DEFAULT_METHOD or not (method.startswith("_") or hasattr(StepHandler, method))
+
+
+def _constructor(cls: type[StepHandler], name: str) -> Callable[[StepContext], StepHandler]:
+    """Return how to make an instance, decided by the signature once instead of by trial at each execution."""
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(cls.__abstractmethods__))
+        raise HandlerDefinitionError(f"handler {name!r}: {origin_of(cls)} does not implement {missing}")
+    parameters = inspect.signature(cls).parameters.values()
+    takes_config = any(parameter.name == "config" for parameter in parameters)
+    required = [
+        parameter.name
+        for parameter in parameters
+        if parameter.name != "config"
+        and parameter.default is inspect.Parameter.empty
+        and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    ]
+    if required:
+        raise HandlerDefinitionError(
+            f"handler {name!r}: the constructor of {origin_of(cls)} requires {', '.join(required)}; "
+            "it can take `config` or nothing (register an instance to pass more)"
+        )
+    factory: Callable[..., StepHandler] = cls
+    if takes_config:
+        return lambda context: factory(config=dict(context.step_config))
+    return lambda _: factory()

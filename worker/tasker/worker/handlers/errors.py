@@ -1,0 +1,229 @@
+"""What a handler raises to say how it failed (spec 30 section 7), and what goes wrong around handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from tasker.domain.errors import TaskerError
+
+#: Seconds, a duration, or the value of a `Retry-After` header as it came (seconds or an HTTP date).
+RetryAfter = float | timedelta | str
+
+#: How many known names a message lists before it stops.
+_NAMES_SHOWN = 20
+
+
+class HandlerError(TaskerError):
+    """Root of what handlers raise; raise one of its two branches instead.
+
+    `metadata` is stored under `metadata.context` of the result.
+
+    Attributes:
+        message: What went wrong, for people.
+        retryable: Whether another attempt may succeed; overrides the class's own answer.
+        error_type: Machine-readable kind; a subclass may name its own.
+        error_code: The author's own code, such as `CARD_DECLINED`.
+        retry_after: When to try again at the earliest; wins over the step's backoff (spec 10 section 7.3).
+        context: Stored under `error.context` of the result.
+    """
+
+    retryable: bool = True
+    error_type: str = "handler_error"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        retryable: bool | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        error_code: str | None = None,
+        retry_after: RetryAfter | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        if retryable is not None:
+            self.retryable = retryable
+        self._metadata = dict(metadata or {})
+        self.error_code = error_code
+        self.retry_after = retry_after
+        self.context = dict(context or {})
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The author's notes on the failure."""
+        return self._metadata
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all facts as plain data, for logs."""
+        retry_after = self.retry_after
+        return {
+            "error_class": type(self).__name__,
+            "message": self.message,
+            "error_type": self.error_type,
+            "error_code": self.error_code,
+            "retryable": self.retryable,
+            "retry_after": retry_after.total_seconds() if isinstance(retry_after, timedelta) else retry_after,
+            "metadata": self._metadata,
+            "context": self.context,
+        }
+
+
+class StepExecutionError(HandlerError):
+    """A failure with an `error_type` of the author's choosing."""
+
+    def __init__(
+        self,
+        message: str = "",
+        error_type: str = "handler_error",
+        retryable: bool = True,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        error_code: str | None = None,
+        retry_after: RetryAfter | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            retryable=retryable,
+            metadata=metadata,
+            error_code=error_code,
+            retry_after=retry_after,
+            context=context,
+        )
+        self.error_type = error_type
+
+
+class RetryableError(HandlerError):
+    """The step failed for a reason that may pass; try again while attempts remain."""
+
+    error_type = "retryable_error"
+
+
+class StepTimeoutError(RetryableError):
+    """Something the handler waited for took too long."""
+
+    error_type = "timeout"
+
+
+class NetworkError(RetryableError):
+    """The other side could not be reached."""
+
+
+class RateLimitError(RetryableError):
+    """The other side asks for fewer calls; give `retry_after` if it said when."""
+
+
+class ServiceUnavailableError(RetryableError):
+    """The other side is down for now."""
+
+
+class ResourceContentionError(RetryableError):
+    """Something needed is held by somebody else: a lock, a row, a file."""
+
+
+class PermanentError(HandlerError):
+    """The step failed for a reason that another attempt cannot change."""
+
+    retryable = False
+    error_type = "permanent_error"
+
+
+class StepValidationError(PermanentError):
+    """The handler was given something it cannot work with."""
+
+    error_type = "validation_error"
+
+
+class NotFoundError(PermanentError):
+    """What the handler should work on does not exist."""
+
+
+class AuthenticationError(PermanentError):
+    """The other side does not know who we are."""
+
+
+class AuthorizationError(PermanentError):
+    """The other side knows who we are and refuses."""
+
+
+class ConfigurationError(PermanentError):
+    """The handler or its environment is set up wrongly."""
+
+
+class BusinessLogicError(PermanentError):
+    """A rule of the business forbids what the step should do."""
+
+
+class HandlerDefinitionError(TaskerError):
+    """A handler is written in a way that cannot work; raised when it is defined or registered."""
+
+
+class DuplicateHandlerError(HandlerDefinitionError):
+    """Two handlers claim one name."""
+
+    def __init__(self, name: str, registered: str, offered: str) -> None:
+        super().__init__(
+            f"handler name {name!r} is taken by {registered}, so {offered} cannot have it; rename one"
+        )
+        self.name = name
+
+
+class HandlerResolutionError(TaskerError):
+    """The worker cannot turn a template's `handler` into something to run.
+
+    Attributes:
+        callable_name: The template's `handler.callable`.
+        error_type: What the step's result says if it comes to that (spec 30 section 2.1).
+    """
+
+    error_type: ClassVar[str] = "handler_not_found"
+
+    def __init__(self, message: str, callable_name: str) -> None:
+        super().__init__(message)
+        self.callable_name = callable_name
+
+
+class HandlerNotFoundError(HandlerResolutionError):
+    """No handler answers to a name.
+
+    Attributes:
+        known: The names that handlers answer to.
+    """
+
+    def __init__(self, callable_name: str, known: Iterable[str] = (), reason: str = "") -> None:
+        self.known = tuple(sorted(known))
+        more = len(self.known) - _NAMES_SHOWN
+        shown = ", ".join(self.known[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        because = f" ({reason})" if reason else ""
+        super().__init__(
+            f"no registered handler answers to {callable_name!r}{because}; known: {shown or 'none'}",
+            callable_name,
+        )
+
+
+class HandlerMethodNotFoundError(HandlerResolutionError):
+    """The handler exists and lacks the template's `handler.method`, or keeps it private."""
+
+    error_type: ClassVar[str] = "handler_method_not_found"
+
+    def __init__(self, callable_name: str, method: str, reason: str) -> None:
+        super().__init__(f"handler {callable_name!r} cannot run method {method!r}: {reason}", callable_name)
+        self.method = method
+
+
+class HandlerImportError(HandlerResolutionError):
+    """A module that should hold handlers fails to import; its own error is the `__cause__`.
+
+    Attributes:
+        module: Name or path of the module.
+    """
+
+    def __init__(self, module: str, cause: BaseException, callable_name: str | None = None) -> None:
+        super().__init__(
+            f"handler module {module!r} does not import: {type(cause).__name__}: {cause}",
+            callable_name or module,
+        )
+        self.module = module

@@ -1,0 +1,188 @@
+"""Running a handler once, on the loop or in a thread, to exactly one result (spec 30 section 2)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+from typing import Any
+
+from tasker.domain.results import ErrorType, StepExecutionResult
+from tasker.worker.handlers.context import StepContext
+from tasker.worker.handlers.handler import Handler
+from tasker.worker.handlers.outcomes import Attempt, Sealed, WorkerIdentity
+
+
+class _ExecutorClosedError(Exception):
+    """The thread pool takes no more work."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: BaseException
+
+
+_Ended = _Returned | _Raised
+
+
+class Execution:
+    """One run of a handler, which starts when this is created.
+
+    `await execution.outcome()` gives the one result. A handler may go on after that: a thread that timed out
+    cannot be interrupted, and a coroutine may refuse to be cancelled. `released` tells when it really ended,
+    whatever happened to the result; the worker keeps its slot until then, and nothing reads the late result.
+
+    Attributes:
+        context: What the handler was given, with its deadline.
+        released: Done when the handler occupies nothing any more; never carries an error.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        context: StepContext,
+        *,
+        timeout_seconds: float,
+        executor: ThreadPoolExecutor,
+        worker: WorkerIdentity | None = None,
+    ) -> None:
+        self._handler = handler
+        self._timeout_seconds = timeout_seconds
+        self._executor = executor
+        self._worker = worker or WorkerIdentity()
+        self._started_at = datetime.now(UTC)
+        self._started = perf_counter()
+        if context.deadline is None:
+            context = replace(context, deadline=self._started_at + timedelta(seconds=timeout_seconds))
+        self.context = context
+        self._thread: Future[_Ended] | None = None
+        self._loop = asyncio.get_running_loop()
+        self.released: asyncio.Future[None] = self._loop.create_future()
+        self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._task_ended)
+
+    async def outcome(self) -> Sealed:
+        """Wait for the handler or its timeout, whichever is first, and return the result.
+
+        Raises:
+            asyncio.CancelledError: The caller was cancelled, because the lease is lost or the worker stops:
+                the handler is told, and there is no result.
+        """
+        left = self._timeout_seconds - (perf_counter() - self._started)
+        try:
+            await asyncio.wait((self._task,), timeout=max(0.0, left))
+        except asyncio.CancelledError as exc:
+            self._abandon(str(exc) or "cancelled by the worker")
+            raise
+        attempt = self._attempt()
+        if not self._task.done():
+            self._abandon("timeout")
+            return attempt.broke(ErrorType.HANDLER_TIMEOUT, self._timeout_message(), retryable=True)
+        if self._task.cancelled():  # nobody here cancelled it
+            return attempt.panicked(
+                asyncio.CancelledError("the handler let a cancellation of its own escape")
+            )
+        match self._task.result():
+            case _Returned(value):
+                return attempt.returned(value)
+            case _Raised(_ExecutorClosedError()):
+                message = "the worker's thread pool is closing, so the handler did not run"
+                return attempt.broke(ErrorType.SEMAPHORE_ACQUISITION_FAILED, message, retryable=True)
+            case _Raised(Exception() as error):
+                return attempt.raised(error)
+            case _Raised(error):
+                return attempt.panicked(error)
+
+    async def _run(self) -> _Ended:
+        # A task that ends by KeyboardInterrupt or SystemExit takes the event loop with it, so nothing but
+        # cancellation may leave this function.
+        try:
+            value = self._handler.call(self.context) if self._handler.is_async else await self._in_thread()
+            if inspect.isawaitable(value):  # a plain function may also hand back a coroutine
+                value = await value
+        except asyncio.CancelledError:
+            raise
+        except BaseException as exc:
+            return _Raised(exc)
+        return _Returned(value)
+
+    async def _in_thread(self) -> Any:
+        call, context = self._handler.call, self.context
+
+        def run() -> _Ended:  # a StopIteration cannot cross a future, so no exception does
+            try:
+                return _Returned(call(context))
+            except BaseException as exc:
+                return _Raised(exc)
+
+        try:
+            self._thread = self._executor.submit(contextvars.copy_context().run, run)
+        except RuntimeError as exc:
+            raise _ExecutorClosedError from exc
+        match await asyncio.wrap_future(self._thread):
+            case _Raised(error):
+                raise error
+            case _Returned(value):
+                return value
+
+    def _abandon(self, reason: str) -> None:
+        self.context.cancelled.set(reason)
+        self._task.cancel()
+
+    def _task_ended(self, _: asyncio.Task[_Ended]) -> None:
+        if self._thread is None or self._thread.done():
+            self._release()
+        else:
+            self._thread.add_done_callback(self._thread_ended)
+
+    def _thread_ended(self, _: Future[_Ended]) -> None:
+        """Runs in the handler's thread."""
+        with suppress(RuntimeError):  # the loop is closed, and with it everybody who waited
+            self._loop.call_soon_threadsafe(self._release)
+
+    def _release(self) -> None:
+        if not self.released.done():
+            self.released.set_result(None)
+
+    def _attempt(self) -> Attempt:
+        return Attempt(
+            step_uuid=str(self.context.step_uuid),
+            worker=self._worker,
+            handler_version=self._handler.version,
+            started_at=self._started_at,
+            completed_at=datetime.now(UTC),
+            execution_time_ms=round((perf_counter() - self._started) * 1000),
+        )
+
+    def _timeout_message(self) -> str:
+        return (
+            f"handler {self._handler.name!r} did not finish within {self._timeout_seconds:g} s "
+            f"(attempt {self.context.attempt} of {self.context.max_attempts})"
+        )
+
+
+async def execute(
+    handler: Handler,
+    context: StepContext,
+    *,
+    timeout_seconds: float,
+    executor: ThreadPoolExecutor,
+    worker: WorkerIdentity | None = None,
+) -> StepExecutionResult:
+    """Run a handler once and return its result; use `Execution` to know when its thread is free again.
+
+    Raises:
+        asyncio.CancelledError: The caller was cancelled.
+    """
+    execution = Execution(handler, context, timeout_seconds=timeout_seconds, executor=executor, worker=worker)
+    return (await execution.outcome()).result

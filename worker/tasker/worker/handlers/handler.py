@@ -1,0 +1,37 @@
+"""A handler ready to run: what functions, classes and instances all come down to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tasker.worker.handlers.context import StepContext
+from tasker.worker.handlers.injection import InjectionPlan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Handler:
+    """Something the worker can execute.
+
+    Attributes:
+        name: Name it answers to in templates.
+        version: The author's version of the handler; stored with every result.
+        is_async: Whether `call` runs on the event loop; otherwise it gets a thread.
+        call: Runs it once and returns what the author's code returned.
+        origin: Module and qualified name, for messages.
+        plan: Where a function's arguments come from; None for class handlers.
+    """
+
+    name: str
+    version: str
+    is_async: bool
+    call: Callable[[StepContext], Any]
+    origin: str
+    plan: InjectionPlan | None = None
+
+
+def origin_of(target: object) -> str:
+    """Return how messages call a function, class or instance: `shop.handlers.charge_card`."""
+    named = target if hasattr(target, "__qualname__") else type(target)
+    return f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', repr(target))}"

@@ -1,0 +1,147 @@
+"""Where each argument of a handler function comes from, and fetching it (spec 30 sections 5 and 13)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasker.domain.errors import FieldViolation
+from tasker.worker.handlers.context import StepContext
+from tasker.worker.handlers.errors import StepValidationError
+from tasker.worker.handlers.markers import Source
+
+
+class WhenMissing(Enum):
+    """What to do if the value is not there."""
+
+    REFUSE = "refuse"
+    GIVE_NONE = "give None"
+    USE_DEFAULT = "use the parameter's own default"
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """How one parameter gets its argument.
+
+    Attributes:
+        parameter: Name of the parameter.
+        source: Where the value comes from.
+        key: Step name, or key of the inputs or the configuration; None means the whole of them.
+        when_missing: What happens without a value.
+        adapter: Validates and converts the value; None passes it as it is.
+    """
+
+    parameter: str
+    source: Source
+    key: str | None = None
+    when_missing: WhenMissing = WhenMissing.REFUSE
+    adapter: TypeAdapter[Any] | None = None
+
+    @property
+    def field(self) -> str:
+        """The value's path in messages, such as `dependencies.price_cart`."""
+        return str(self.source) if self.key is None else f"{self.source}.{self.key}"
+
+    def look_up(self, context: StepContext) -> tuple[bool, Any]:
+        """Return whether there is a value, and the value."""
+        place: Mapping[str, Any]
+        match self.source:
+            case Source.CONTEXT:
+                return True, context
+            case Source.DEPENDENCY:
+                place = context.dependency_results
+            case Source.INPUT:
+                place = context.input_data
+            case Source.CONFIG:
+                place = context.step_config
+        if self.key is None:
+            return True, place if isinstance(place, dict) else dict(
+                place
+            )  # what pydantic takes
+        return self.key in place, place.get(self.key)
+
+    def validate(self, value: Any) -> Any:
+        """Return a value as the parameter's type.
+
+        Raises:
+            ValidationError: It does not fit.
+        """
+        if self.adapter is None:
+            return value
+        # A dependency's model was dumped by field names (spec 30 section 5), whatever aliases it reads.
+        by_name = True if self.source is Source.DEPENDENCY else None
+        try:
+            return self.adapter.validate_python(value, by_alias=by_name, by_name=by_name)
+        except ValidationError as exc:
+            for text in self._other_readings(value):
+                try:
+                    return self.adapter.validate_json(text, by_alias=by_name, by_name=by_name)
+                except ValidationError:
+                    continue
+            raise exc from None
+
+    def _other_readings(self, value: Any) -> Iterator[str]:
+        """Yield JSON texts that may fit where the Python value did not.
+
+        In JSON mode a strict model, too, reads a date or a UUID from a string. And what a step returned as `7`
+        was stored as `{"result": 7}`: a parameter typed `int` means the 7.
+        """
+        yield json.dumps(value)
+        if self.source is Source.DEPENDENCY and isinstance(value, Mapping) and list(value) == ["result"]:
+            yield json.dumps(value["result"])
+
+
+@dataclass(frozen=True, slots=True)
+class InjectionPlan:
+    """All injections of one handler function."""
+
+    handler_name: str
+    injections: tuple[Injection, ...]
+
+    @property
+    def dependencies(self) -> tuple[str, ...]:
+        """Names of the steps whose results the handler reads."""
+        return tuple(i.key for i in self.injections if i.source is Source.DEPENDENCY and i.key is not None)
+
+    def bind(self, context: StepContext) -> dict[str, Any]:
+        """Return the keyword arguments for one call.
+
+        Raises:
+            StepValidationError: Something required is missing or does not fit its type; names every field.
+        """
+        arguments: dict[str, Any] = {}
+        violations: list[FieldViolation] = []
+        for injection in self.injections:
+            present, value = injection.look_up(context)
+            if present:
+                try:
+                    arguments[injection.parameter] = injection.validate(value)
+                except ValidationError as exc:
+                    violations.extend(_violations(injection, exc))
+            elif injection.when_missing is WhenMissing.GIVE_NONE:
+                arguments[injection.parameter] = None
+            elif injection.when_missing is WhenMissing.REFUSE:
+                violations.append(FieldViolation(injection.field, "is missing"))
+        if violations:
+            raise _refusal(self.handler_name, violations)
+        return arguments
+
+
+def _violations(injection: Injection, exc: ValidationError) -> Iterator[FieldViolation]:
+    # Without the input: it may be a secret, and the message is stored and shown.
+    for error in exc.errors(include_url=False, include_context=False, include_input=False):
+        path = ".".join([injection.field, *map(str, error["loc"])])
+        yield FieldViolation(path, error["msg"])
+
+
+def _refusal(handler_name: str, violations: Sequence[FieldViolation]) -> StepValidationError:
+    listed = "; ".join(map(str, violations))
+    return StepValidationError(
+        f"handler {handler_name!r} cannot run: {listed}",
+        context={"fields": [{"field": v.field, "description": v.description} for v in violations]},
+    )

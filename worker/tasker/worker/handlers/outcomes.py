@@ -1,0 +1,293 @@
+"""How an execution ended, as the result that is stored (spec 30 sections 2.1 and 6).
+
+Whatever a handler returns or raises comes out of here as a result that PostgreSQL can store.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from tasker.domain.results import (
+    BackoffHint,
+    BackoffType,
+    ErrorType,
+    ExecutionMetadata,
+    OrchestrationMetadata,
+    ResultStatus,
+    StepExecutionResult,
+    StepFailure,
+)
+from tasker.domain.storable import (
+    MAX_PROBLEM_CHARACTERS,
+    ResultNotStorableError,
+    encode_json,
+    serialization_problem,
+)
+from tasker.worker.handlers.classification import ErrorClassifier
+from tasker.worker.handlers.context import StepContext
+from tasker.worker.handlers.errors import (
+    HandlerError,
+    HandlerResolutionError,
+    RateLimitError,
+    RetryAfter,
+    ServiceUnavailableError,
+)
+from tasker.worker.handlers.results import StepHandlerResult, normalise_return, result_body, to_jsonable
+
+MAX_MESSAGE_CHARACTERS: Final = 2000
+MAX_BACKTRACE_ENTRIES: Final = 25
+MAX_BACKTRACE_ENTRY_CHARACTERS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerIdentity:
+    """Who executes: goes into the metadata of every result.
+
+    Attributes:
+        worker_id: `worker_<uuid>`, one per process (spec 30 section 1).
+        hostname: A label beside it.
+    """
+
+    worker_id: str | None = None
+    hostname: str = field(default_factory=socket.gethostname)
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A result and its JSON text, encoded once: what proves that it can be stored is also what is sent."""
+
+    result: StepExecutionResult
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The facts about one execution that every outcome of it shares."""
+
+    step_uuid: str
+    worker: WorkerIdentity
+    handler_version: str | None
+    started_at: datetime
+    completed_at: datetime
+    execution_time_ms: int = 0
+
+    def returned(self, value: object) -> Sealed:
+        """Return the outcome of a handler that returned; a `StepHandlerResult` may still say it failed."""
+        said = normalise_return(value)
+        return self._success(said) if said.is_success else self._refused(said)
+
+    def raised(self, exc: Exception) -> Sealed:
+        """Return the outcome of a handler that raised (spec 30 section 7)."""
+        verdict = ErrorClassifier.classify(exc)
+        own = exc if isinstance(exc, HandlerError) else None
+        lines = _backtrace(exc)
+        notes = {
+            "exception_class": type(exc).__name__,
+            "traceback": "".join(lines),
+            **_storable(own.metadata if own else {}),
+        }
+        return self._failure(
+            _message_of(exc),
+            verdict.error_type,
+            verdict.retryable,
+            backtrace=lines,
+            error_code=own.error_code if own else None,
+            error_context=_storable(own.context if own else {}),
+            notes=notes,
+            hints=_hints(own.retry_after, _backoff_type(own)) if own else None,
+        )
+
+    def panicked(self, exc: BaseException) -> Sealed:
+        """Return the outcome of a handler that something other than an `Exception` escaped from."""
+        return self.broke(
+            ErrorType.HANDLER_PANIC,
+            f"{type(exc).__name__} escaped from the handler: {_message_of(exc)}",
+            retryable=False,
+            backtrace=_backtrace(exc),
+        )
+
+    def broke(
+        self, error_type: str, message: str, *, retryable: bool, backtrace: Sequence[str] = (), **custom: Any
+    ) -> Sealed:
+        """Return the outcome of a fault around the handler rather than in it."""
+        return self._failure(
+            message, error_type, retryable, status=ResultStatus.ERROR, backtrace=backtrace, custom=custom
+        )
+
+    def _success(self, said: StepHandlerResult) -> Sealed:
+        body: Any = None
+        custom: Any = None
+        try:
+            body = result_body(said.result)
+            custom = to_jsonable(dict(said.metadata))
+            metadata = replace(self._metadata(retryable=False), custom=custom)
+            return _seal(
+                StepExecutionResult(self.step_uuid, True, ResultStatus.COMPLETED, body, None, metadata)
+            )
+        except ResultNotStorableError as exc:
+            problem = (
+                serialization_problem(body) or f"metadata: {serialization_problem(custom) or exc.problem}"
+            )
+        except Exception as exc:  # a serializer is the author's code and may raise anything
+            problem = f"{type(exc).__name__}: {_message_of(exc)}"
+        return self.broke(
+            ErrorType.RESULT_SERIALIZATION_ERROR,
+            _text(f"the handler's result cannot be stored: {problem}", MAX_PROBLEM_CHARACTERS),
+            retryable=False,
+            original_success=True,
+        )
+
+    def _refused(self, said: StepHandlerResult) -> Sealed:
+        return self._failure(
+            said.error_message or "the handler reported a failure without a message",
+            said.error_type or ErrorType.HANDLER_ERROR,
+            said.retryable,
+            error_code=said.error_code,
+            notes=_storable(said.metadata),
+            hints=_hints(said.retry_after, BackoffType.SERVER_REQUESTED),
+        )
+
+    def _failure(
+        self,
+        message: str,
+        error_type: str,
+        retryable: bool,
+        *,
+        status: ResultStatus = ResultStatus.FAILED,
+        backtrace: Sequence[str] = (),
+        error_code: str | None = None,
+        error_context: Mapping[str, Any] | None = None,
+        notes: Mapping[str, Any] | None = None,
+        custom: Mapping[str, Any] | None = None,
+        hints: OrchestrationMetadata | None = None,
+    ) -> Sealed:
+        error_type = _text(str(error_type), MAX_PROBLEM_CHARACTERS)
+        error = StepFailure(
+            message=_text(message, MAX_MESSAGE_CHARACTERS),
+            error_type=error_type,
+            retryable=bool(retryable),
+            backtrace=tuple(backtrace),
+            context=error_context or {},
+        )
+        metadata = replace(
+            self._metadata(retryable=bool(retryable)),
+            error_type=error_type,
+            error_code=None if error_code is None else _text(str(error_code), MAX_PROBLEM_CHARACTERS),
+            context=notes or {},
+            custom=custom or {},
+        )
+        result = StepExecutionResult(self.step_uuid, False, status, {}, error, metadata, hints)
+        try:
+            return _seal(result)
+        except (
+            ResultNotStorableError
+        ) as exc:  # the author's notes together are too large: the failure itself counts
+            left_out = {"left_out": exc.problem}
+            return _seal(
+                replace(
+                    result, error=replace(error, context={}), metadata=replace(metadata, context=left_out)
+                )
+            )
+
+    def _metadata(self, *, retryable: bool) -> ExecutionMetadata:
+        return ExecutionMetadata(
+            execution_time_ms=self.execution_time_ms,
+            handler_version=self.handler_version,
+            retryable=retryable,
+            started_at=self.started_at,
+            completed_at=self.completed_at,
+            worker_id=self.worker.worker_id,
+            worker_hostname=self.worker.hostname,
+        )
+
+
+def not_executed(
+    context: StepContext,
+    error_type: str,
+    message: str,
+    *,
+    retryable: bool,
+    worker: WorkerIdentity | None = None,
+) -> Sealed:
+    """Return the outcome of a claimed step whose handler never ran, such as `worker_shutdown`."""
+    now = datetime.now(UTC)
+    attempt = Attempt(str(context.step_uuid), worker or WorkerIdentity(), None, now, now)
+    return attempt.broke(error_type, message, retryable=retryable)
+
+
+def not_resolved(
+    context: StepContext, error: HandlerResolutionError, *, worker: WorkerIdentity | None = None
+) -> Sealed:
+    """Return the outcome of a step whose handler, or method of it, is not there."""
+    message = f"step {context.step_name!r}: {error}"
+    return not_executed(context, error.error_type, message, retryable=False, worker=worker)
+
+
+def _seal(result: StepExecutionResult) -> Sealed:
+    return Sealed(result, encode_json(result.to_json()))
+
+
+def _backoff_type(error: HandlerError) -> BackoffType:
+    if isinstance(error, RateLimitError):
+        return BackoffType.RATE_LIMIT
+    if isinstance(error, ServiceUnavailableError):
+        return BackoffType.SERVICE_UNAVAILABLE
+    return BackoffType.SERVER_REQUESTED
+
+
+def _hints(retry_after: RetryAfter | None, backoff_type: BackoffType) -> OrchestrationMetadata | None:
+    """Put `retry_after` where the retry decision looks for it (spec 10 section 7.3).
+
+    A header value stays a header, which the decision parses in both its forms; seconds become a hint.
+    """
+    if retry_after is None:
+        return None
+    if isinstance(retry_after, str):
+        return OrchestrationMetadata(headers={"Retry-After": _text(retry_after, MAX_PROBLEM_CHARACTERS)})
+    seconds = retry_after.total_seconds() if isinstance(retry_after, timedelta) else retry_after
+    if not math.isfinite(seconds) or seconds < 0:
+        return None
+    return OrchestrationMetadata(backoff_hint=BackoffHint(backoff_type, seconds))
+
+
+def _message_of(exc: BaseException) -> str:
+    try:
+        message = str(exc)
+    except Exception:  # an exception's own __str__ may be broken
+        message = ""
+    if isinstance(exc, KeyError):
+        message = f"KeyError: {message}"  # the key alone says nothing
+    return message or type(exc).__name__
+
+
+def _backtrace(exc: BaseException) -> tuple[str, ...]:
+    """Return the traceback, causes included, innermost call last; no local variables, which hold secrets."""
+    try:
+        lines = list(traceback.TracebackException.from_exception(exc, limit=-MAX_BACKTRACE_ENTRIES).format())
+    except Exception:  # __str__ again, of the exception or of one of its causes
+        lines = traceback.format_tb(exc.__traceback__, limit=-MAX_BACKTRACE_ENTRIES)
+    return tuple(_text(line, MAX_BACKTRACE_ENTRY_CHARACTERS) for line in lines[-MAX_BACKTRACE_ENTRIES:])
+
+
+def _storable(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an author's notes on a failure if they can be stored; they must not hide the failure if not."""
+    if not notes:
+        return {}
+    try:
+        plain: dict[str, Any] = to_jsonable(dict(notes))
+        encode_json(plain)
+    except Exception as exc:  # ResultNotStorableError, or whatever the author's own serializers raise
+        return {"left_out": _text(_message_of(exc), MAX_PROBLEM_CHARACTERS)}
+    return plain
+
+
+def _text(text: str, limit: int) -> str:
+    """Return text that PostgreSQL can store, cut to a length."""
+    clean = text.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()
+    return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"
