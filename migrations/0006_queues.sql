@@ -35,7 +35,8 @@ $$;
 -- pop_messages_v1: delete and return up to p_limit visible messages, oldest first.
 -- Its own delete, not pgmq.pop: that one visits every dead row below the first live message, while this
 -- starts above p_low_water. Callers give 0 every second and after errors, since ids commit out of order.
-CREATE FUNCTION tasker.pop_messages_v1(p_queue text, p_limit integer, p_low_water bigint)
+-- p_only limits it to one message.
+CREATE FUNCTION tasker.pop_messages_v1(p_queue text, p_limit integer, p_low_water bigint, p_only bigint)
 RETURNS TABLE (msg_id bigint, message jsonb)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
@@ -44,17 +45,18 @@ BEGIN
         DELETE FROM pgmq.%1$I q
         WHERE q.msg_id = ANY (ARRAY(
             SELECT m.msg_id FROM pgmq.%1$I m
-            WHERE m.msg_id > $1 AND m.vt <= $2
+            WHERE m.msg_id > $1 AND m.msg_id <= $4 AND m.vt <= $2
             ORDER BY m.msg_id LIMIT $3
             FOR UPDATE SKIP LOCKED))
         RETURNING q.msg_id, q.message
-    $sql$, 'q_' || p_queue) USING p_low_water, tasker.now(), p_limit;
+    $sql$, 'q_' || p_queue)
+    USING coalesce(p_only - 1, p_low_water), tasker.now(), p_limit, coalesce(p_only, 9223372036854775807);
 END;
 $$;
 
 -- hold_messages_v1: lock up to p_limit visible messages without deleting them; the caller decides which
 -- to drop_messages and which to delay_messages.
-CREATE FUNCTION tasker.hold_messages_v1(p_queue text, p_limit integer, p_low_water bigint)
+CREATE FUNCTION tasker.hold_messages_v1(p_queue text, p_limit integer, p_low_water bigint, p_only bigint)
 RETURNS TABLE (msg_id bigint, task_uuid uuid, step_uuid uuid)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
@@ -62,10 +64,21 @@ BEGIN
     RETURN QUERY EXECUTE format($sql$
         SELECT m.msg_id, (m.message ->> 'task_uuid')::uuid, (m.message ->> 'step_uuid')::uuid
         FROM pgmq.%1$I m
-        WHERE m.msg_id > $1 AND m.vt <= $2
+        WHERE m.msg_id > $1 AND m.msg_id <= $4 AND m.vt <= $2
         ORDER BY m.msg_id LIMIT $3
         FOR UPDATE SKIP LOCKED
-    $sql$, 'q_' || p_queue) USING p_low_water, tasker.now(), p_limit;
+    $sql$, 'q_' || p_queue)
+    USING coalesce(p_only - 1, p_low_water), tasker.now(), p_limit, coalesce(p_only, 9223372036854775807);
+END;
+$$;
+
+-- visible_messages_v1: the ids of up to p_limit visible messages, oldest first, to be tried one by one.
+CREATE FUNCTION tasker.visible_messages_v1(p_queue text, p_limit integer) RETURNS SETOF bigint
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT m.msg_id FROM pgmq.%I m WHERE m.vt <= $1 ORDER BY m.msg_id LIMIT $2', 'q_' || p_queue)
+    USING tasker.now(), p_limit;
 END;
 $$;
 

@@ -172,10 +172,10 @@ $$;
 -- would see messages whose steps the claim cannot see yet, and lose them.
 -- A step whose handler is not among p_handlers goes back with a growing delay (rolling deploys), unless it has
 -- been refused for p_refusal_limit and no live worker offers it: then it is claimed to fail for good.
--- Returns the highest msg_id popped with each step, for the caller's low-water marks.
+-- Returns the highest msg_id popped with each step, for the caller's low-water marks. p_only limits it to one message.
 CREATE FUNCTION tasker.claim_steps_v1(
     p_queues text[], p_low_waters bigint[], p_limit integer, p_worker uuid, p_token uuid, p_lease interval,
-    p_handlers text[], p_refusal_limit interval, p_hydration_bytes integer
+    p_handlers text[], p_refusal_limit interval, p_hydration_bytes integer, p_only bigint
 ) RETURNS TABLE (
     queue text, msg_id bigint,
     task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
@@ -197,7 +197,7 @@ BEGIN
         CONTINUE WHEN to_regclass(format('pgmq.%I', 'q_' || p_queues[i])) IS NULL;
 
         SELECT array_agg(m.message), max(m.msg_id) INTO v_messages, v_top
-        FROM tasker.pop_messages_v1(p_queues[i], v_left, p_low_waters[i]) m;
+        FROM tasker.pop_messages_v1(p_queues[i], v_left, p_low_waters[i], p_only) m;
         CONTINUE WHEN v_messages IS NULL;
 
         v_messages := tasker.refuse_messages_v1(p_queues[i], v_messages, p_handlers, p_refusal_limit);

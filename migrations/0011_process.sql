@@ -54,7 +54,7 @@ $$;
 -- One busy task never stalls a batch: its messages come back 50 ms later. Messages of unknown tasks are
 -- dropped. Returns the messages; those that are not busy have their task held and are deleted with this
 -- transaction.
-CREATE FUNCTION tasker.hold_tasks_v1(p_queue text, p_limit integer, p_low_water bigint)
+CREATE FUNCTION tasker.hold_tasks_v1(p_queue text, p_limit integer, p_low_water bigint, p_only bigint)
 RETURNS TABLE (msg_id bigint, task_uuid uuid, step_uuid uuid, busy boolean)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -69,7 +69,7 @@ DECLARE
     v_busy     bigint[];
 BEGIN
     SELECT array_agg(m.msg_id), array_agg(m.task_uuid), array_agg(m.step_uuid) INTO v_msg_ids, v_tasks, v_steps
-    FROM tasker.hold_messages_v1(p_queue, p_limit, p_low_water) m;
+    FROM tasker.hold_messages_v1(p_queue, p_limit, p_low_water, p_only) m;
     IF v_msg_ids IS NULL THEN
         RETURN;
     END IF;
@@ -103,7 +103,7 @@ $$;
 
 -- process_results_v1: take up to p_limit result messages and process_by_ids_v1 their steps, in one transaction.
 -- Returns how many messages it handled and delayed, and the highest msg_id for the caller's low-water mark.
-CREATE FUNCTION tasker.process_results_v1(p_limit integer, p_low_water bigint)
+CREATE FUNCTION tasker.process_results_v1(p_limit integer, p_low_water bigint, p_only bigint)
 RETURNS TABLE (handled integer, delayed integer, top_msg_id bigint)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -115,7 +115,7 @@ BEGIN
     SELECT count(*) FILTER (WHERE NOT m.busy), count(*) FILTER (WHERE m.busy), max(m.msg_id),
            array_agg(m.task_uuid) FILTER (WHERE NOT m.busy), array_agg(m.step_uuid) FILTER (WHERE NOT m.busy)
     INTO handled, delayed, top_msg_id, v_tasks, v_steps
-    FROM tasker.hold_tasks_v1('orchestration_step_results', p_limit, p_low_water) m;
+    FROM tasker.hold_tasks_v1('orchestration_step_results', p_limit, p_low_water, p_only) m;
 
     IF v_tasks IS NOT NULL THEN
         SELECT array_agg(s.queue), array_agg(s.task_uuid), array_agg(s.step_uuid) INTO v_queues, v_tasks, v_steps

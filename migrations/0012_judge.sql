@@ -2,7 +2,7 @@
 -- take_judgements_v1: take the results that need judgement, with all that judging needs.
 -- Their tasks stay locked until the caller, in the same transaction, has applied its verdicts. Steps past
 -- their notification state come back with `state` as it is: they need no verdict, only the evaluation.
-CREATE FUNCTION tasker.take_judgements_v1(p_limit integer, p_low_water bigint)
+CREATE FUNCTION tasker.take_judgements_v1(p_limit integer, p_low_water bigint, p_only bigint)
 RETURNS TABLE (
     msg_id bigint, busy boolean, task_uuid uuid, step_uuid uuid, name text, step_type text, state text,
     attempts integer, max_attempts integer, retryable boolean, on_worker_lost text, backoff text,
@@ -20,7 +20,7 @@ DECLARE
 BEGIN
     SELECT array_agg(m.msg_id), array_agg(m.task_uuid), array_agg(m.step_uuid), array_agg(m.busy)
     INTO v_msg_ids, v_tasks, v_steps, v_busy
-    FROM tasker.hold_tasks_v1('orchestration_step_judgements', p_limit, p_low_water) m;
+    FROM tasker.hold_tasks_v1('orchestration_step_judgements', p_limit, p_low_water, p_only) m;
 
     RETURN QUERY
     SELECT m.msg_id, m.busy, m.task_uuid, m.step_uuid, s.name, s.step_type, s.state, s.attempts, s.max_attempts,

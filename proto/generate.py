@@ -26,7 +26,7 @@ def fresh_stubs() -> dict[str, bytes]:
     """Return what proto/ gives now."""
     with tempfile.TemporaryDirectory() as folder:
         path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
-        command = [BIN / "buf", "generate", "--output", folder]
+        command = [str(BIN / "buf"), "generate", "--output", folder]
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, check=False)  # noqa: S603
         if done.returncode:
             sys.exit("buf generate failed; its message is above")

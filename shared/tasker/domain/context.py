@@ -1,4 +1,4 @@
-"""What a task may be started with: merging defaults, limits, the template's input schema (spec 40 section 1.6)."""
+"""What a task may be started with: merging defaults, limits, the input schema (spec 40 section 1.6)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.json_schema import Schema
 from tasker.domain.storable import ResultNotStorableError, encode_json
 
-MAX_CONTEXT_BYTES: Final = 1024 * 1024
 MAX_CONTEXT_DEPTH: Final = 10
 MAX_CONTEXT_ITEMS: Final = 1000
 MAX_CONTEXT_STRING: Final = 10_000

@@ -41,7 +41,7 @@ class TaskerError(Exception):
 
 
 class InvalidArgumentError(TaskerError):
-    """The request can never succeed as it is; `violations` lists everything wrong with it, not just the first."""
+    """The request can never succeed as it is; `violations` lists everything wrong with it."""
 
     reason: ClassVar[str] = "INVALID_ARGUMENT"
 
@@ -56,7 +56,7 @@ class InvalidArgumentError(TaskerError):
 
 
 class UnknownTemplateError(InvalidArgumentError):
-    """A task was requested of a template that is not registered: INVALID_ARGUMENT at CreateTask (DESIGN section 3)."""
+    """A task is to be created of an unknown template: INVALID_ARGUMENT (DESIGN section 3)."""
 
     reason: ClassVar[str] = "TEMPLATE_NOT_FOUND"
 
@@ -121,7 +121,7 @@ class StepNotFoundError(NotFoundError):
 
 
 class TemplateNotFoundError(NotFoundError):
-    """A template was asked for by itself and is not registered: NOT_FOUND (creating a task: `UnknownTemplateError`)."""
+    """An unknown template was asked for: NOT_FOUND. At CreateTask it is `UnknownTemplateError`."""
 
     reason: ClassVar[str] = "TEMPLATE_NOT_FOUND"
 
@@ -184,9 +184,11 @@ class IdentityConflictError(AlreadyExistsError):
         template = f"{namespace}/{name}:{version}"
         if idempotency_key is None:
             what = f"a task of {template} with an equal context exists already"
-            remedy = "pass an idempotency_key, or put what tells the two apart (a time bucket, an id) into the context"
+            remedy = (
+                "pass an idempotency_key, or put what tells the two apart (a date, an id) into the context"
+            )
         else:
-            what = f"a task of {template} with idempotency_key '{idempotency_key}' exists already with another context"
+            what = f"a task of {template} with idempotency_key '{idempotency_key}' has another context"
             remedy = "repeat the first request unchanged, or use another key"
         super().__init__(f"{what}; {remedy}")
 
@@ -213,8 +215,8 @@ class TemplateInUseError(FailedPreconditionError):
         self.version = version
         self.running_tasks = running_tasks
         super().__init__(
-            f"template {namespace}/{name}:{version} differs from the registered one, which {running_tasks} unfinished "
-            "tasks use; register the change under a new version, or wait until they are done"
+            f"template {namespace}/{name}:{version} differs from the registered one, which {running_tasks} "
+            "unfinished tasks use; register the change under a new version, or wait until they are done"
         )
 
     @property

@@ -33,7 +33,7 @@ class Schema:
     def _validator(self) -> Validator:
         return _draft_of(self.schema)(self.schema, registry=Registry())
 
-    def violations(self, value: object) -> list[FieldViolation]:
+    def violations(self, value: Any) -> list[FieldViolation]:
         """Return everything in a value that breaks the schema, ordered by place."""
         try:
             errors = sorted(self._validator.iter_errors(value), key=lambda error: error.json_path)
@@ -47,7 +47,7 @@ class Schema:
         ]
 
     def with_defaults(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of an object with the defaults of its absent top-level properties (spec 40 section 1.6)."""
+        """Return a copy of an object with the defaults of its absent properties, one level deep."""
         properties = self.schema.get("properties")
         declared = properties if isinstance(properties, dict) else {}
         defaults = {
@@ -58,8 +58,8 @@ class Schema:
         return {**value, **defaults}
 
 
-def schema_problems(schema: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with a schema: the keywords, the regular expressions, references that lead nowhere."""
+def schema_problems(schema: dict[str, Any]) -> list[str]:
+    """Return what is wrong with a schema: keywords, regular expressions, references that lead nowhere."""
     try:
         _draft_of(schema).check_schema(schema)
     except SchemaError as error:

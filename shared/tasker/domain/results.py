@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 _JsonObject = Mapping[str, Any]
 
@@ -44,6 +44,9 @@ class ResultStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     ERROR = "error"
+
+
+_STATUSES: Final[Mapping[str | None, ResultStatus]] = {status.value: status for status in ResultStatus}
 
 
 class BackoffType(StrEnum):
@@ -86,7 +89,7 @@ class StepFailure:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionMetadata:
-    """Facts about one execution. Author metadata is `custom` after a success and `context` after a failure."""
+    """Facts about one execution; author metadata is `custom` after a success, `context` after a failure."""
 
     execution_time_ms: int = 0
     handler_version: str | None = None
@@ -190,7 +193,7 @@ class StepExecutionResult:
             return None
         success = data["success"]
         fallback = ResultStatus.COMPLETED if success else ResultStatus.FAILED
-        status = ResultStatus(data["status"]) if data.get("status") in set(ResultStatus) else fallback
+        status = _STATUSES.get(_text(data.get("status")), fallback)
         error = _read_failure(data.get("error"), retryable_by_default=status is not ResultStatus.ERROR)
         retryable_by_default = not success and (
             error.retryable if error else status is not ResultStatus.ERROR

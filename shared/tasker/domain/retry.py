@@ -32,7 +32,7 @@ class Backoff(StrEnum):
 
 
 class OnWorkerLost(StrEnum):
-    """What becomes of a step whose worker stopped renewing its lease; `fail` is for work that must not repeat."""
+    """What becomes of a step whose worker was lost; `fail` is for work that must not repeat."""
 
     RETRY = "retry"
     FAIL = "fail"

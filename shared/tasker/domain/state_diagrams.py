@@ -31,8 +31,7 @@ _FROM_ANY_OPEN_STATE: Final = frozenset(
 _HEADER: Final = """\
 # States
 
-<!-- Made by tasker.domain.state_diagrams from the tables in tasker.domain.states. Change those, not this
-file. -->
+<!-- Made by tasker.domain.state_diagrams from the tables in tasker.domain.states: change those instead. -->
 
 A task and each of its steps are state machines. Every change is a compare-and-swap that appends a transition.
 """
@@ -46,19 +45,17 @@ def states_document() -> str:
         _HEADER,
         "## Task\n",
         mermaid_diagram(TASK_TRANSITIONS, (state for state in TaskState if state.is_terminal)),
-        "Not drawn: `cancel` leads from every open state to `cancelled`, `resolve_manually` to `resolved_manually`.\n"
-        "`initializing`, `enqueuing_steps` and `evaluating_results` are passed through inside one transaction and never\n"
-        "stored; what is stored is the net edge of the transaction.\n",
-        _table("Event", TASK_TRANSITIONS),
+        "Not drawn: from every open state `cancel` leads to `cancelled` and `resolve_manually` to\n"
+        "`resolved_manually`. `initializing`, `enqueuing_steps` and `evaluating_results` are passed through\n"
+        "inside one transaction and never stored; what is stored is the net edge of the transaction.\n",
+        _table(TASK_TRANSITIONS),
         "### Stored task edges\n",
-        _net_table(
-            TaskState, {edge: note for edge, note in task_net.items() if not _touches_transient(edge)}
-        ),
+        _net_table(TaskState, task_net),
         "## Step\n",
         mermaid_diagram(STEP_TRANSITIONS, (state for state in StepState if state.is_terminal)),
         "Not drawn: from every state that is not final, `error` included, `cancel` leads to `cancelled`,\n"
         "`resolve_manually` to `resolved_manually` and `complete_manually` to `complete`.\n",
-        _table("Event", STEP_TRANSITIONS),
+        _table(STEP_TRANSITIONS),
         "### Stored step edges\n",
         _net_table(StepState, step_net),
     ]
@@ -83,17 +80,12 @@ def mermaid_diagram(
     return "\n".join([*lines, "```", ""])
 
 
-def _touches_transient(edge: tuple[TaskState, TaskState]) -> bool:
-    return edge[0].is_transient or edge[1].is_transient
-
-
 def _table(
-    heading: str,
     transitions: Mapping[tuple[TaskState, TaskEvent], TaskState]
     | Mapping[tuple[StepState, StepEvent], StepState],
 ) -> str:
     rows = (f"| {source} | {event} | {target} |" for (source, event), target in transitions.items())
-    return "\n".join([f"| From | {heading} | To |", "|---|---|---|", *rows, ""])
+    return "\n".join(["| From | Event | To |", "|---|---|---|", *rows, ""])
 
 
 def _net_table(

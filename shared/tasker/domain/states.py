@@ -1,4 +1,4 @@
-"""The two state machines: which event moves a task or a step from which state to which (spec 10 sections 3 and 4).
+"""The two state machines: which event leads from which state to which (spec 10 sections 3 and 4).
 
 The tables are the rule; SQL enforces the same edges and a test compares the two.
 """
@@ -31,12 +31,12 @@ class TaskState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the task is over. Only an operator's step action leads out of `error` again (edge X3)."""
+        """Whether the task is over; only a step action of an operator leads out of `error` (X3)."""
         return self in _TASK_TERMINAL
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more happens unless somebody acts; waiting clients return here (DESIGN section 3)."""
+        """Whether nothing more happens by itself; waiting clients return here (DESIGN section 3)."""
         return self is TaskState.BLOCKED_BY_FAILURES or self in _TASK_TERMINAL
 
     @property
@@ -46,7 +46,7 @@ class TaskState(StrEnum):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the state is only passed through inside a transaction and never stored (DESIGN section 2)."""
+        """Whether the state is only passed through inside a transaction, never stored (DESIGN section 2)."""
         return self in _TASK_TRANSIENT
 
     @property
@@ -86,7 +86,7 @@ class StepState(StrEnum):
 
     @property
     def is_in_flight(self) -> bool:
-        """Whether a queue, a worker or the result path holds the step: `enqueued` up to the notification states."""
+        """Whether a queue, a worker or the result path holds the step."""
         return self in _STEP_IN_FLIGHT
 
     @property
@@ -302,7 +302,7 @@ def _goes_on_as_task(state: TaskState, event: TaskEvent, entered_by: TaskEvent) 
 
 
 def _goes_on_as_step(state: StepState, event: StepEvent, entered_by: StepEvent) -> bool:
-    """Tell whether a step may pass through `state`: a retry or reset may enqueue it in the same transaction."""
+    """Tell whether a step may pass through `state`: a retry or reset enqueues it at once."""
     return state is StepState.PENDING and event is StepEvent.ENQUEUE
 
 
@@ -323,16 +323,18 @@ def _net_edges(
                     todo.append((target, event))
 
 
-#: Every legal (from, to) of a stored task transition. What is stored is the net edge of a transaction (DESIGN
-#: section 2): the machine must have a path whose states in between are transient, `pending` after a reset, or
-#: `steps_in_process` after an empty enqueue; after its first event only the evaluator acts. Staleness
-#: included.
-TASK_NET_EDGES: Final[frozenset[tuple[TaskState, TaskState]]] = (
-    frozenset(_net_edges(TASK_TRANSITIONS, _goes_on_as_task)) | STALENESS_EDGES
+#: Every legal (from, to) of a stored task transition. What is stored is the net edge of a transaction
+#: (DESIGN section 2): the machine must have a path whose states in between are transient, `pending` after a
+#: reset, or `steps_in_process` after an empty enqueue; after its first event only the evaluator acts. No
+#: transaction begins or ends in a transient state; one that comes back to its start stores nothing. What
+#: staleness writes is included.
+TASK_NET_EDGES: Final[frozenset[tuple[TaskState, TaskState]]] = STALENESS_EDGES | frozenset(
+    (start, end)
+    for start, end in _net_edges(TASK_TRANSITIONS, _goes_on_as_task)
+    if start is not end and not start.is_transient and not end.is_transient
 )
 
-#: Every legal (from, to) of a stored step transition; only `pending` is passed through, on the way to
-#: `enqueued`.
+#: Every legal (from, to) of a stored step transition; only `pending` is passed through, towards `enqueued`.
 STEP_NET_EDGES: Final[frozenset[tuple[StepState, StepState]]] = frozenset(
     _net_edges(STEP_TRANSITIONS, _goes_on_as_step)
 )

@@ -70,7 +70,7 @@ def _problem_of(value: object, error: Exception) -> str:
 
 
 def _first_problem(value: object) -> str | None:
-    """Return place and reason of the first thing that cannot be stored. Slow; called once something is wrong."""
+    """Return place and reason of the first thing that cannot be stored. Slow: for when something is wrong."""
     for place, item in _walk(value):
         if (problem := _problem_with(item)) is not None:
             return _shortened(f"{place or 'the value'} {problem}")

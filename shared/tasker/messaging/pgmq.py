@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -18,6 +18,7 @@ from tasker.messaging.records import (
     ClaimedStep,
     CreatedTask,
     HeldLease,
+    Reconciled,
     SubmittedStep,
     TaskToCreate,
 )
@@ -51,13 +52,18 @@ class PgmqWorkerBroker:
         self._submissions = database.session()
         self._low_water: defaultdict[str, LowWater] = defaultdict(LowWater)
 
-    async def claim(self, queues: Sequence[str], handlers: Sequence[str], limit: int) -> list[ClaimedStep]:
-        """Claim up to `limit` steps; steps whose handler is not among `handlers` go back with a delay."""
+    async def claim(
+        self, queues: Sequence[str], handlers: Sequence[str], limit: int, *, only: int | None = None
+    ) -> list[ClaimedStep]:
+        """Claim up to `limit` steps; steps whose handler is not among `handlers` go back with a delay.
+
+        `only` limits it to one message, for the search after a poison message.
+        """
         token = uuid4()
         marks = [self._low_water[queue].start() for queue in queues]
         try:
             rows = await self._claims.fetch_all(
-                b"SELECT * FROM tasker.claim_steps_v1(%s, %s::bigint[], %s, %s, %s, %s, %s, %s, %s)",
+                b"SELECT * FROM tasker.claim_steps_v1(%s, %s::bigint[], %s, %s, %s, %s, %s, %s, %s, %s)",
                 (
                     list(queues),
                     marks,
@@ -68,6 +74,7 @@ class PgmqWorkerBroker:
                     list(handlers),
                     self._refusal_limit,
                     HYDRATION_BYTES,
+                    only,
                 ),
             )
         except Exception:
@@ -76,7 +83,7 @@ class PgmqWorkerBroker:
             raise
         for queue, msg_id in {(row[0], row[1]) for row in rows}:
             self._low_water[queue].saw(msg_id)
-        return [ClaimedStep(*row[2:], lease_token=token) for row in rows]
+        return [ClaimedStep(token, *row[2:]) for row in rows]
 
     async def hydrate(self, step: ClaimedStep) -> None:
         """Fetch the context and dependency results that were too large to travel with the claim."""
@@ -108,6 +115,23 @@ class PgmqWorkerBroker:
         )
         return {row[0] for row in rows}
 
+    async def visible(self, queue: str, limit: int) -> list[int]:
+        """Return the ids of the oldest visible messages."""
+        return await _visible(self._database, queue, limit)
+
+    async def register(
+        self, *, hostname: str, version: str, namespaces: Sequence[str], handlers: Sequence[str], slots: int
+    ) -> None:
+        """Announce this worker, what it serves and what it can run."""
+        await self._database.execute(
+            "SELECT tasker.register_worker_v1(%s, %s, %s, %s, %s, %s)",
+            (self._worker_uuid, hostname, version, list(namespaces), list(handlers), slots),
+        )
+
+    async def retire(self) -> None:
+        """Say that this worker runs no more."""
+        await self._database.execute("SELECT tasker.retire_worker_v1(%s)", (self._worker_uuid,))
+
     async def record_poison(self, queue: str, msg_id: int, error: str) -> bool:
         """Take a message that cannot be claimed out of its queue."""
         return await _record_poison(self._database, queue, msg_id, error)
@@ -137,12 +161,12 @@ class PgmqOrchestrationBroker:
         )
         return {row[0]: CreatedTask(*row) for row in rows}
 
-    async def process_results(self, limit: int) -> Batch:
-        """Complete the steps of up to `limit` plain successes and advance their tasks."""
+    async def process_results(self, limit: int, *, only: int | None = None) -> Batch:
+        """Complete the steps of up to `limit` plain successes, or of one message, and advance their tasks."""
         try:
             ((handled, delayed, top),) = await self._results.fetch_all(
-                b"SELECT handled, delayed, top_msg_id FROM tasker.process_results_v1(%s, %s)",
-                (limit, self._results_mark.start()),
+                b"SELECT handled, delayed, top_msg_id FROM tasker.process_results_v1(%s, %s, %s)",
+                (limit, self._results_mark.start(), only),
             )
         except Exception:
             self._results_mark.reset()
@@ -151,12 +175,13 @@ class PgmqOrchestrationBroker:
         return Batch(handled, delayed)
 
     @asynccontextmanager
-    async def judgements(self, limit: int) -> AsyncIterator[Judgements]:
+    async def judgements(self, limit: int, *, only: int | None = None) -> AsyncIterator[Judgements]:
         """Take results that need judgement, in one transaction with `Judgements.apply`."""
         try:
             async with self._judgements.transaction() as connection:
                 cursor = await connection.execute(
-                    b"SELECT * FROM tasker.take_judgements_v1(%s, %s)", (limit, self._judgements_mark.start())
+                    b"SELECT * FROM tasker.take_judgements_v1(%s, %s, %s)",
+                    (limit, self._judgements_mark.start(), only),
                 )
                 rows = await cursor.fetchall()
                 self._judgements_mark.saw(max((row[0] for row in rows), default=None))
@@ -169,14 +194,37 @@ class PgmqOrchestrationBroker:
             self._judgements_mark.reset()
             raise
 
-    async def oldest(self, queue: str) -> int | None:
-        """Return the id of the oldest visible message."""
-        row = await self._database.fetch_one("SELECT min(msg_id) FROM tasker.hold_messages_v1(%s, 1, 0)", (queue,))
-        return row[0] if row else None
+    async def visible(self, queue: str, limit: int) -> list[int]:
+        """Return the ids of the oldest visible messages."""
+        return await _visible(self._database, queue, limit)
 
     async def record_poison(self, queue: str, msg_id: int, error: str) -> bool:
         """Take a message that cannot be processed out of its queue; its step moves to `error`."""
         return await _record_poison(self._database, queue, msg_id, error)
+
+    async def wake_tasks(self, limit: int) -> tuple[int, float | None]:
+        """Look again at tasks whose timer is due; return how many, and in how many seconds the next one is."""
+        row = await self._database.fetch_one("SELECT woken, next_due_ms FROM tasker.wake_tasks_v1(%s)", (limit,))
+        assert row is not None
+        return row[0], None if row[1] is None else row[1] / 1000
+
+    async def sweep_leases(self, limit: int) -> int:
+        """Submit `worker_lost` for steps whose lease has expired; return how many."""
+        row = await self._database.fetch_one("SELECT tasker.sweep_leases_v1(%s, %s)", (limit, LEASE))
+        return int(row[0]) if row else 0
+
+    async def reconcile(self, after: UUID, limit: int, grace: timedelta) -> list[Reconciled]:
+        """Recompute what open tasks keep about themselves, evaluate them and repair their messages."""
+        rows = await self._database.fetch_all(
+            "SELECT * FROM tasker.reconcile_tasks_v1(%s, %s, %s) ORDER BY task_uuid", (after, limit, grace)
+        )
+        return [Reconciled(*row) for row in rows]
+
+    async def now(self) -> datetime:
+        """Return the engine's clock."""
+        ((now,),) = await self._database.fetch_all("SELECT tasker.now()")
+        assert isinstance(now, datetime)
+        return now
 
     async def close(self) -> None:
         """Close all sessions."""
@@ -211,6 +259,11 @@ class Judgements:
                 ),
             ),
         )
+
+
+async def _visible(database: Database, queue: str, limit: int) -> list[int]:
+    rows = await database.fetch_all("SELECT * FROM tasker.visible_messages_v1(%s, %s)", (queue, limit))
+    return [msg_id for (msg_id,) in rows]
 
 
 async def _record_poison(database: Database, queue: str, msg_id: int, error: str) -> bool:

@@ -17,8 +17,10 @@ class ClaimedStep:
         context: The task's context; None when it stayed behind (`hydrated` is False then).
         dependencies: Results of all ancestors, by step name.
         hydrated: Whether context and dependencies are complete; otherwise the broker's `hydrate` fetches them.
+        lease_token: What fences its result.
     """
 
+    lease_token: UUID
     task_uuid: UUID
     step_uuid: UUID
     name: str
@@ -35,7 +37,11 @@ class ClaimedStep:
     context: dict[str, Any] | None
     dependencies: dict[str, Any]
     hydrated: bool
-    lease_token: UUID
+
+    @property
+    def lease(self) -> HeldLease:
+        """What to show to renew its lease."""
+        return HeldLease(self.task_uuid, self.step_uuid, self.lease_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,20 @@ class Batch:
 
     handled: int
     delayed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """A task the reconciler looked at.
+
+    Attributes:
+        drift: What it kept wrongly, by name; None when all was right.
+        resent: Steps whose message was gone and was sent again.
+    """
+
+    task_uuid: UUID
+    drift: dict[str, Any] | None
+    resent: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ def conninfo(url: str, *, application_name: str) -> str:
         raise DatabaseUrlError(
             "DATABASE_URL is not a PostgreSQL URL; give postgresql://user:password@host:port/database"
         ) from None
-    return make_conninfo(**{"connect_timeout": 10, "application_name": application_name} | given)
+    defaults: dict[str, Any] = {"connect_timeout": 10, "application_name": application_name}
+    return make_conninfo("", **(defaults | given))
 
 
 async def _configure(connection: Connection) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
-
 import structlog
 from psycopg import AsyncConnection, sql
 
@@ -18,24 +16,36 @@ _LONGEST_RETRY_SECONDS = 10.0
 
 
 class Wakeup:
-    """Set by a notification, a reconnect or a local caller; taken by the loop that waits for it."""
+    """Set by notifications, a reconnect or a local caller; taken by the loop that waits for it."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._channels: set[str] = set()
+        self._everything = False
 
-    def set(self) -> None:
-        """Wake the waiting loop, or the next one that waits."""
+    def set(self, channel: str | None = None) -> None:
+        """Wake the waiting loop, or the next one that waits; without a channel there may be news on any."""
+        if channel is None:
+            self._everything = True
+        else:
+            self._channels.add(channel)
         self._event.set()
 
-    async def wait(self, timeout: float | None) -> bool:
-        """Wait for a wake-up for at most `timeout` seconds; tell whether there was one, and take it."""
+    async def wait(self, timeout: float | None) -> frozenset[str] | None:
+        """Wait for a wake-up for at most `timeout` seconds, and take it.
+
+        Returns:
+            The channels that have news; None when all may have, as after the timeout.
+        """
         if not self._event.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._event.wait()
-        woken = self._event.is_set()
+        channels = None if self._everything or not self._channels else frozenset(self._channels)
         self._event.clear()
-        return woken
+        self._channels.clear()
+        self._everything = False
+        return channels
 
 
 class Listener:
@@ -46,7 +56,6 @@ class Listener:
         self._wakeups: dict[str, list[Wakeup]] = {}
         self._task: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
-        self._changed = asyncio.Event()
 
     def subscribe(self, channel: str, wakeup: Wakeup | None = None) -> Wakeup:
         """Return a wake-up for a channel, or let one serve a further channel."""
@@ -94,11 +103,9 @@ class Listener:
             for channel in self._wakeups:
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             self._connected.set()
-            self._wake(self._wakeups)
+            for wakeups in self._wakeups.values():
+                for wakeup in wakeups:
+                    wakeup.set()
             async for notification in connection.notifies():
-                self._wake((notification.channel,))
-
-    def _wake(self, channels: Iterable[str]) -> None:
-        for channel in channels:
-            for wakeup in self._wakeups.get(channel, ()):
-                wakeup.set()
+                for wakeup in self._wakeups.get(notification.channel, ()):
+                    wakeup.set(notification.channel)

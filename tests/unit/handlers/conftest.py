@@ -52,9 +52,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-async def start(
-    pool: ThreadPoolExecutor, new_context: NewContext
-) -> AsyncIterator[Callable[..., Execution]]:
+async def start(pool: ThreadPoolExecutor, new_context: NewContext) -> AsyncIterator[Callable[..., Execution]]:
     """Start a target; whatever still runs at the end of the test is waited for."""
     started: list[Execution] = []
 

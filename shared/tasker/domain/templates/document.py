@@ -151,7 +151,7 @@ _OnWorkerLost = Annotated[OnWorkerLost, _enum()]
 
 
 class Part(BaseModel):
-    """What all parts of the document share: exact types, no changes afterwards, keys of later releases ignored."""
+    """What all parts share: exact types, no changes afterwards, keys of later releases ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", protected_namespaces=())
 
@@ -165,8 +165,8 @@ class Handler(Part):
     initialization: dict[str, Any] = {}
 
 
-class Retry(Part):
-    """The retry rules of a step; `max_attempts` counts every execution (spec 40 section 1.3, spec 10 section 7.1)."""
+class RetryRules(Part):
+    """The retry rules of a step; `max_attempts` counts every execution (spec 40 section 1.3)."""
 
     retryable: bool = True
     max_attempts: _Attempts = 3
@@ -237,7 +237,7 @@ class Step(Part):
     type: Annotated[StepType, _enum()] = StepType.STANDARD
     dependencies: list[str] = []
     handler: Handler
-    retry: Retry = Retry()
+    retry: RetryRules = RetryRules()
     timeout_seconds: _TimeoutSeconds | None = None
     on_worker_lost: _OnWorkerLost | None = None
     description: str | None = None
@@ -319,7 +319,7 @@ class Template(Part):
         return f"{self.namespace_name}/{self.name}:{self.version}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the whole document, defaults written out, so that a later default changes no registered template."""
+        """Return the whole document, defaults written out: later defaults change no registered template."""
         return self.model_dump(mode="json", by_alias=True)
 
 

@@ -1,9 +1,10 @@
-"""Rules about decisions, batches and convergences: steps that come to exist while a task runs (spec 40 sections 2, 5, 6)."""
+"""Rules about decisions, batches and convergences, whose steps come to exist later (spec 40 section 2)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import combinations
 
 from tasker.domain.templates.document import StepType
 from tasker.domain.templates.findings import Code, Findings
@@ -45,15 +46,12 @@ class _DynamicRules:
         for node in self._graph.nodes.values():
             if node.type is StepType.DEFERRED_CONVERGENCE:
                 continue
-            chosen = [(parent, branches[parent]) for parent in node.parents if branches.get(parent)]
-            for index, (parent, reached) in enumerate(chosen):
-                if other := next((name for name, heads in chosen[:index] if not heads & reached), None):
-                    message = (
-                        f"step '{node.name}' joins branches '{other}' and '{parent}' of decision '{decision.name}' and never "
-                        "exists unless both are chosen; make it a deferred_convergence"
-                    )
-                    self._note(Code.STRADDLING_JOIN, node, message)
-                    break
+            inside = [parent for parent in node.parents if parent in branches]
+            apart = [(a, b) for a, b in combinations(inside, 2) if not branches[a] & branches[b]]
+            if apart:
+                joined = f"step '{node.name}' joins branches '{apart[0][0]}' and '{apart[0][1]}'"
+                remedy = "it exists only if both are chosen; make it a deferred_convergence"
+                self._note(Code.STRADDLING_JOIN, node, f"{joined} of decision '{decision.name}': {remedy}")
 
     def check_batchable(self, batchable: Node) -> None:
         name = self._graph.worker_of(batchable)
@@ -63,7 +61,9 @@ class _DynamicRules:
             message = f"batchable step '{batchable.name}' names no batch_worker{unknown}"
             self._note(Code.BATCH_WORKER_UNRESOLVED, batchable, message)
         elif worker.type is not StepType.BATCH_WORKER:
-            message = f"batchable step '{batchable.name}' names '{name}', which is a {worker.type} step, no batch_worker"
+            message = (
+                f"batchable step '{batchable.name}' names '{name}', a {worker.type} step, no batch_worker"
+            )
             self._note(Code.WORKER_WRONG_TYPE, batchable, message)
         elif batchable.name not in worker.parents:
             message = f"batch_worker '{name}' must depend on '{batchable.name}', which names it"
@@ -94,16 +94,16 @@ class _DynamicRules:
         above = self._graph.ancestors(convergence.name)
         types = {self._graph.nodes[name].type for name in above}
         if not types & {StepType.DECISION, StepType.BATCHABLE}:
-            message = f"deferred_convergence '{convergence.name}' descends from no decision or batchable step; make it standard"
-            self._note(Code.CONVERGENCE_STATIC, convergence, message)
+            message = f"deferred_convergence '{convergence.name}' descends from no decision or batchable step"
+            self._note(Code.CONVERGENCE_STATIC, convergence, f"{message}; make it standard")
             return
         if any(parent in self._initial for parent in convergence.parents):
             return  # It always exists: one of its parents does.
         omitted = self._deciders(convergence) - set(convergence.parents)
         if omitted:
             listed = ", ".join(f"'{name}'" for name in sorted(omitted))
-            message = f"deferred_convergence '{convergence.name}' vanishes when {listed} chooses no branch; let it depend on it"
-            self._note(Code.CONVERGENCE_OMITS_DECISION, convergence, message)
+            message = f"deferred_convergence '{convergence.name}' vanishes when {listed} chooses no branch"
+            self._note(Code.CONVERGENCE_OMITS_DECISION, convergence, f"{message}; let it depend on it")
 
     def _deciders(self, convergence: Node) -> set[str]:
         """Return the decisions whose branches a convergence joins; batch workers are no branches."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from tasker.domain.templates.document import Retry, RetryOverride, Step, StepOverride, Template
+from tasker.domain.templates.document import RetryOverride, RetryRules, Step, StepOverride, Template
 from tasker.domain.templates.findings import Path
 from tasker.domain.templates.rules import ALL_STEPS
 
@@ -62,7 +62,7 @@ def _overridden(step: Step, override: StepOverride) -> Step:
     )
 
 
-def _merged_retry(retry: Retry, override: RetryOverride) -> Retry:
+def _merged_retry(retry: RetryRules, override: RetryOverride) -> RetryRules:
     changes = override.model_dump(exclude_none=True)
     if not changes:
         return retry
@@ -70,4 +70,4 @@ def _merged_retry(retry: Retry, override: RetryOverride) -> Retry:
     if "max_backoff_ms" not in changes:
         # An environment that raises the base alone takes the cap along, as a step does.
         merged["max_backoff_ms"] = max(retry.max_backoff_ms, merged["backoff_base_ms"])
-    return Retry.model_validate(merged)
+    return RetryRules.model_validate(merged)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -140,13 +140,20 @@ class InvalidTemplateError(InvalidArgumentError):
 
 
 class Findings:
-    """Collects findings while a document is checked; knows its step names and lines."""
+    """Collects findings while a document is checked; knows its lines and the names of its steps."""
 
-    def __init__(self, *, lines: Mapping[Path, int] | None = None, strict: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        lines: Mapping[Path, int] | None = None,
+        step_names: Sequence[str | None] = (),
+        strict: bool = False,
+    ) -> None:
         self._lines = lines or {}
+        self.step_names = step_names
         self._strict = strict
         self._found: list[Finding] = []
-        self.step_names: list[str | None] = []
+        self._written_as: dict[Path, Path] = {}
 
     def add(
         self,
@@ -163,6 +170,10 @@ class Findings:
             severity = Severity.ERROR
         line = line or self._line_at(path)
         self._found.append(Finding(code, severity, message, path_text(path), self._step_at(path), line))
+
+    def renamed(self, path: Path, written: Path) -> None:
+        """Remember that the document has another name for a place, whose line it is."""
+        self._written_as[path] = written
 
     def has(self, code: Code) -> bool:
         """Tell whether something of this code was found."""
@@ -191,9 +202,12 @@ class Findings:
 
     def _line_at(self, path: Path) -> int | None:
         """Return the line of the place, or of what encloses it (a missing key has no line of its own)."""
-        return next(
-            (self._lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self._lines), None
-        )
+        written: Path = ()
+        for part in path:
+            place = path[: len(written) + 1]
+            written = self._written_as.get(place, (*written, part))
+        enclosing = (written[:end] for end in range(len(written), -1, -1))
+        return next((self._lines[place] for place in enclosing if place in self._lines), None)
 
 
 def path_text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The graph of a template's steps: order, cycles, ancestors, what exists from the start (spec 40 section 4)."""
+"""The graph of a template's steps: order, cycles, ancestors, the initial set (spec 40 section 4)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Graph:
         return order
 
     def cycles(self) -> list[list[str]]:
-        """Return cycles, each from its first step in the document back to it, that cover every step on a cycle."""
+        """Return cycles, each from its first step in the document back to it, that cover all steps on one."""
         peeled = set(self._peel())
         position = {name: index for index, name in enumerate(self.nodes)}
         covered: set[str] = set()
@@ -157,7 +157,7 @@ class Graph:
 
 
 def named_worker(from_config: object, initialization: object) -> str | None:
-    """Return the batch worker a step names: its batch_config first, then its initialization (spec 40 section 6.1)."""
+    """Return the batch worker a step names: in its batch_config, else in its initialization."""
     by_hand = initialization.get("worker_template_name") if isinstance(initialization, Mapping) else None
     return next((name for name in (from_config, by_hand) if isinstance(name, str) and name), None)
 

@@ -1,4 +1,4 @@
-"""One spelling for every template: aliases resolved, old keys translated, unknown keys reported (spec 40 sections 1.1 to 1.5)."""
+"""One spelling for every template: aliases, old keys, unknown keys (spec 40 sections 1.1 to 1.5)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _STEP: Final = _Section(
     values={"type": {"deferred": "deferred_convergence", "decision_point": "decision"}},
     one={
         "handler": _Section(doc.Handler, shorthand="callable"),
-        "retry": _Section(doc.Retry, **_OLD_RETRY),
+        "retry": _Section(doc.RetryRules, **_OLD_RETRY),
         "batch_config": _Section(doc.BatchConfig, values={"failure_strategy": {"isolate_failed": "isolate"}}),
     },
     many={"publishes_events": _Section(doc.PublishedEvent)},
@@ -107,9 +107,11 @@ def _known(
             findings.add(Code.LEGACY_KEY, (*path, key), f"{place}: has no effect any more; remove it")
         elif name not in known:
             findings.add(Code.UNKNOWN_KEY, (*path, key), f"{place}: unknown key, ignored")
-        elif name != key and name in part:
+        elif name != key and part.get(name) is not None:
             findings.add(Code.LEGACY_KEY, (*path, key), f"{place}: ignored, since {name} is given too")
         elif value is not None:
+            if name != key:
+                findings.renamed((*path, name), (*path, key))
             if key in section.renamed:
                 findings.add(Code.LEGACY_KEY, (*path, key), f"{place}: old name of {name}; write {name}")
             yield name, value

@@ -107,7 +107,7 @@ def plan(template: Template, environment: str | None = None) -> tuple[PlannedSte
 
 
 def _batch_config(step: Step, graph: Graph, steps: Mapping[str, Step]) -> BatchConfig | None:
-    """Return how a batch is run: as its worker says, else its batchable, else the defaults (spec 40 section 6.1)."""
+    """Return how a batch is run: as the worker says, else the batchable, else the defaults."""
     if step.type is StepType.BATCHABLE:
         worker_name = graph.worker_of(graph.nodes[step.name])
         worker, batchable = (steps.get(worker_name) if worker_name else None), step

@@ -1,9 +1,9 @@
-"""Rules about steps one by one and in pairs, checked on whatever is readable of a document (spec 40 section 2)."""
+"""Rules about the document as a whole, checked on whatever of it is readable (spec 40 section 2)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from tasker.domain.json_schema import schema_problems
 from tasker.domain.templates.document import StepType
@@ -11,7 +11,9 @@ from tasker.domain.templates.findings import Code, Findings, Path, Severity, pat
 from tasker.domain.templates.graph import Graph, Node, named_worker
 
 #: The name that means every step in an environment's overrides.
-ALL_STEPS = "ALL"
+ALL_STEPS: Final = "ALL"
+
+_STEP_TYPES: Final[Mapping[str, StepType]] = {kind.value: kind for kind in StepType}
 
 _Part = Mapping[str, Any]
 
@@ -149,7 +151,7 @@ def check_schemas(content: _Part, findings: Findings) -> None:
 
 def check_schema(schema: object, path: Path, findings: Findings) -> None:
     """Note everything wrong with one JSON Schema; anything but an object is the model's business."""
-    for problem in schema_problems(schema) if isinstance(schema, Mapping) else ():
+    for problem in schema_problems(schema) if isinstance(schema, dict) else ():
         findings.add(Code.INVALID_JSON_SCHEMA, path, f"{path_text(path)}: {problem}")
 
 

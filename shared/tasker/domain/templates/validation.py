@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from tasker.domain.storable import serialization_problem
 from tasker.domain.templates import rules
 from tasker.domain.templates.document import Template
 from tasker.domain.templates.dynamic_rules import check_dynamic_steps
@@ -65,7 +66,7 @@ def validate(document: Document | Mapping[str, Any], *, strict: bool = False) ->
     Pure: the same document gives the same report, and nothing else happens (spec 40 section 2).
     """
     loaded = document if isinstance(document, Document) else Document("", document)
-    findings = Findings(lines=loaded.lines, strict=strict)
+    findings = Findings(lines=loaded.lines, step_names=_step_names(loaded.content), strict=strict)
     if loaded.problem is not None:
         place = loaded.source if loaded.problem_line is None else f"{loaded.source}:{loaded.problem_line}"
         findings.add(
@@ -74,11 +75,8 @@ def validate(document: Document | Mapping[str, Any], *, strict: bool = False) ->
         return Report(valid=False, findings=findings.in_order(), step_count=0, has_cycles=False)
 
     content = normalise(loaded.content, findings)
-    steps = content.get("steps") if isinstance(content, dict) else None
-    findings.step_names = [
-        step["name"] if isinstance(step, dict) and isinstance(step.get("name"), str) else None
-        for step in (steps if isinstance(steps, list) else ())
-    ]
+    if (problem := serialization_problem(content)) is not None:
+        findings.add(Code.OUT_OF_RANGE, (), f"document: {problem}")
     template = _typed(content, findings)
     has_cycles = isinstance(content, dict) and _check_rules(content, findings)
     if template is not None:
@@ -115,6 +113,8 @@ def _check_rules(content: dict[str, Any], findings: Findings) -> bool:
 
 def _typed(content: object, findings: Findings) -> Template | None:
     """Return the document as a model, or note why it is none."""
+    if content is None and findings.has_errors:
+        return None  # Too large to be looked at, which has been said.
     if not isinstance(content, dict):
         findings.add(Code.WRONG_TYPE, (), f"document: expected map, got {_type_name(content)}")
         return None
@@ -124,6 +124,16 @@ def _typed(content: object, findings: Findings) -> Template | None:
         for problem in error.errors(include_url=False):
             _note(problem["type"], _place(problem["loc"]), problem["msg"], problem["input"], findings)
         return None
+
+
+def _step_names(content: object) -> list[str | None]:
+    """Return the name of each step, None where there is none."""
+    steps = content.get("steps") if isinstance(content, Mapping) else None
+    names = [
+        step.get("name") if isinstance(step, Mapping) else None
+        for step in (steps if isinstance(steps, (list, tuple)) else ())
+    ]
+    return [name if isinstance(name, str) else None for name in names]
 
 
 def _note(kind: str, path: Path, message: str, value: object, findings: Findings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tasker.domain.errors import TaskerError
@@ -29,8 +30,14 @@ class HandlerError(TaskerError):
         context: Stored under `error.context` of the result.
     """
 
+    # On the class, so that a subclass whose `__init__` forgets `super()` still says all there is to say.
+    message: str = ""
     retryable: bool = True
     error_type: str = "handler_error"
+    error_code: str | None = None
+    retry_after: RetryAfter | None = None
+    context: Mapping[str, Any] = MappingProxyType({})
+    _metadata: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,

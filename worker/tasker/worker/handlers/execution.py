@@ -67,6 +67,8 @@ class Execution:
         self.context = context
         self._thread: Future[_Ended] | None = None
         self._loop = asyncio.get_running_loop()
+        self._times_out_at = self._loop.time() + timeout_seconds
+        self._wakened: asyncio.Future[None] = self._loop.create_future()
         self.released: asyncio.Future[None] = self._loop.create_future()
         self._task = self._loop.create_task(self._run())
         self._task.add_done_callback(self._task_ended)
@@ -78,12 +80,15 @@ class Execution:
             asyncio.CancelledError: The caller was cancelled, because the lease is lost or the worker stops:
                 the handler is told, and there is no result.
         """
-        left = self._timeout_seconds - (perf_counter() - self._started)
-        try:
-            await asyncio.wait((self._task,), timeout=max(0.0, left))
-        except asyncio.CancelledError as exc:
-            self._abandon(str(exc) or "cancelled by the worker")
-            raise
+        if not self._task.done():
+            timer = self._loop.call_at(self._times_out_at, self._wake)
+            try:
+                await self._wakened
+            except asyncio.CancelledError as exc:
+                self._abandon(str(exc) or "cancelled by the worker")
+                raise
+            finally:
+                timer.cancel()
         attempt = self._attempt()
         if not self._task.done():
             self._abandon("timeout")
@@ -92,16 +97,11 @@ class Execution:
             return attempt.panicked(
                 asyncio.CancelledError("the handler let a cancellation of its own escape")
             )
-        match self._task.result():
-            case _Returned(value):
-                return attempt.returned(value)
-            case _Raised(_ExecutorClosedError()):
-                message = "the worker's thread pool is closing, so the handler did not run"
-                return attempt.broke(ErrorType.SEMAPHORE_ACQUISITION_FAILED, message, retryable=True)
-            case _Raised(Exception() as error):
-                return attempt.raised(error)
-            case _Raised(error):
-                return attempt.panicked(error)
+        try:
+            return _judge(self._task.result(), attempt)
+        except Exception as exc:
+            # An author's exception can break even while it is read; a claimed step yields a result anyway.
+            return attempt.panicked(exc)
 
     async def _run(self) -> _Ended:
         # A task that ends by KeyboardInterrupt or SystemExit takes the event loop with it, so nothing but
@@ -139,7 +139,12 @@ class Execution:
         self.context.cancelled.set(reason)
         self._task.cancel()
 
+    def _wake(self) -> None:
+        if not self._wakened.done():
+            self._wakened.set_result(None)
+
     def _task_ended(self, _: asyncio.Task[_Ended]) -> None:
+        self._wake()
         if self._thread is None or self._thread.done():
             self._release()
         else:
@@ -169,6 +174,19 @@ class Execution:
             f"handler {self._handler.name!r} did not finish within {self._timeout_seconds:g} s "
             f"(attempt {self.context.attempt} of {self.context.max_attempts})"
         )
+
+
+def _judge(ended: _Ended, attempt: Attempt) -> Sealed:
+    match ended:
+        case _Returned(value):
+            return attempt.returned(value)
+        case _Raised(_ExecutorClosedError()):
+            message = "the worker's thread pool is closing, so the handler did not run"
+            return attempt.broke(ErrorType.SEMAPHORE_ACQUISITION_FAILED, message, retryable=True)
+        case _Raised(Exception() as error):
+            return attempt.raised(error)
+        case _Raised(error):
+            return attempt.panicked(error)
 
 
 async def execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -60,9 +61,7 @@ class Injection:
             case Source.CONFIG:
                 place = context.step_config
         if self.key is None:
-            return True, place if isinstance(place, dict) else dict(
-                place
-            )  # what pydantic takes
+            return True, dict(place)  # a copy of the outer level, and what pydantic takes for a model
         return self.key in place, place.get(self.key)
 
     def validate(self, value: Any) -> Any:
@@ -75,25 +74,18 @@ class Injection:
             return value
         # A dependency's model was dumped by field names (spec 30 section 5), whatever aliases it reads.
         by_name = True if self.source is Source.DEPENDENCY else None
-        try:
+        with suppress(ValidationError):
             return self.adapter.validate_python(value, by_alias=by_name, by_name=by_name)
-        except ValidationError as exc:
-            for text in self._other_readings(value):
-                try:
-                    return self.adapter.validate_json(text, by_alias=by_name, by_name=by_name)
-                except ValidationError:
-                    continue
-            raise exc from None
-
-    def _other_readings(self, value: Any) -> Iterator[str]:
-        """Yield JSON texts that may fit where the Python value did not.
-
-        In JSON mode a strict model, too, reads a date or a UUID from a string. And what a step returned as `7`
-        was stored as `{"result": 7}`: a parameter typed `int` means the 7.
-        """
-        yield json.dumps(value)
-        if self.source is Source.DEPENDENCY and isinstance(value, Mapping) and list(value) == ["result"]:
-            yield json.dumps(value["result"])
+        # The values came as JSON: in that mode a strict model, too, reads a date or a UUID from a string.
+        try:
+            return self.adapter.validate_json(_json(value), by_alias=by_name, by_name=by_name)
+        except ValidationError:
+            # What a step returned as `7` was stored as `{"result": 7}`: a parameter typed `int` means the 7.
+            if self.source is not Source.DEPENDENCY or not _is_wrapped(value):
+                raise
+            with suppress(ValidationError):
+                return self.adapter.validate_json(_json(value["result"]), by_alias=by_name, by_name=by_name)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +122,14 @@ class InjectionPlan:
         if violations:
             raise _refusal(self.handler_name, violations)
         return arguments
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str)  # a test may pass a context with richer values than JSON has
+
+
+def _is_wrapped(value: Any) -> bool:
+    return isinstance(value, Mapping) and list(value) == ["result"]
 
 
 def _violations(injection: Injection, exc: ValidationError) -> Iterator[FieldViolation]:

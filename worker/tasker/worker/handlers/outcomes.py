@@ -126,7 +126,7 @@ class Attempt:
         try:
             body = result_body(said.result)
             custom = to_jsonable(dict(said.metadata))
-            metadata = replace(self._metadata(retryable=False), custom=custom)
+            metadata = self._metadata(retryable=False, custom=custom)
             return _seal(
                 StepExecutionResult(self.step_uuid, True, ResultStatus.COMPLETED, body, None, metadata)
             )
@@ -169,14 +169,14 @@ class Attempt:
     ) -> Sealed:
         error_type = _text(str(error_type), MAX_PROBLEM_CHARACTERS)
         error = StepFailure(
-            message=_text(message, MAX_MESSAGE_CHARACTERS),
+            message=_text(str(message), MAX_MESSAGE_CHARACTERS),
             error_type=error_type,
             retryable=bool(retryable),
             backtrace=tuple(backtrace),
             context=error_context or {},
         )
-        metadata = replace(
-            self._metadata(retryable=bool(retryable)),
+        metadata = self._metadata(
+            retryable=bool(retryable),
             error_type=error_type,
             error_code=None if error_code is None else _text(str(error_code), MAX_PROBLEM_CHARACTERS),
             context=notes or {},
@@ -185,17 +185,12 @@ class Attempt:
         result = StepExecutionResult(self.step_uuid, False, status, {}, error, metadata, hints)
         try:
             return _seal(result)
-        except (
-            ResultNotStorableError
-        ) as exc:  # the author's notes together are too large: the failure itself counts
-            left_out = {"left_out": exc.problem}
-            return _seal(
-                replace(
-                    result, error=replace(error, context={}), metadata=replace(metadata, context=left_out)
-                )
-            )
+        except ResultNotStorableError as exc:
+            # The author's notes are too large together; the failure itself counts.
+            metadata = replace(metadata, context={"left_out": exc.problem})
+            return _seal(replace(result, error=replace(error, context={}), metadata=metadata))
 
-    def _metadata(self, *, retryable: bool) -> ExecutionMetadata:
+    def _metadata(self, *, retryable: bool, **facts: Any) -> ExecutionMetadata:
         return ExecutionMetadata(
             execution_time_ms=self.execution_time_ms,
             handler_version=self.handler_version,
@@ -204,6 +199,7 @@ class Attempt:
             completed_at=self.completed_at,
             worker_id=self.worker.worker_id,
             worker_hostname=self.worker.hostname,
+            **facts,
         )
 
 
@@ -250,7 +246,10 @@ def _hints(retry_after: RetryAfter | None, backoff_type: BackoffType) -> Orchest
         return None
     if isinstance(retry_after, str):
         return OrchestrationMetadata(headers={"Retry-After": _text(retry_after, MAX_PROBLEM_CHARACTERS)})
-    seconds = retry_after.total_seconds() if isinstance(retry_after, timedelta) else retry_after
+    try:
+        seconds = retry_after.total_seconds() if isinstance(retry_after, timedelta) else float(retry_after)
+    except (TypeError, ValueError):
+        return None  # the failure counts, whatever the author wrote here
     if not math.isfinite(seconds) or seconds < 0:
         return None
     return OrchestrationMetadata(backoff_hint=BackoffHint(backoff_type, seconds))

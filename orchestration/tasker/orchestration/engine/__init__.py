@@ -1,0 +1,4 @@
+"""What the orchestrator does: create tasks, judge results, show what happens.
+
+Knows neither gRPC nor SQL: it calls the broker and the stores.
+"""

@@ -1,0 +1,83 @@
+"""The templates an orchestrator creates tasks from, ready to use."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from tasker.domain.context import ContextRules
+from tasker.domain.errors import UnknownTemplateError
+from tasker.domain.templates.document import Template
+from tasker.domain.templates.plan import PlannedStep, plan
+from tasker.persistence.templates import StoredTemplate, TemplateStore
+
+_CAPACITY: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredTemplate:
+    """A template version, planned for this orchestrator's environment."""
+
+    namespace_id: int
+    named_task_uuid: UUID
+    digest: bytes
+    template: Template
+    steps: tuple[PlannedStep, ...]
+    context_rules: ContextRules
+
+
+class TemplateCatalogue:
+    """Looks templates up by name and keeps them until somebody registers a change (spec 40 section 3)."""
+
+    def __init__(self, store: TemplateStore, *, environment: str) -> None:
+        self._store = store
+        self._environment = environment
+        self._known: dict[tuple[str, str, str], RegisteredTemplate] = {}
+        self._lock = asyncio.Lock()
+
+    async def get(self, namespace: str, name: str, version: str) -> RegisteredTemplate:
+        """Return a template version; an empty version means the highest registered one.
+
+        Raises:
+            UnknownTemplateError: With the versions there are.
+        """
+        key = (namespace, name, version)
+        if (known := self._known.get(key)) is not None:
+            return known
+        async with self._lock:
+            stored = await self._find(namespace, name, version)
+            registered = await self._prepare(stored)
+            if len(self._known) >= _CAPACITY:
+                self._known.clear()
+            self._known[key] = registered
+            return registered
+
+    def forget(self) -> None:
+        """Drop everything: some template has changed."""
+        self._known.clear()
+
+    async def _find(self, namespace: str, name: str, version: str) -> StoredTemplate:
+        if not version:
+            versions = await self._store.versions(namespace, name)
+            wanted = versions[0] if versions else ""
+        else:
+            wanted = version
+        stored = await self._store.find(namespace, name, wanted) if wanted else None
+        if stored is None:
+            raise UnknownTemplateError(namespace, name, version, await self._store.versions(namespace, name))
+        return stored
+
+    async def _prepare(self, stored: StoredTemplate) -> RegisteredTemplate:
+        template = Template.model_validate(stored.document)
+        steps = plan(template, self._environment)
+        await self._store.ensure_plan(stored.template_digest, self._environment, steps)
+        return RegisteredTemplate(
+            stored.namespace_id,
+            stored.named_task_uuid,
+            stored.template_digest,
+            template,
+            steps,
+            ContextRules(default_context=template.default_context, input_schema=template.input_schema),
+        )

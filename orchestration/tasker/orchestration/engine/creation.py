@@ -1,0 +1,226 @@
+"""Creating tasks. Concurrent calls share a transaction (DESIGN section 5.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from tasker.domain.errors import (
+    FieldViolation,
+    IdentityConflictError,
+    InvalidArgumentError,
+    UnavailableError,
+)
+from tasker.domain.identity import context_digest, identity_hash
+from tasker.domain.uuids import uuid7
+from tasker.messaging.pgmq import PgmqOrchestrationBroker
+from tasker.messaging.records import CreatedTask, TaskToCreate
+from tasker.orchestration.engine.batching import Batcher
+from tasker.orchestration.engine.catalogue import RegisteredTemplate, TemplateCatalogue
+from tasker.persistence.database import is_transient
+from tasker.persistence.tasks import TaskReader, TaskRecord
+
+_MAX_BATCH: Final = 64
+
+#: The longest text of each field of a request (spec 10 section 2).
+_LENGTHS: Final[Mapping[str, int]] = {
+    "name": 255,
+    "namespace": 255,
+    "version": 50,
+    "initiator": 255,
+    "source_system": 255,
+    "reason": 500,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """What a client asks for (spec 60 section 7). `context` None means `{}`, an empty version the highest one."""
+
+    namespace: str
+    name: str
+    version: str
+    context: Mapping[str, Any] | None = None
+    correlation_id: UUID | None = None
+    parent_correlation_id: UUID | None = None
+    initiator: str = "system"
+    source_system: str = "tasker-core"
+    reason: str = "Task requested"
+    priority: int = 0
+    tags: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """The task that answers a request, and whether it was there already."""
+
+    task: TaskRecord
+    already_existed: bool
+
+
+class TaskCreator:
+    """Validates requests and creates their tasks, many in one transaction."""
+
+    def __init__(
+        self,
+        catalogue: TemplateCatalogue,
+        broker: PgmqOrchestrationBroker,
+        reader: TaskReader,
+        *,
+        environment: str,
+    ) -> None:
+        self._catalogue = catalogue
+        self._broker = broker
+        self._reader = reader
+        self._environment = environment
+        self._batches = Batcher[TaskToCreate, CreatedTask](self._create_batch, max_size=_MAX_BATCH)
+
+    async def start(self) -> None:
+        """Begin to accept requests."""
+        await self._batches.start()
+
+    async def stop(self) -> None:
+        """Finish the requests at hand."""
+        await self._batches.stop()
+
+    async def create(self, request: NewTask) -> Creation:
+        """Create a task, or return the one that an equal request with the same idempotency key created.
+
+        Raises:
+            InvalidArgumentError: With everything wrong about the request; nothing was written.
+            IdentityConflictError: An equal task exists, or the key was used with another context.
+            UnavailableError: The database cannot take it now.
+        """
+        _check(request)
+        registered = await self._catalogue.get(request.namespace, request.name, request.version)
+        prepared = registered.context_rules.prepare(request.context)
+        task = self._to_create(request, registered, prepared.context, prepared.text)
+        created = await self._batches.submit(task)
+        if created.existing_uuid is not None:
+            existing = await self._replayed(created.existing_uuid, request, registered, prepared.context)
+            return Creation(existing, already_existed=True)
+        return Creation(_new_record(task, created, registered, prepared.context), already_existed=False)
+
+    def _to_create(
+        self, request: NewTask, registered: RegisteredTemplate, context: dict[str, Any], text: str
+    ) -> TaskToCreate:
+        task_uuid = uuid7()
+        return TaskToCreate(
+            task_uuid=task_uuid,
+            namespace_id=registered.namespace_id,
+            named_task_uuid=registered.named_task_uuid,
+            template_digest=registered.digest,
+            identity=identity_hash(
+                registered.template.identity_strategy,
+                task_uuid=task_uuid,
+                named_task_uuid=registered.named_task_uuid,
+                context=context,
+                idempotency_key=request.idempotency_key,
+            ),
+            priority=request.priority,
+            correlation_id=request.correlation_id or uuid7(),
+            parent_correlation_id=request.parent_correlation_id,
+            initiator=request.initiator,
+            source_system=request.source_system,
+            reason=request.reason,
+            tags=request.tags,
+            context=text,
+            step_uuids=tuple(uuid7() for _ in registered.steps),
+        )
+
+    async def _replayed(
+        self, task_uuid: UUID, request: NewTask, registered: RegisteredTemplate, context: dict[str, Any]
+    ) -> TaskRecord:
+        existing = await self._reader.get(task_uuid) if request.idempotency_key is not None else None
+        template = registered.template
+        same = existing is not None and context_digest(
+            registered.named_task_uuid, existing.context
+        ) == context_digest(registered.named_task_uuid, context)
+        if existing is None or not same:
+            raise IdentityConflictError(
+                template.namespace_name,
+                template.name,
+                template.version,
+                idempotency_key=request.idempotency_key,
+            )
+        return existing
+
+    async def _create_batch(
+        self, tasks: Sequence[TaskToCreate]
+    ) -> Sequence[CreatedTask | BaseException]:
+        try:
+            created = await self._broker.create(self._environment, tasks)
+        except Exception as error:
+            if is_transient(error):
+                raise UnavailableError("the database does not answer", retry_after_seconds=1) from error
+            if len(tasks) == 1:
+                raise
+            # One of them spoils the transaction: each gets one of its own.
+            return [await self._create_alone(task) for task in tasks]
+        return [created[task.task_uuid] for task in tasks]
+
+    async def _create_alone(self, task: TaskToCreate) -> CreatedTask | BaseException:
+        try:
+            (outcome,) = await self._create_batch([task])
+        except Exception as error:
+            return error
+        return outcome
+
+
+def _check(request: NewTask) -> None:
+    violations = []
+    for field, longest in _LENGTHS.items():
+        value: str = getattr(request, field)
+        if not value and field != "version":
+            violations.append(FieldViolation(field, "required"))
+        elif len(value) > longest:
+            violations.append(FieldViolation(field, f"has {len(value)} characters, maximum {longest}"))
+        elif "\x00" in value:
+            violations.append(FieldViolation(field, "must not hold a NUL character"))
+    if not -100 <= request.priority <= 100:
+        violations.append(FieldViolation("priority", f"{request.priority} not in -100..100"))
+    violations.extend(
+        FieldViolation(f"tags[{index}]", "must be 1 to 255 characters without NUL")
+        for index, tag in enumerate(request.tags)
+        if not 1 <= len(tag) <= 255 or "\x00" in tag
+    )
+    if violations:
+        raise InvalidArgumentError(violations)
+
+
+def _new_record(
+    task: TaskToCreate, created: CreatedTask, registered: RegisteredTemplate, context: dict[str, Any]
+) -> TaskRecord:
+    """Return the task as its creation left it; by the time it is read a worker may have gone on."""
+    template = registered.template
+    initial = [step for step in registered.steps if step.initial]
+    roots = sum(not step.parent_positions for step in initial)
+    assert created.created_at is not None
+    return TaskRecord(
+        task_uuid=task.task_uuid,
+        namespace=template.namespace_name,
+        name=template.name,
+        version=template.version,
+        state="steps_in_process",
+        priority=task.priority,
+        correlation_id=task.correlation_id,
+        parent_correlation_id=task.parent_correlation_id,
+        initiator=task.initiator,
+        source_system=task.source_system,
+        reason=task.reason,
+        tags=list(task.tags),
+        context=context,
+        created_at=created.created_at,
+        updated_at=created.created_at,
+        completed_at=None,
+        total_steps=len(initial),
+        satisfied_steps=0,
+        failed_steps=0,
+        in_flight_steps=roots,
+        backoff_steps=0,
+        in_progress_steps=0,
+        ready_steps=0,
+    )

@@ -1,0 +1,66 @@
+"""Judging what was submitted: pure decisions of the domain, applied in one transaction (DESIGN section 2)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from tasker.domain.results import StepExecutionResult
+from tasker.domain.retry import Backoff, OnWorkerLost, Retry, RetryPolicy, judge_failure
+from tasker.domain.states import StepState
+from tasker.messaging.records import AppliedVerdict, SubmittedStep
+
+
+def _jitter() -> float:
+    return random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
+
+
+class Judge:
+    """Decides what becomes of a submitted step.
+
+    Args:
+        jitter: Yields a number in [-1, 1] for each backoff.
+    """
+
+    def __init__(self, jitter: Callable[[], float] = _jitter) -> None:
+        self._jitter = jitter
+
+    def judge(self, step: SubmittedStep) -> AppliedVerdict:
+        """Return the verdict on a submitted step; `none` if it is past its notification state."""
+        if not StepState(step.state).is_notification:
+            return AppliedVerdict(step.task_uuid, step.step_uuid, "none")
+        if step.success:
+            return AppliedVerdict(step.task_uuid, step.step_uuid, "complete")
+        verdict = judge_failure(
+            RetryPolicy(
+                step.retryable,
+                step.max_attempts,
+                Backoff(step.backoff),
+                step.backoff_base_ms,
+                step.max_backoff_ms,
+            ),
+            _result_of(step),
+            attempts=step.attempts,
+            now=step.judged_at,
+            jitter=self._jitter(),
+            on_worker_lost=OnWorkerLost(step.on_worker_lost),
+        )
+        if isinstance(verdict, Retry):
+            return AppliedVerdict(
+                step.task_uuid, step.step_uuid, "retry", delay_seconds=verdict.delay.total_seconds()
+            )
+        return AppliedVerdict(step.task_uuid, step.step_uuid, "error", reason=verdict.reason.value)
+
+
+def _result_of(step: SubmittedStep) -> StepExecutionResult | None:
+    return StepExecutionResult.from_json(
+        {
+            "step_uuid": str(step.step_uuid),
+            "success": step.success,
+            "status": step.status,
+            "result": step.result,
+            "error": step.error,
+            "metadata": step.metadata,
+            "orchestration_metadata": step.orchestration_metadata,
+        }
+    )

@@ -1,0 +1,48 @@
+"""Results that need judgement: failures, and the outcomes of decisions and batches."""
+
+from __future__ import annotations
+
+from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, PgmqOrchestrationBroker
+from tasker.orchestration.engine.judging import Judge
+from tasker.orchestration.loops.poison import PoisonSearch
+from tasker.orchestration.loops.results import BUSY_SECONDS
+from tasker.persistence.database import is_transient
+
+
+class JudgementLoop:
+    """Takes results, judges them with pure functions and applies the verdicts, in one transaction a batch."""
+
+    name = "judgements"
+
+    def __init__(
+        self,
+        broker: PgmqOrchestrationBroker,
+        judge: Judge,
+        *,
+        batch_size: int = 50,
+        poll_seconds: float = 1.0,
+    ) -> None:
+        self._broker = broker
+        self._judge = judge
+        self._batch_size = batch_size
+        self._poll_seconds = poll_seconds
+        self._poison = PoisonSearch(broker, JUDGEMENTS_QUEUE, batch_size=batch_size)
+
+    async def tick(self) -> float:
+        """Judge one batch."""
+        try:
+            handled, delayed = await self._judge_batch(self._batch_size)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            await self._poison.run(lambda msg_id: self._judge_batch(1, only=msg_id))
+            return 0
+        if handled + delayed >= self._batch_size:
+            return 0
+        return BUSY_SECONDS if delayed else self._poll_seconds
+
+    async def _judge_batch(self, limit: int, *, only: int | None = None) -> tuple[int, int]:
+        async with self._broker.judgements(limit, only=only) as judgements:
+            if judgements.steps:
+                await judgements.apply([self._judge.judge(step) for step in judgements.steps])
+            return len(judgements.steps), judgements.delayed

@@ -1,0 +1,52 @@
+"""The repair behind everything: recounts open tasks and sends again what got lost."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from tasker.messaging.pgmq import PgmqOrchestrationBroker
+
+log = structlog.get_logger(__name__)
+
+_BEGINNING: Final = UUID(int=0)
+
+
+class Reconciler:
+    """Walks the open tasks that nothing has changed for a while and re-evaluates them (spec 10 section 10).
+
+    A difference between what a task keeps and what its steps say is a defect: it is repaired and reported.
+    """
+
+    name = "reconciler"
+
+    def __init__(
+        self,
+        broker: PgmqOrchestrationBroker,
+        *,
+        batch_size: int = 100,
+        pause_seconds: float = 30.0,
+        grace: timedelta = timedelta(seconds=60),
+    ) -> None:
+        self._broker = broker
+        self._batch_size = batch_size
+        self._pause_seconds = pause_seconds
+        self._grace = grace
+        self._after = _BEGINNING
+
+    async def tick(self) -> float:
+        """Reconcile one batch; pause after the last one of a walk."""
+        tasks = await self._broker.reconcile(self._after, self._batch_size, self._grace)
+        for task in tasks:
+            if task.drift is not None:
+                log.error("counts_drifted", task_uuid=str(task.task_uuid), drift=task.drift)
+            if task.resent:
+                log.warning("messages_resent", task_uuid=str(task.task_uuid), steps=task.resent)
+        if len(tasks) == self._batch_size:
+            self._after = tasks[-1].task_uuid
+            return 0
+        self._after = _BEGINNING
+        return self._pause_seconds

@@ -1,0 +1,39 @@
+"""Plain successes: complete their steps, advance their tasks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tasker.messaging.pgmq import RESULTS_QUEUE, PgmqOrchestrationBroker
+from tasker.orchestration.loops.poison import PoisonSearch
+from tasker.persistence.database import is_transient
+
+#: How long a busy task's message is put back; look again then.
+BUSY_SECONDS: Final = 0.05
+
+
+class ResultLoop:
+    """Processes submitted successes in batches, wholly inside the database."""
+
+    name = "results"
+
+    def __init__(
+        self, broker: PgmqOrchestrationBroker, *, batch_size: int = 100, poll_seconds: float = 1.0
+    ) -> None:
+        self._broker = broker
+        self._batch_size = batch_size
+        self._poll_seconds = poll_seconds
+        self._poison = PoisonSearch(broker, RESULTS_QUEUE, batch_size=batch_size)
+
+    async def tick(self) -> float:
+        """Process one batch."""
+        try:
+            batch = await self._broker.process_results(self._batch_size)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            await self._poison.run(lambda msg_id: self._broker.process_results(1, only=msg_id))
+            return 0
+        if batch.handled + batch.delayed >= self._batch_size:
+            return 0
+        return BUSY_SECONDS if batch.delayed else self._poll_seconds

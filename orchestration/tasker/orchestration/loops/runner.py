@@ -1,0 +1,69 @@
+"""Runs a loop: tick, wait for a wake-up or the time the tick asked for, again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from tasker.persistence.database import is_transient
+from tasker.persistence.listener import Wakeup
+
+log = structlog.get_logger(__name__)
+
+_FIRST_BACKOFF_SECONDS = 0.1
+_LONGEST_BACKOFF_SECONDS = 5.0
+
+
+class Loop(Protocol):
+    """What the runner runs."""
+
+    @property
+    def name(self) -> str:
+        """How logs call it."""
+
+    async def tick(self) -> float:
+        """Do one batch; return how many seconds to wait unless woken, 0 to go on at once."""
+
+
+class LoopRunner:
+    """Runs one loop in the background until it is stopped. A failing tick is repeated with backoff."""
+
+    def __init__(self, loop: Loop, wakeup: Wakeup | None = None) -> None:
+        self._loop = loop
+        self._wakeup = wakeup or Wakeup()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.failures = 0
+
+    @property
+    def name(self) -> str:
+        """The loop's name."""
+        return self._loop.name
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name=self._loop.name)
+
+    async def stop(self) -> None:
+        """Let the tick at hand end, then stop."""
+        self._stopping = True
+        self._wakeup.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                wait = await self._loop.tick()
+                self.failures = 0
+            except Exception as error:
+                self.failures += 1
+                wait = min(_FIRST_BACKOFF_SECONDS * 2 ** min(self.failures, 10), _LONGEST_BACKOFF_SECONDS)
+                if is_transient(error):
+                    log.warning("loop_interrupted", loop=self._loop.name, error=type(error).__name__)
+                else:
+                    log.exception("loop_failed", loop=self._loop.name)
+            if wait > 0 and not self._stopping:
+                await self._wakeup.wait(wait)

@@ -1,0 +1,25 @@
+"""The one timer: retries, expiries, deadlines and callbacks that are due."""
+
+from __future__ import annotations
+
+from tasker.messaging.pgmq import PgmqOrchestrationBroker
+
+
+class TimerLoop:
+    """Wakes tasks whose `wake_at` has come and sleeps until the next one; an earlier one that commits hints it."""
+
+    name = "timers"
+
+    def __init__(
+        self, broker: PgmqOrchestrationBroker, *, batch_size: int = 100, poll_seconds: float = 5.0
+    ) -> None:
+        self._broker = broker
+        self._batch_size = batch_size
+        self._poll_seconds = poll_seconds
+
+    async def tick(self) -> float:
+        """Wake one batch."""
+        woken, next_due = await self._broker.wake_tasks(self._batch_size)
+        if woken >= self._batch_size:
+            return 0
+        return self._poll_seconds if next_due is None else min(next_due, self._poll_seconds)

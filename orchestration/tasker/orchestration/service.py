@@ -1,0 +1,117 @@
+"""The orchestration process: an orchestrator behind a gRPC server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from tasker.config.settings import OrchestrationSettings
+from tasker.orchestration.engine.orchestrator import Orchestrator
+from tasker.orchestration.services.health_service import HealthService
+from tasker.orchestration.services.step_service import StepService
+from tasker.orchestration.services.task_service import TaskService
+from tasker.persistence.probe import DatabaseProbe
+from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
+from tasker.v1 import (
+    analytics_pb2,
+    analytics_pb2_grpc,
+    config_pb2,
+    config_pb2_grpc,
+    dlq_pb2,
+    dlq_pb2_grpc,
+    health_pb2,
+    health_pb2_grpc,
+    steps_pb2,
+    steps_pb2_grpc,
+    tasks_pb2,
+    tasks_pb2_grpc,
+    templates_pb2,
+    templates_pb2_grpc,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class OrchestrationService:
+    """Starts and stops everything of the process in order.
+
+    Attributes:
+        address: Where clients reach it, once started.
+    """
+
+    def __init__(self, settings: OrchestrationSettings) -> None:
+        self._settings = settings
+        self._orchestrator = Orchestrator(settings)
+        self.address = settings.bind_address
+
+    async def start(self) -> None:
+        """Bind first, since that is what fails most; then connect, then answer.
+
+        Raises:
+            BindError: The address is taken.
+            psycopg.OperationalError: The database does not answer.
+            SchemaVersionError: Its schema does not fit.
+        """
+        self._probe = DatabaseProbe(self._orchestrator.database, on_change=self._set_ready)
+        self._server: RpcServer = build_server(
+            self._settings.bind_address, services=self._registrations(), options=ORCHESTRATION_OPTIONS
+        )
+        self.address = self._server.address
+        await self._orchestrator.start()
+        await self._server.start()
+        await self._probe.start()
+        log.info("orchestration_started", address=self.address)
+
+    async def stop(self) -> None:
+        """Refuse new calls, finish those at hand, stop the loops, disconnect."""
+        log.info("orchestration_stopping")
+        await self._server.health.set_ready(False)
+        await self._orchestrator.watching.stop()
+        await self._server.stop(self._settings.shutdown_timeout_seconds)
+        await self._probe.stop()
+        await self._orchestrator.stop()
+        log.info("orchestration_stopped")
+
+    async def _set_ready(self, ready: bool) -> None:
+        await self._server.health.set_ready(ready)
+
+    def _registrations(self) -> list[ServiceRegistration[Any]]:
+        engine = self._orchestrator
+        return [
+            ServiceRegistration(
+                tasks_pb2.DESCRIPTOR.services_by_name["TaskService"],
+                TaskService(engine.creator, engine.reader, engine.watching),
+                tasks_pb2_grpc.add_TaskServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                steps_pb2.DESCRIPTOR.services_by_name["StepService"],
+                StepService(engine.reader),
+                steps_pb2_grpc.add_StepServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                templates_pb2.DESCRIPTOR.services_by_name["TemplateService"],
+                templates_pb2_grpc.TemplateServiceServicer(),
+                templates_pb2_grpc.add_TemplateServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"],
+                analytics_pb2_grpc.AnalyticsServiceServicer(),
+                analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                dlq_pb2.DESCRIPTOR.services_by_name["DlqService"],
+                dlq_pb2_grpc.DlqServiceServicer(),
+                dlq_pb2_grpc.add_DlqServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                config_pb2.DESCRIPTOR.services_by_name["ConfigService"],
+                config_pb2_grpc.ConfigServiceServicer(),
+                config_pb2_grpc.add_ConfigServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                health_pb2.DESCRIPTOR.services_by_name["HealthService"],
+                HealthService(engine, self._probe, environment=self._settings.environment),
+                health_pb2_grpc.add_HealthServiceServicer_to_server,
+            ),
+        ]

@@ -1,0 +1,147 @@
+"""tasker.v1.HealthService: open to all (spec 60 section 5)."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from tasker.domain.errors import UnavailableError
+from tasker.orchestration.engine.orchestrator import Orchestrator
+from tasker.persistence.probe import DatabaseProbe
+from tasker.rpc.context import ServicerContext
+from tasker.v1 import health_pb2, health_pb2_grpc
+from tasker.version import VERSION
+
+
+class HealthService(health_pb2_grpc.HealthServiceServicer):
+    """Says whether the process lives, is ready, and how its parts are."""
+
+    def __init__(self, orchestrator: Orchestrator, probe: DatabaseProbe, *, environment: str) -> None:
+        self._orchestrator = orchestrator
+        self._probe = probe
+        self._environment = environment
+
+    async def CheckHealth(
+        self, request: health_pb2.HealthRequest, context: ServicerContext
+    ) -> health_pb2.HealthResponse:
+        """Answer, which is all a basic check asks."""
+        return health_pb2.HealthResponse(status="healthy", timestamp=_now())
+
+    async def CheckLiveness(
+        self, request: health_pb2.LivenessRequest, context: ServicerContext
+    ) -> health_pb2.HealthResponse:
+        """Answer that the process lives."""
+        return health_pb2.HealthResponse(status="alive", timestamp=_now())
+
+    async def CheckReadiness(
+        self, request: health_pb2.ReadinessRequest, context: ServicerContext
+    ) -> health_pb2.ReadinessResponse:
+        """Answer `ready`, or UNAVAILABLE while the database is away."""
+        await self._probe.check()
+        if not self._probe.ready:
+            raise UnavailableError("not ready: the database does not answer", retry_after_seconds=5)
+        database = self._database_check()
+        return health_pb2.ReadinessResponse(
+            status="ready",
+            timestamp=_now(),
+            checks=health_pb2.ReadinessChecks(
+                web_database=database,
+                orchestration_database=database,
+                circuit_breaker=_not_applicable("there are no circuit breakers: loops retry with backoff"),
+                orchestration_system=self._loops_check(),
+                command_processor=_check("healthy", "tasks are created in the calls themselves"),
+            ),
+            info=self._info(),
+        )
+
+    async def CheckDetailedHealth(
+        self, request: health_pb2.DetailedHealthRequest, context: ServicerContext
+    ) -> health_pb2.DetailedHealthResponse:
+        """Answer with every check, whether they pass or not."""
+        await self._probe.check()
+        database = self._database_check()
+        loops = self._loops_check()
+        pool = self._pool_check()
+        queues = await self._queue_check()
+        every = (database, loops, pool, queues)
+        return health_pb2.DetailedHealthResponse(
+            status="healthy" if all(check.status == "healthy" for check in every) else "degraded",
+            timestamp=_now(),
+            checks=health_pb2.DetailedHealthChecks(
+                web_database=database,
+                orchestration_database=database,
+                circuit_breaker=_not_applicable("there are no circuit breakers: loops retry with backoff"),
+                orchestration_system=loops,
+                command_processor=_check("healthy", "tasks are created in the calls themselves"),
+                pool_utilization=pool,
+                queue_depth=queues,
+                channel_saturation=_not_applicable("there are no in-process channels: the database is the queue"),
+            ),
+            info=self._info(),
+        )
+
+    def _database_check(self) -> health_pb2.HealthCheck:
+        if self._probe.ready:
+            return _check("healthy", f"answered in {self._probe.milliseconds} ms", self._probe.milliseconds)
+        return _check("unhealthy", "the database does not answer", self._probe.milliseconds)
+
+    def _loops_check(self) -> health_pb2.HealthCheck:
+        if failing := self._orchestrator.failing_loops:
+            return _check("degraded", f"loops that fail right now: {', '.join(failing)}")
+        if not self._orchestrator.is_listening:
+            return _check("degraded", "no notifications arrive; polling goes on")
+        return _check("healthy", "all loops run")
+
+    def _pool_check(self) -> health_pb2.HealthCheck:
+        used, size = self._pool()
+        percent = 100 * used / size
+        status = "unhealthy" if percent > 95 else "degraded" if percent > 80 else "healthy"
+        return _check(status, f"{used} of {size} connections in use")
+
+    async def _queue_check(self) -> health_pb2.HealthCheck:
+        if not self._probe.ready:
+            return _check("unknown", "the database does not answer")
+        started = time.perf_counter()
+        depth = await self._orchestrator.queue_depth()
+        elapsed = round((time.perf_counter() - started) * 1000)
+        status = "unhealthy" if depth >= 10_000 else "degraded" if depth >= 5_000 else "healthy"
+        return _check(status, f"{depth} results wait", elapsed)
+
+    def _pool(self) -> tuple[int, int]:
+        statistics = self._orchestrator.database.statistics()
+        size = statistics.get("pool_size", 0)
+        return size - statistics.get("pool_available", 0), max(1, statistics.get("pool_max", 1))
+
+    def _info(self) -> health_pb2.HealthInfo:
+        used, size = self._pool()
+        statistics = self._orchestrator.database.statistics()
+        detail = health_pb2.PoolDetail(
+            active_connections=used,
+            idle_connections=statistics.get("pool_available", 0),
+            max_connections=size,
+            utilization_percent=100 * used / size,
+            total_acquires=statistics.get("requests_num", 0),
+            slow_acquires=statistics.get("requests_queued", 0),
+            acquire_errors=statistics.get("requests_errors", 0),
+        )
+        return health_pb2.HealthInfo(
+            version=VERSION,
+            environment=self._environment,
+            operational_state="Normal",
+            web_database_pool_size=size,
+            orchestration_database_pool_size=size,
+            circuit_breaker_state="Closed",
+            pool_utilization=health_pb2.PoolUtilizationInfo(tasker_pool=detail, pgmq_pool=detail),
+        )
+
+
+def _check(status: str, message: str, duration_ms: int = 0) -> health_pb2.HealthCheck:
+    return health_pb2.HealthCheck(status=status, message=message, duration_ms=duration_ms)
+
+
+def _not_applicable(message: str) -> health_pb2.HealthCheck:
+    return _check("healthy", message)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,126 @@
+"""From records to messages (spec 60 section 3); what upstream's client insists on is always filled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tasker.domain.progress import StepCounts
+from tasker.domain.states import StepState
+from tasker.persistence.tasks import StepRecord, TaskRecord
+from tasker.v1 import common_pb2, tasks_pb2
+
+TASK_STATES: Final = {
+    name.removeprefix("TASK_STATE_").lower(): number for name, number in common_pb2.TaskState.items()
+}
+STEP_STATES: Final = {
+    name.removeprefix("STEP_STATE_").lower(): number for name, number in common_pb2.StepState.items()
+}
+
+
+def task(record: TaskRecord) -> tasks_pb2.Task:
+    """Return a task with its counts (spec 10 section 6.2)."""
+    counts = StepCounts(
+        total=record.total_steps,
+        completed=record.satisfied_steps,
+        failed=record.failed_steps,
+        in_flight=record.in_flight_steps,
+        waiting_for_retry=record.backoff_steps,
+        ready=record.ready_steps,
+    )
+    moving = record.satisfied_steps + record.failed_steps + record.in_flight_steps + record.backoff_steps
+    status = counts.execution_status
+    return tasks_pb2.Task(
+        task_uuid=str(record.task_uuid),
+        name=record.name,
+        namespace=record.namespace,
+        version=record.version,
+        state=TASK_STATES[record.state],
+        created_at=timestamp(record.created_at),
+        updated_at=timestamp(record.updated_at),
+        completed_at=optional_timestamp(record.completed_at),
+        context=struct(record.context),
+        context_json=json.dumps(record.context, ensure_ascii=False),
+        initiator=record.initiator,
+        source_system=record.source_system,
+        reason=record.reason,
+        priority=record.priority,
+        tags=record.tags,
+        correlation_id=str(record.correlation_id),
+        parent_correlation_id=str(record.parent_correlation_id) if record.parent_correlation_id else None,
+        total_steps=record.total_steps,
+        pending_steps=record.total_steps - moving,
+        in_progress_steps=record.in_progress_steps,
+        completed_steps=record.satisfied_steps,
+        failed_steps=record.failed_steps,
+        ready_steps=record.ready_steps,
+        execution_status=status.value,
+        recommended_action=status.recommended_action,
+        completion_percentage=counts.completion_percentage,
+        health_status=counts.health.value,
+    )
+
+
+def step(record: StepRecord) -> tasks_pb2.Step:
+    """Return a step with its readiness (spec 10 section 6.1) and its stored result."""
+    retry_eligible = record.attempts == 0 or (record.retryable and record.attempts < record.max_attempts)
+    due = record.next_retry_at is None or record.next_retry_at <= record.read_at
+    waiting = StepState(record.state).may_become_ready
+    return tasks_pb2.Step(
+        step_uuid=str(record.step_uuid),
+        task_uuid=str(record.task_uuid),
+        name=record.name,
+        state=STEP_STATES[record.state],
+        created_at=timestamp(record.created_at),
+        updated_at=timestamp(record.updated_at),
+        completed_at=optional_timestamp(record.completed_at),
+        results=struct(record.envelope) if record.envelope is not None else None,
+        results_json=json.dumps(record.envelope, ensure_ascii=False) if record.envelope is not None else None,
+        dependencies_satisfied=record.unmet_parents == 0,
+        retry_eligible=retry_eligible,
+        ready_for_execution=waiting and record.unmet_parents == 0 and retry_eligible and due,
+        total_parents=record.total_parents,
+        completed_parents=record.total_parents - record.unmet_parents,
+        attempts=record.attempts,
+        max_attempts=record.max_attempts,
+        last_failure_at=optional_timestamp(record.last_failure_at),
+        next_retry_at=optional_timestamp(record.next_retry_at),
+        last_attempted_at=optional_timestamp(record.last_attempted_at),
+        backoff_request_seconds=record.backoff_request_seconds,
+    )
+
+
+def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskContext:
+    """Return the inputs, the results of the completed steps by name, and both merged (spec 60 section 7)."""
+    outputs = {
+        step.name: step.envelope["result"]
+        for step in steps
+        if step.envelope is not None and StepState(step.state) is StepState.COMPLETE
+    }
+    return tasks_pb2.TaskContext(
+        inputs=struct(record.context), outputs=struct(outputs), merged=struct({**record.context, **outputs})
+    )
+
+
+def struct(value: Mapping[str, Any]) -> Struct:
+    """Return a JSON object as a Struct; its numbers are doubles, the exact ones are in the `_json` field."""
+    message = Struct()
+    message.update(value)
+    return message
+
+
+def timestamp(instant: datetime) -> Timestamp:
+    """Return an instant."""
+    message = Timestamp()
+    message.FromDatetime(instant)
+    return message
+
+
+def optional_timestamp(instant: datetime | None) -> Timestamp | None:
+    """Return an instant, if there is one."""
+    return timestamp(instant) if instant is not None else None

@@ -1,0 +1,147 @@
+"""tasker.v1.TaskService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from uuid import UUID
+
+from tasker.domain.errors import TaskNotFoundError
+from tasker.domain.states import TaskState
+from tasker.orchestration.engine.creation import TaskCreator
+from tasker.orchestration.engine.watching import TransitionBatch, Watching
+from tasker.orchestration.services import parse, render
+from tasker.persistence.tasks import StepRecord, TaskReader, TransitionRecord
+from tasker.rpc.context import ServicerContext
+from tasker.v1 import tasks_pb2, tasks_pb2_grpc
+
+_Update = tasks_pb2.TaskStatusUpdate
+
+
+class TaskService(tasks_pb2_grpc.TaskServiceServicer):
+    """Creates, reads and follows tasks."""
+
+    def __init__(self, creator: TaskCreator, reader: TaskReader, watching: Watching) -> None:
+        self._creator = creator
+        self._reader = reader
+        self._watching = watching
+
+    async def CreateTask(
+        self, request: tasks_pb2.CreateTaskRequest, context: ServicerContext
+    ) -> tasks_pb2.CreateTaskResponse:
+        """Create a task and enqueue its first steps."""
+        creation = await self._creator.create(parse.new_task(request))
+        return tasks_pb2.CreateTaskResponse(
+            task=render.task(creation.task), already_existed=creation.already_existed
+        )
+
+    async def GetTask(
+        self, request: tasks_pb2.GetTaskRequest, context: ServicerContext
+    ) -> tasks_pb2.GetTaskResponse:
+        """Return a task, on request with its steps and context."""
+        task_uuid = parse.task_uuid(request.task_uuid)
+        record = await self._reader.get(task_uuid)
+        if record is None:
+            raise TaskNotFoundError(task_uuid)
+        wanted = request.include_steps or request.include_context
+        steps = await self._reader.steps(task_uuid) if wanted else []
+        return tasks_pb2.GetTaskResponse(
+            task=render.task(record),
+            steps=[render.step(step) for step in steps] if request.include_steps else (),
+            context=render.task_context(record, steps) if request.include_context else None,
+        )
+
+    async def StreamTaskStatus(
+        self, request: tasks_pb2.StreamTaskStatusRequest, context: ServicerContext
+    ) -> AsyncIterator[tasks_pb2.TaskStatusUpdate]:
+        """Stream the current state, then every committed transition in order, until the task is settled.
+
+        With `resume_cursor` there is no first message: everything after the cursor follows, or the whole history
+        if the cursor is empty.
+        """
+        task_uuid = parse.task_uuid(request.task_uuid)
+        record = await self._reader.get(task_uuid)
+        if record is None:
+            raise TaskNotFoundError(task_uuid)
+        state = TaskState(record.state)
+        resumed = request.HasField("resume_cursor")
+        batches = self._watching.watch(
+            task_uuid, steps=request.include_steps, cursor=request.resume_cursor or None
+        )
+        async with aclosing(batches):
+            snapshot_due = not resumed
+            async for batch in batches:
+                state = next((TaskState(t.to_state) for t in reversed(batch.transitions) if not t.step_uuid), state)
+                if snapshot_due:
+                    snapshot_due = False
+                    yield _snapshot(request.task_uuid, state, batch.cursor)
+                else:
+                    for update in _updates(batch):
+                        yield update
+                if state.is_settled:
+                    yield await self._ending(task_uuid, state, batch.cursor)
+                    return
+
+    async def _ending(self, task_uuid: UUID, state: TaskState, cursor: str) -> _Update:
+        succeeded = state in (TaskState.COMPLETE, TaskState.RESOLVED_MANUALLY)
+        update = _Update(
+            update_type=_Update.UPDATE_TYPE_TASK_COMPLETE if succeeded else _Update.UPDATE_TYPE_TASK_ERROR,
+            task_state=render.TASK_STATES[state],
+            task_uuid=str(task_uuid),
+            cursor=cursor,
+        )
+        update.timestamp.GetCurrentTime()
+        if not succeeded:
+            problems = [_problem(step) for step in await self._reader.steps(task_uuid) if step.state == "error"]
+            update.error_message = "; ".join(problems) or f"the task is {state.value}"
+        return update
+
+
+def _problem(step: StepRecord) -> str:
+    error = (step.envelope or {}).get("error") or {}
+    return f"step '{step.name}' failed after {step.attempts} of {step.max_attempts} attempts: {error.get('message')}"
+
+
+def _snapshot(task_uuid: str, state: TaskState, cursor: str) -> _Update:
+    update = _Update(
+        update_type=_Update.UPDATE_TYPE_TASK_STATE_CHANGE,
+        task_state=render.TASK_STATES[state],
+        task_uuid=task_uuid,
+        cursor=cursor,
+    )
+    update.timestamp.GetCurrentTime()
+    return update
+
+
+def _updates(batch: TransitionBatch) -> Iterator[_Update]:
+    """Return one message a transition; the last one carries the cursor, which continues after all of them."""
+    last = len(batch.transitions) - 1
+    for index, transition in enumerate(batch.transitions):
+        update = _step_update(transition) if transition.step_uuid else _task_update(transition)
+        if index == last:
+            update.cursor = batch.cursor
+        yield update
+
+
+def _task_update(transition: TransitionRecord) -> _Update:
+    return _Update(
+        update_type=_Update.UPDATE_TYPE_TASK_STATE_CHANGE,
+        timestamp=render.timestamp(transition.created_at),
+        task_state=render.TASK_STATES[transition.to_state],
+        previous_state=render.TASK_STATES[transition.from_state],
+        task_uuid=str(transition.task_uuid),
+    )
+
+
+def _step_update(transition: TransitionRecord) -> _Update:
+    return _Update(
+        update_type=_Update.UPDATE_TYPE_STEP_STATE_CHANGE,
+        timestamp=render.timestamp(transition.created_at),
+        step_update=tasks_pb2.StepUpdate(
+            step_uuid=str(transition.step_uuid),
+            name=transition.step_name or "",
+            state=render.STEP_STATES[transition.to_state],
+            attempt=transition.attempt or 0,
+        ),
+        task_uuid=str(transition.task_uuid),
+    )

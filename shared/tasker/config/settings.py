@@ -1,0 +1,71 @@
+"""What can be set, by environment variable (spec 50 section 1.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasker.domain.errors import TaskerError
+
+
+class SettingsError(TaskerError):
+    """A setting is missing or wrong; the message names the variable and the fix, never the value."""
+
+    reason = "SETTINGS_INVALID"
+
+
+class Settings(BaseSettings):
+    """The settings both services share. Values that may hold a password print as asterisks."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, populate_by_name=True)
+
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL")
+    environment: str = Field("development", validation_alias="TASKER_ENV", pattern=r"^[a-z][a-z0-9_]*$")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias="TASKER_LOG_LEVEL")
+    log_format: Literal["auto", "json", "console"] = Field("auto", validation_alias="TASKER_LOG_FORMAT")
+    shutdown_timeout_seconds: float = Field(30, validation_alias="TASKER_SHUTDOWN_TIMEOUT_SECONDS", gt=0, le=3600)
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Read the environment; `overrides` come before it.
+
+        Raises:
+            SettingsError: With every variable that is missing or wrong.
+        """
+        try:
+            given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+            return cls(**given)
+        except ValidationError as error:
+            raise SettingsError("; ".join(_problems(error))) from None
+
+
+class OrchestrationSettings(Settings):
+    """The orchestration service."""
+
+    bind_address: str = Field("0.0.0.0:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")  # noqa: S104
+
+
+class WorkerSettings(Settings):
+    """The worker service."""
+
+    bind_address: str = Field("0.0.0.0:9191", validation_alias="TASKER_WORKER_GRPC_BIND_ADDRESS")  # noqa: S104
+    template_path: Path = Field(Path("config/tasks"), validation_alias="TASKER_TEMPLATE_PATH")
+    handler_path: str | None = Field(None, validation_alias="PYTHON_HANDLER_PATH")
+    slots: int = Field(100, validation_alias="TASKER_WORKER_SLOTS", ge=1, le=10_000)
+    handler_timeout_seconds: float = Field(30, validation_alias="TASKER_HANDLER_TIMEOUT_SECONDS", gt=0, le=3600)
+    refusal_limit_seconds: float = Field(60, validation_alias="TASKER_HANDLER_MISSING_SECONDS", ge=0, le=86_400)
+
+
+def _problems(error: ValidationError) -> list[str]:
+    problems = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = str(problem["loc"][0])
+        if problem["type"] == "missing":
+            hint = " (postgresql://user:password@host:port/database)" if name == "DATABASE_URL" else ""
+            problems.append(f"{name} is not set{hint}")
+        else:
+            problems.append(f"{name}: {problem['msg']}")
+    return problems

@@ -1,0 +1,182 @@
+"""Registered templates: their revisions, and their plans for an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from tasker.domain.errors import TemplateInUseError
+from tasker.domain.templates.document import Template, digest
+from tasker.domain.templates.plan import PlannedStep
+from tasker.domain.uuids import uuid7
+from tasker.persistence.database import Connection, Database
+
+#: Told to every process when a template version gets another revision.
+TEMPLATE_CHANGED_CHANNEL = "tasker_template_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTemplate:
+    """A template version and its current revision."""
+
+    namespace_id: int
+    named_task_uuid: UUID
+    template_digest: bytes
+    document: dict[str, Any]
+
+
+class TemplateStore:
+    """Reads and writes templates. Revisions are immutable; a version points at its current one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, template: Template, *, force_overwrite: bool = False) -> bool:
+        """Register a template, with its namespace and queue; return whether anything changed.
+
+        Args:
+            template: A valid template.
+            force_overwrite: Replace a version even while tasks of it run; they keep their revision.
+
+        Raises:
+            TemplateInUseError: The version exists with another content and has unfinished tasks.
+        """
+        content = digest(template)
+        async with self._database.transaction() as connection:
+            namespace_id = await self._namespace_id(connection, template.namespace_name)
+            current = await self._current(connection, namespace_id, template)
+            if current is not None and current[1] == content:
+                return False
+            if current is not None and not force_overwrite:
+                await self._refuse_if_in_use(connection, current[0], template)
+            named_task_uuid = await self._point_at(connection, namespace_id, template, content)
+            await connection.execute(
+                "INSERT INTO tasker.template_revisions (template_digest, named_task_uuid, template) "
+                "VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                (content, named_task_uuid, Jsonb(template.to_json())),
+            )
+            await connection.execute(
+                "SELECT tasker.ensure_queue_v1(%s)", (f"worker_{template.namespace_name}_queue",)
+            )
+            await connection.execute("SELECT pg_notify(%s, '')", (TEMPLATE_CHANGED_CHANNEL,))
+        return True
+
+    async def find(self, namespace: str, name: str, version: str) -> StoredTemplate | None:
+        """Return a template version, or None."""
+        row = await self._database.fetch_one(
+            "SELECT n.namespace_id, t.named_task_uuid, t.template_digest, r.template FROM tasker.named_tasks t "
+            "JOIN tasker.task_namespaces n USING (namespace_id) JOIN tasker.template_revisions r USING (template_digest) "
+            "WHERE n.name = %s AND t.name = %s AND t.version = %s AND t.active",
+            (namespace, name, version),
+        )
+        return StoredTemplate(*row) if row else None
+
+    async def versions(self, namespace: str, name: str) -> list[str]:
+        """Return the registered versions of a template, highest first."""
+        rows = await self._database.fetch_all(
+            "SELECT t.version FROM tasker.named_tasks t JOIN tasker.task_namespaces n USING (namespace_id) "
+            "WHERE n.name = %s AND t.name = %s AND t.active "
+            "ORDER BY string_to_array(t.version, '.')::numeric[] DESC",
+            (namespace, name),
+        )
+        return [version for (version,) in rows]
+
+    async def revision(self, template_digest: bytes) -> dict[str, Any] | None:
+        """Return the document of a revision, current or not."""
+        row = await self._database.fetch_one(
+            "SELECT template FROM tasker.template_revisions WHERE template_digest = %s", (template_digest,)
+        )
+        return row[0] if row else None
+
+    async def ensure_plan(
+        self, template_digest: bytes, environment: str, steps: Sequence[PlannedStep]
+    ) -> None:
+        """Store the plan of a revision for an environment, unless it is there."""
+        async with self._database.transaction() as connection:
+            await connection.cursor().executemany(
+                "INSERT INTO tasker.template_steps (template_digest, environment, position, name, step_type, handler, "
+                "inputs, initial, retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms, timeout_seconds, "
+                "on_worker_lost, parents, ancestors) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                [_plan_row(template_digest, environment, step) for step in steps],
+            )
+
+    async def _namespace_id(self, connection: Connection, name: str) -> int:
+        await connection.execute(
+            "INSERT INTO tasker.task_namespaces (name) VALUES (%s) ON CONFLICT DO NOTHING", (name,)
+        )
+        cursor = await connection.execute(
+            "SELECT namespace_id FROM tasker.task_namespaces WHERE name = %s", (name,)
+        )
+        ((namespace_id,),) = await cursor.fetchall()
+        return int(namespace_id)
+
+    async def _current(
+        self, connection: Connection, namespace_id: int, template: Template
+    ) -> tuple[UUID, bytes] | None:
+        cursor = await connection.execute(
+            "SELECT named_task_uuid, template_digest FROM tasker.named_tasks "
+            "WHERE namespace_id = %s AND name = %s AND version = %s FOR UPDATE",
+            (namespace_id, template.name, template.version),
+        )
+        row = await cursor.fetchone()
+        return (row[0], bytes(row[1])) if row else None
+
+    async def _refuse_if_in_use(
+        self, connection: Connection, named_task_uuid: UUID, template: Template
+    ) -> None:
+        cursor = await connection.execute(
+            "SELECT count(*) FROM tasker.tasks WHERE named_task_uuid = %s AND terminal_at IS NULL",
+            (named_task_uuid,),
+        )
+        ((running,),) = await cursor.fetchall()
+        if running:
+            raise TemplateInUseError(template.namespace_name, template.name, template.version, running)
+
+    async def _point_at(
+        self, connection: Connection, namespace_id: int, template: Template, content: bytes
+    ) -> UUID:
+        cursor = await connection.execute(
+            "INSERT INTO tasker.named_tasks AS t (named_task_uuid, namespace_id, name, version, description, "
+            "identity_strategy, template_digest) VALUES (%s, %s, %s, %s, %s, %s, %s) "
+            "ON CONFLICT (namespace_id, name, version) DO UPDATE SET description = excluded.description, "
+            "identity_strategy = excluded.identity_strategy, template_digest = excluded.template_digest, "
+            "active = true, updated_at = tasker.now() RETURNING named_task_uuid",
+            (
+                uuid7(),
+                namespace_id,
+                template.name,
+                template.version,
+                template.description,
+                template.identity_strategy.value,
+                content,
+            ),
+        )
+        ((named_task_uuid,),) = await cursor.fetchall()
+        return UUID(str(named_task_uuid))
+
+
+def _plan_row(template_digest: bytes, environment: str, step: PlannedStep) -> tuple[Any, ...]:
+    return (
+        template_digest,
+        environment,
+        step.position,
+        step.name,
+        step.step_type.value,
+        step.callable,
+        Jsonb(dict(step.initialization)) if step.initialization else None,
+        step.initial,
+        step.retryable,
+        step.max_attempts,
+        step.backoff.value,
+        step.backoff_base_ms,
+        step.max_backoff_ms,
+        step.timeout_seconds,
+        step.on_worker_lost.value,
+        list(step.parent_positions),
+        list(step.ancestor_positions),
+    )

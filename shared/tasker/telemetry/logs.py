@@ -1,0 +1,47 @@
+"""Log lines: JSON unless a person reads them (spec 50 section 3.1)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal, TextIO
+
+import structlog
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure_logs(
+    level: Literal["debug", "info", "warning", "error"],
+    *,
+    format: Literal["auto", "json", "console"] = "auto",  # noqa: A002 - the setting's own name
+    stream: TextIO | None = None,
+) -> None:
+    """Set up structlog for the process; libraries that log the standard way only warn.
+
+    Args:
+        level: The lowest level that is written.
+        format: `auto` means console on a terminal and JSON elsewhere.
+        stream: Where to; stderr by default, so that data on stdout stays clean.
+    """
+    target = stream or sys.stderr
+    people = format == "console" or (format == "auto" and target.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            *(
+                (structlog.dev.ConsoleRenderer(colors=target.isatty()),)
+                if people
+                else (structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer())
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(target),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=max(_LEVELS[level], logging.WARNING), stream=target, force=True)
+    # psycopg_pool warns of every lost connection; the services say once what it means.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -1,0 +1,111 @@
+"""YAML text in, documents with line numbers out (spec 40 section 1.5)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tasker.domain.templates.loading import load_documents
+from tasker.domain.templates.validation import validate
+
+TWO = """\
+# Two templates in one file.
+name: one
+namespace: probes
+version: 1.0.0
+steps:
+  - name: a
+    handler: {callable: probes.A}
+    retry: &retry
+      max_attempts: 5
+  - name: b
+    handler: probes.B
+    depends_on: [a,
+      ghost]
+    retry:
+      <<: *retry
+      backoff: linear
+---
+name: two
+namespace_name: probes
+version: 1.0.0
+steps:
+  - name: a
+    handler: probes.A
+    metadata: 2024-01-01
+---
+# nothing here
+"""
+
+
+def test_a_file_may_hold_several_documents() -> None:
+    one, two = load_documents(TWO, "two.yaml")
+    assert (one.source, two.source) == ("two.yaml", "two.yaml")
+    first, second = validate(one), validate(two)
+    assert second.valid
+    assert second.template is not None
+    assert second.template.loaded_from == "two.yaml"
+    assert "loaded_from" not in second.template.to_json()
+    assert [(f.line, f.message) for f in first.errors] == [(13, "step 'b' depends on unknown step 'ghost'")]
+    assert [f.line for f in first.findings if f.code == "NO_RESULT_SCHEMA"] == [6, 10]
+    assert [f.line for f in second.findings if f.code == "UNKNOWN_KEY"] == [24]
+
+
+def test_anchors_and_merges_work() -> None:
+    one, _ = load_documents(TWO.replace(",\n      ghost", ""), "two.yaml")
+    template = validate(one).template
+    assert template is not None
+    assert [step.retry.max_attempts for step in template.steps] == [5, 5]
+    assert [step.retry.backoff for step in template.steps] == ["exponential", "linear"]
+
+
+def test_merges_of_merges_are_not_duplicates() -> None:
+    [document] = load_documents("a: &a {x: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, x: 3}\n", "m.yaml")
+    assert document.content == {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 3}}
+
+
+def test_dates_stay_text_since_json_has_none() -> None:
+    [document] = load_documents("created_at: 2024-01-01\nat: 2024-01-01T10:00:00Z\n", "d.yaml")
+    assert document.content == {"created_at": "2024-01-01", "at": "2024-01-01T10:00:00Z"}
+
+
+def test_json_is_yaml() -> None:
+    value = {"name": "a", "list": [1, 2.5, None, True, "ä"]}
+    [document] = load_documents(json.dumps(value, indent=2), "a.json")
+    assert document.content == value
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "---\n", "--- null\n"])
+def test_nothing_is_no_document(text: str) -> None:
+    assert load_documents(text, "empty.yaml") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("a: 1\nb: [1\n", 3, "expected ',' or ']', but got '<stream end>'"),
+        ("a: 1\na: 2\n", 2, "key 'a' is given twice"),
+        ("x:\n  y: 1\n  z: 2\n  y: 3\n", 4, "key 'y' is given twice"),
+        ("a: *nowhere\n", 1, "found undefined alias 'nowhere'"),
+        ("a: !!python/object:os.system x\n", 1, "could not determine a constructor"),
+        ("\ta: 1\n", 1, "found character '\\t' that cannot start any token"),
+        ("a: \x00\n", None, "unacceptable character"),
+        ("[" * 5000, None, "nested too deeply"),
+    ],
+)
+def test_what_cannot_be_parsed_says_where_and_why(text: str, line: int | None, problem: str) -> None:
+    [document] = load_documents(text, "bad.yaml")
+    assert document.content is None
+    assert document.problem_line == line
+    assert document.problem is not None
+    assert problem in document.problem
+    place = "bad.yaml" if line is None else f"bad.yaml:{line}"
+    [finding] = validate(document).findings
+    assert finding.message == f"cannot parse {place}: {document.problem}"
+
+
+def test_documents_before_a_broken_one_are_good() -> None:
+    first, broken = load_documents("name: a\n---\nname: [\n---\nname: c\n", "f.yaml")
+    assert first.content == {"name": "a"}
+    assert broken.problem is not None

@@ -1,0 +1,216 @@
+"""Claims steps while slots are free and runs their handlers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from tasker.domain.results import ErrorType
+from tasker.messaging.pgmq import PgmqWorkerBroker, channel, worker_queue
+from tasker.messaging.records import ClaimedStep
+from tasker.persistence.database import is_transient
+from tasker.persistence.listener import Wakeup
+from tasker.worker.handlers.context import StepContext
+from tasker.worker.handlers.errors import HandlerResolutionError
+from tasker.worker.handlers.execution import Execution
+from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, not_executed, not_resolved
+from tasker.worker.handlers.registry import HandlerRegistry
+from tasker.worker.runtime.revisions import RevisionCache
+from tasker.worker.runtime.slots import Slots
+from tasker.worker.runtime.submitter import ResultSubmitter
+
+log = structlog.get_logger(__name__)
+
+_MAX_BATCH: Final = 100
+_FIRST_RETRY_SECONDS: Final = 0.1
+_LONGEST_RETRY_SECONDS: Final = 5.0
+#: With a backlog, wait this long for several slots to come free instead of claiming one by one.
+_LINGER_SECONDS: Final = 0.02
+
+
+class StepConsumer:
+    """Keeps the slots busy. A step is claimed only when a slot is free, so nothing is claimed and unstarted."""
+
+    def __init__(
+        self,
+        broker: PgmqWorkerBroker,
+        registry: HandlerRegistry,
+        revisions: RevisionCache,
+        submitter: ResultSubmitter,
+        *,
+        namespaces: Sequence[str],
+        slots: int,
+        handler_timeout_seconds: float,
+        poll_seconds: float,
+        wakeup: Wakeup,
+        identity: WorkerIdentity,
+    ) -> None:
+        self._broker = broker
+        self._registry = registry
+        self._revisions = revisions
+        self._submitter = submitter
+        self._queues = {channel(worker_queue(namespace)): worker_queue(namespace) for namespace in namespaces}
+        self._handler_timeout_seconds = handler_timeout_seconds
+        self._poll_seconds = poll_seconds
+        self._wakeup = wakeup
+        self._identity = identity
+        self._slots = Slots(slots)
+        # A thread for every slot: whatever is claimed starts at once, sync or async.
+        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="handler")
+        self._running: dict[UUID, asyncio.Task[None]] = {}
+        self._stopping = asyncio.Event()
+
+    @property
+    def slots_in_use(self) -> int:
+        """How many steps run right now."""
+        return self._slots.in_use
+
+    async def run(self) -> None:
+        """Claim and start steps until `drain`."""
+        hinted: Sequence[str] | None = None
+        backlog = False
+        while not self._stopping.is_set():
+            free = await self._slots.wait_free(linger_seconds=_LINGER_SECONDS if backlog else 0)
+            if not free or self._stopping.is_set():
+                continue
+            limit = min(free, _MAX_BATCH)
+            steps = await self._claim(hinted or list(self._queues.values()), limit)
+            for step in steps:
+                self._start(step)
+            backlog = len(steps) == limit
+            if backlog:
+                await asyncio.sleep(0)  # handlers that need no waiting finish first, and free their slots
+                hinted = None
+            else:
+                news = await self._wakeup.wait(self._poll_seconds)
+                hinted = [self._queues[name] for name in news] if news else None
+
+    async def drain(self) -> None:
+        """Claim no more, and wait for the steps that run."""
+        self._stopping.set()
+        self._wakeup.set()
+        self._slots.wake()
+        while self._running:
+            await asyncio.wait(self._running.values())
+
+    def cancel(self, step_uuid: UUID) -> None:
+        """Stop a handler that runs for nothing, since its lease is lost."""
+        if (task := self._running.get(step_uuid)) is not None:
+            task.cancel("the lease is lost")
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _claim(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
+        delay = _FIRST_RETRY_SECONDS
+        while not self._stopping.is_set():
+            try:
+                return await self._broker.claim(queues, self._registry.callables(), limit)
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("claim_failed", queues=list(queues))
+                    return await self._claim_singly(queues)
+                log.warning("claim_interrupted", error=type(error).__name__, retry_seconds=delay)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+        return []
+
+    async def _claim_singly(self, queues: Sequence[str]) -> list[ClaimedStep]:
+        """Try messages one by one; those that fail on their own are poison (DESIGN section 2)."""
+        claimed: list[ClaimedStep] = []
+        for queue in queues:
+            for msg_id in await self._broker.visible(queue, self._slots.free - len(claimed)):
+                try:
+                    claimed += await self._broker.claim([queue], self._registry.callables(), 1, only=msg_id)
+                except Exception as error:
+                    if is_transient(error):
+                        return claimed
+                    summary = f"{type(error).__name__}: {error}"[:500]
+                    if await self._broker.record_poison(queue, msg_id, summary):
+                        log.error("message_poisoned", queue=queue, msg_id=msg_id, error=summary)
+        return claimed
+
+    def _start(self, step: ClaimedStep) -> None:
+        self._slots.take()
+        self._submitter.held[step.step_uuid] = step
+        task = asyncio.create_task(self._run_step(step), name=step.name)
+        self._running[step.step_uuid] = task
+
+    async def _run_step(self, step: ClaimedStep) -> None:
+        context = _context(step)
+        execution: Execution | None = None
+        try:
+            execution, context = await self._begin(step)
+            self._submitter.put(step, context, await execution.outcome())
+        except _NotBegunError as error:
+            self._submitter.put(step, context, error.outcome)
+        except asyncio.CancelledError:
+            self._submitter.held.pop(step.step_uuid, None)
+            log.warning("step_abandoned", step_uuid=str(step.step_uuid), step_name=step.name)
+        finally:
+            self._running.pop(step.step_uuid, None)
+            if execution is None or execution.released.done():
+                self._slots.give_back()
+            else:
+                # A thread cannot be stopped: its slot is free when it ends.
+                execution.released.add_done_callback(lambda _: self._slots.give_back())
+
+    async def _begin(self, step: ClaimedStep) -> tuple[Execution, StepContext]:
+        context = _context(step)
+        try:
+            if not step.hydrated:
+                await self._broker.hydrate(step)
+            template, definition = await self._revisions.step(step.template_digest, step.template_step_name)
+            context = _context(step, template.name, template.version)
+            handler = self._registry.resolve(step.handler, definition.handler.method)
+        except HandlerResolutionError as error:
+            raise _NotBegunError(not_resolved(context, error, worker=self._identity)) from error
+        except Exception as error:
+            log.exception("step_not_prepared", step_uuid=str(step.step_uuid), step_name=step.name)
+            message = f"the worker could not prepare the step: {type(error).__name__}"
+            outcome = not_executed(
+                context, ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
+            )
+            raise _NotBegunError(outcome) from error
+        execution = Execution(
+            handler,
+            context,
+            timeout_seconds=step.timeout_seconds or self._handler_timeout_seconds,
+            executor=self._threads,
+            worker=self._identity,
+        )
+        return execution, context
+
+
+class _NotBegunError(Exception):
+    """A claimed step whose handler cannot run; carries its outcome."""
+
+    def __init__(self, outcome: Sealed) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+def _context(step: ClaimedStep, task_name: str = "", task_version: str = "") -> StepContext:
+    return StepContext(
+        task_uuid=step.task_uuid,
+        step_uuid=step.step_uuid,
+        correlation_id=step.correlation_id,
+        namespace=step.namespace,
+        step_name=step.name,
+        handler_name=step.handler,
+        attempt=step.attempt,
+        max_attempts=step.max_attempts,
+        input_data=step.context or {},
+        step_inputs=step.inputs,
+        dependency_results=step.dependencies,
+        checkpoint=step.checkpoint,
+        task_name=task_name,
+        task_version=task_version,
+        template_step_name=step.template_step_name,
+    )

@@ -1,0 +1,50 @@
+"""Renews the leases of all steps at hand, and the worker's own sign of life, in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from tasker.domain.leases import LEASE_RENEWAL
+from tasker.messaging.pgmq import PgmqWorkerBroker
+from tasker.persistence.database import is_transient
+from tasker.worker.runtime.submitter import ResultSubmitter
+
+log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = 1.0
+
+
+class Heartbeat:
+    """Renews every ten seconds and stops handlers whose lease is lost (DESIGN section 2, "Fencing")."""
+
+    def __init__(
+        self, broker: PgmqWorkerBroker, submitter: ResultSubmitter, cancel: Callable[..., None]
+    ) -> None:
+        self._broker = broker
+        self._submitter = submitter
+        self._cancel = cancel
+
+    async def tick(self) -> int:
+        """Renew once; return how many leases were lost."""
+        lost = await self._broker.renew([step.lease for step in self._submitter.held.values()])
+        for step_uuid in lost:
+            if (step := self._submitter.held.get(step_uuid)) is not None:
+                log.warning("lease_lost", step_uuid=str(step_uuid), step_name=step.name)
+                self._cancel(step_uuid)
+        return len(lost)
+
+    async def run(self) -> None:
+        """Renew until cancelled."""
+        while True:
+            try:
+                await self.tick()
+                await asyncio.sleep(LEASE_RENEWAL.total_seconds())
+            except Exception as error:
+                if is_transient(error):
+                    log.warning("heartbeat_interrupted", error=type(error).__name__)
+                else:
+                    log.exception("heartbeat_failed")
+                await asyncio.sleep(_RETRY_SECONDS)

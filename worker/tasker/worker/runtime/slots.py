@@ -1,0 +1,50 @@
+"""How many steps may run at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+
+class Slots:
+    """Counts the running steps; wakes who waits for a free one."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.in_use = 0
+        self._freed = asyncio.Event()
+
+    @property
+    def free(self) -> int:
+        """Slots that nothing runs in."""
+        return self.size - self.in_use
+
+    def take(self) -> None:
+        """Occupy a slot."""
+        self.in_use += 1
+
+    def give_back(self) -> None:
+        """Free a slot."""
+        self.in_use -= 1
+        self._freed.set()
+
+    def wake(self) -> None:
+        """Let who waits look again."""
+        self._freed.set()
+
+    async def wait_free(self, *, linger_seconds: float) -> int:
+        """Wait for a free slot, and up to `linger_seconds` for a quarter of them; return how many are free.
+
+        May return 0, when `wake` was called.
+        """
+        enough = max(1, self.size // 4)
+        if linger_seconds and self.free < enough:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(linger_seconds):
+                    while self.free < enough:
+                        self._freed.clear()
+                        await self._freed.wait()
+        if self.free <= 0:
+            self._freed.clear()
+            await self._freed.wait()
+        return max(0, self.free)

@@ -1,0 +1,114 @@
+"""Finished steps on their way back: everything that waits goes in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from tasker.domain.results import ErrorType
+from tasker.messaging.pgmq import PgmqWorkerBroker
+from tasker.messaging.records import ClaimedStep
+from tasker.persistence.database import is_transient
+from tasker.worker.handlers.context import StepContext
+from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, not_executed
+
+log = structlog.get_logger(__name__)
+
+_MAX_BATCH: Final = 200
+_FIRST_RETRY_SECONDS: Final = 0.1
+_LONGEST_RETRY_SECONDS: Final = 5.0
+
+
+class ResultSubmitter:
+    """Submits results in batches and never drops one: while the database is away it waits and tries again.
+
+    Attributes:
+        held: The leases of steps whose result is not submitted yet, by step.
+    """
+
+    def __init__(self, broker: PgmqWorkerBroker, identity: WorkerIdentity) -> None:
+        self._broker = broker
+        self._identity = identity
+        self._waiting: list[tuple[ClaimedStep, StepContext, str]] = []
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.held: dict[UUID, ClaimedStep] = {}
+
+    def put(self, step: ClaimedStep, context: StepContext, outcome: Sealed) -> None:
+        """Hand in the outcome of a step."""
+        self._waiting.append((step, context, _payload(step, outcome)))
+        self._idle.clear()
+        self._arrived.set()
+
+    @property
+    def backlog(self) -> int:
+        """How many results wait."""
+        return len(self._waiting)
+
+    async def flush(self) -> None:
+        """Wait until every result is submitted."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Submit until cancelled."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+                await self._submit(batch)
+            self._idle.set()
+
+    async def _submit(self, batch: list[tuple[ClaimedStep, StepContext, str]]) -> None:
+        delay = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                accepted = await self._broker.submit([payload for _, _, payload in batch])
+                break
+            except Exception as error:
+                if not is_transient(error):
+                    await self._submit_singly(batch, error)
+                    return
+                log.warning("submit_interrupted", results=len(batch), error=type(error).__name__)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+        for step, _, _ in batch:
+            self.held.pop(step.step_uuid, None)
+            if step.step_uuid not in accepted:
+                log.warning(
+                    "result_refused",
+                    task_uuid=str(step.task_uuid),
+                    step_uuid=str(step.step_uuid),
+                    step_name=step.name,
+                )
+
+    async def _submit_singly(
+        self, batch: list[tuple[ClaimedStep, StepContext, str]], error: Exception
+    ) -> None:
+        if len(batch) > 1:
+            for one in batch:
+                await self._submit([one])
+            return
+        step, context, payload = batch[0]
+        refusal = not_executed(
+            context,
+            ErrorType.RESULT_SERIALIZATION_ERROR,
+            f"PostgreSQL refused the result: {type(error).__name__}",
+            retryable=False,
+            worker=self._identity,
+        )
+        instead = _payload(step, refusal)
+        log.error("result_not_storable", step_uuid=str(step.step_uuid), step_name=step.name, exc_info=error)
+        if payload == instead:
+            self.held.pop(step.step_uuid, None)  # the lease runs out and the sweeper takes over
+        else:
+            await self._submit([(step, context, instead)])
+
+
+def _payload(step: ClaimedStep, outcome: Sealed) -> str:
+    """Return the object that submit_results_v1 reads: the outcome's own JSON text with the lease put in."""
+    return f'{outcome.payload[:-1]},"task_uuid":"{step.task_uuid}","lease_token":"{step.lease_token}"}}'

@@ -1,0 +1,162 @@
+"""A worker: everything between its database and its handlers, started and drained in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from tasker.config.settings import WorkerSettings
+from tasker.domain.uuids import uuid7
+from tasker.messaging.pgmq import PgmqWorkerBroker, channel, worker_queue
+from tasker.persistence.database import Database
+from tasker.persistence.listener import Listener, Wakeup
+from tasker.persistence.migrations import check_schema
+from tasker.persistence.templates import TemplateStore
+from tasker.version import VERSION
+from tasker.worker.handlers.errors import HandlerResolutionError
+from tasker.worker.handlers.outcomes import WorkerIdentity
+from tasker.worker.handlers.registry import HandlerRegistry
+from tasker.worker.runtime.consumer import StepConsumer
+from tasker.worker.runtime.heartbeat import Heartbeat
+from tasker.worker.runtime.revisions import RevisionCache
+from tasker.worker.runtime.submitter import ResultSubmitter
+from tasker.worker.runtime.templates import Registration, register_directory
+
+log = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 1.0
+
+
+class Worker:
+    """Serves the namespaces of its template directory with the handlers of its registry.
+
+    Attributes:
+        worker_uuid: One per process; labels leases, transitions and results.
+        database: Its connections.
+        registration: What became of the template directory, once started.
+    """
+
+    def __init__(self, settings: WorkerSettings, registry: HandlerRegistry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self.worker_uuid = uuid7()
+        self._identity = WorkerIdentity(f"worker_{self.worker_uuid}", socket.gethostname())
+        self.database = Database(settings.database_url.get_secret_value(), application_name="tasker-worker")
+        self.registration = Registration()
+        self._background: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Connect, register templates, then claim.
+
+        Raises:
+            psycopg.OperationalError: The database does not answer.
+            SchemaVersionError: Its schema does not fit.
+            TemplateDirectoryError: There is no such directory.
+        """
+        await self.database.open()
+        await check_schema(self.database)
+        store = TemplateStore(self.database)
+        self.registration = await register_directory(Path(self._settings.template_path), store)
+        self._report()
+        self._broker = PgmqWorkerBroker(
+            self.database,
+            worker_uuid=self.worker_uuid,
+            refusal_limit=timedelta(seconds=self._settings.refusal_limit_seconds),
+        )
+        self._listener = Listener(self.database.url_parameters)
+        wakeup = Wakeup()
+        for namespace in self.registration.namespaces:
+            self._listener.subscribe(channel(worker_queue(namespace)), wakeup)
+        self._submitter = ResultSubmitter(self._broker, self._identity)
+        self._consumer = StepConsumer(
+            self._broker,
+            self._registry,
+            RevisionCache(store),
+            self._submitter,
+            namespaces=self.registration.namespaces,
+            slots=self._settings.slots,
+            handler_timeout_seconds=self._settings.handler_timeout_seconds,
+            poll_seconds=_POLL_SECONDS,
+            wakeup=wakeup,
+            identity=self._identity,
+        )
+        heartbeat = Heartbeat(self._broker, self._submitter, self._consumer.cancel)
+        await self._broker.register(
+            hostname=self._identity.hostname,
+            version=VERSION,
+            namespaces=self.registration.namespaces,
+            handlers=self._registry.callables(),
+            slots=self._settings.slots,
+        )
+        await self._listener.start()
+        self._claiming = asyncio.create_task(self._consumer.run(), name="claims")
+        self._background = [
+            asyncio.create_task(self._submitter.run(), name="submissions"),
+            asyncio.create_task(heartbeat.run(), name="heartbeat"),
+        ]
+
+    async def stop(self) -> None:
+        """Claim no more, let running steps finish and be recorded, and disconnect.
+
+        Raises:
+            TimeoutError: Handlers went on for longer than the shutdown timeout; their leases will run out.
+        """
+        try:
+            async with asyncio.timeout(self._settings.shutdown_timeout_seconds):
+                await self._consumer.drain()
+                await self._claiming
+                await self._submitter.flush()
+                await self._broker.retire()
+        finally:
+            for task in (self._claiming, *self._background):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            self._consumer.close()
+            await self._listener.stop()
+            await self._broker.close()
+            await self.database.close()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether hints arrive; without them the worker polls."""
+        return self._listener.is_connected
+
+    @property
+    def is_claiming(self) -> bool:
+        """Whether the worker takes work."""
+        return not self._claiming.done()
+
+    @property
+    def slots_in_use(self) -> int:
+        """Steps that run right now."""
+        return self._consumer.slots_in_use
+
+    @property
+    def namespaces(self) -> list[str]:
+        """The namespaces served."""
+        return self.registration.namespaces
+
+    def _report(self) -> None:
+        report = self.registration
+        for line in report.errors:
+            log.error("template_refused", problem=line)
+        for line in report.warnings:
+            log.warning("template_remark", remark=line)
+        log.info(
+            "templates_registered",
+            files=report.total_files,
+            templates=[template.key for template in report.templates],
+            refused=len(report.errors),
+        )
+        for template in report.templates:
+            for step in template.steps:
+                try:
+                    self._registry.resolve(step.handler.callable, step.handler.method)
+                except HandlerResolutionError as error:
+                    log.warning("handler_missing", template=template.key, step_name=step.name, problem=str(error))

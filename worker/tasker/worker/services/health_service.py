@@ -1,0 +1,127 @@
+"""tasker.v1.WorkerHealthService: open to all (spec 60 section 5)."""
+
+from __future__ import annotations
+
+import time
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tasker.domain.errors import UnavailableError
+from tasker.persistence.probe import DatabaseProbe
+from tasker.rpc.context import ServicerContext
+from tasker.v1 import worker_pb2, worker_pb2_grpc
+from tasker.version import VERSION
+from tasker.worker.runtime.worker import Worker
+
+
+class WorkerHealthService(worker_pb2_grpc.WorkerHealthServiceServicer):
+    """Says whether the process lives, is ready, and how its parts are."""
+
+    def __init__(self, worker: Worker, probe: DatabaseProbe, *, environment: str) -> None:
+        self._worker = worker
+        self._probe = probe
+        self._environment = environment
+        self._started = time.monotonic()
+
+    async def CheckHealth(
+        self, request: worker_pb2.WorkerHealthRequest, context: ServicerContext
+    ) -> worker_pb2.WorkerBasicHealthResponse:
+        """Answer, which is all a basic check asks."""
+        return self._basic("healthy")
+
+    async def CheckLiveness(
+        self, request: worker_pb2.WorkerLivenessRequest, context: ServicerContext
+    ) -> worker_pb2.WorkerBasicHealthResponse:
+        """Answer that the process lives."""
+        return self._basic("alive")
+
+    async def CheckReadiness(
+        self, request: worker_pb2.WorkerReadinessRequest, context: ServicerContext
+    ) -> worker_pb2.WorkerReadinessResponse:
+        """Answer `ready`, or UNAVAILABLE while the database is away or the worker claims nothing."""
+        await self._probe.check()
+        if not self._probe.ready:
+            raise UnavailableError("not ready: the database does not answer", retry_after_seconds=5)
+        if not self._worker.is_claiming:
+            raise UnavailableError("not ready: the worker takes no work", retry_after_seconds=5)
+        return worker_pb2.WorkerReadinessResponse(
+            status="ready",
+            timestamp=_now(),
+            worker_id=self._worker_id,
+            checks=worker_pb2.WorkerReadinessChecks(
+                database=self._database_check(),
+                command_processor=self._claims_check(),
+                queue_processing=self._listener_check(),
+            ),
+            system_info=self._system_info(),
+        )
+
+    async def CheckDetailedHealth(
+        self, request: worker_pb2.WorkerDetailedHealthRequest, context: ServicerContext
+    ) -> worker_pb2.WorkerDetailedHealthResponse:
+        """Answer with every check, whether they pass or not."""
+        await self._probe.check()
+        checks = worker_pb2.WorkerDetailedChecks(
+            database=self._database_check(),
+            command_processor=self._claims_check(),
+            queue_processing=self._listener_check(),
+            event_system=_check("healthy", "this worker publishes no domain events"),
+            step_processing=_check("healthy", f"{self._worker.slots_in_use} steps run"),
+            circuit_breakers=_check("healthy", "there are none: claims and submissions retry with backoff"),
+        )
+        every = (checks.database, checks.command_processor, checks.queue_processing)
+        return worker_pb2.WorkerDetailedHealthResponse(
+            status="healthy" if all(check.status == "healthy" for check in every) else "degraded",
+            timestamp=_now(),
+            worker_id=self._worker_id,
+            checks=checks,
+            system_info=self._system_info(),
+        )
+
+    @property
+    def _worker_id(self) -> str:
+        return f"worker_{self._worker.worker_uuid}"
+
+    def _basic(self, status: str) -> worker_pb2.WorkerBasicHealthResponse:
+        return worker_pb2.WorkerBasicHealthResponse(
+            status=status, timestamp=_now(), worker_id=self._worker_id
+        )
+
+    def _database_check(self) -> worker_pb2.WorkerHealthCheck:
+        if self._probe.ready:
+            return _check("healthy", f"answered in {self._probe.milliseconds} ms", self._probe.milliseconds)
+        return _check("unhealthy", "the database does not answer", self._probe.milliseconds)
+
+    def _claims_check(self) -> worker_pb2.WorkerHealthCheck:
+        if self._worker.is_claiming:
+            return _check("healthy", "steps are claimed")
+        return _check("unhealthy", "no steps are claimed")
+
+    def _listener_check(self) -> worker_pb2.WorkerHealthCheck:
+        if self._worker.is_listening:
+            return _check("healthy", "notifications arrive")
+        return _check("degraded", "no notifications arrive; polling goes on")
+
+    def _system_info(self) -> worker_pb2.WorkerSystemInfo:
+        statistics = self._worker.database.statistics()
+        return worker_pb2.WorkerSystemInfo(
+            version=VERSION,
+            environment=self._environment,
+            uptime_seconds=int(time.monotonic() - self._started),
+            worker_type="general",
+            database_pool_size=statistics.get("pool_max", 0),
+            command_processor_active=self._worker.is_claiming,
+            supported_namespaces=self._worker.namespaces,
+        )
+
+
+def _check(status: str, message: str, duration_ms: int = 0) -> worker_pb2.WorkerHealthCheck:
+    return worker_pb2.WorkerHealthCheck(
+        status=status, message=message, duration_ms=duration_ms, last_checked=_now()
+    )
+
+
+def _now() -> Timestamp:
+    now = Timestamp()
+    now.GetCurrentTime()
+    return now
