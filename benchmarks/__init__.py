@@ -1,0 +1,1 @@
+"""What Tasker is measured by; `make bench` runs it."""

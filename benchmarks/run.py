@@ -1,0 +1,55 @@
+"""`make bench`: run all scenarios, print a table, write latest.json beside this file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import processes, scenarios
+
+_LATEST = Path(__file__).parent / "latest.json"
+_PORT = 19190
+
+
+def main() -> None:
+    """Run, print, write."""
+    with tempfile.TemporaryDirectory(prefix="tasker-bench-") as folder:
+        with processes.fresh_database(Path(folder) / "data") as database_url:
+            figures = asyncio.run(_measure(database_url, scale=float(os.environ.get("BENCH_SCALE", "1"))))
+    _LATEST.write_text(json.dumps(figures, indent=2) + "\n")
+    table = Table("scenario", "figure", "value", title="Four-step chains, 2 services, PostgreSQL with fsync")
+    for scenario, values in figures.items():
+        for figure, value in values.items():
+            table.add_row(scenario, figure, f"{value:,.1f}")
+    Console().print(table)
+
+
+async def _measure(database_url: str, *, scale: float) -> dict[str, dict[str, float]]:
+    async with AsyncExitStack() as running:
+        address = await running.enter_async_context(processes.orchestration(database_url, _PORT))
+        async with processes.worker(database_url, _PORT + 1):
+            latency = await scenarios.chain_latency(address, tasks=int(200 * scale))
+            chain = await scenarios.chain_throughput(address, database_url, tasks=int(4000 * scale))
+        drain = await scenarios.drain_throughput(
+            address,
+            database_url,
+            tasks=int(5000 * scale),
+            run_worker=lambda: running.enter_async_context(processes.worker(database_url, _PORT + 1)),
+        )
+    return {
+        "chain_latency": asdict(latency),
+        "chain_throughput": asdict(chain),
+        "drain_throughput": asdict(drain),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What is measured: latency and throughput of four-step chains."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import grpc
+import psycopg
+
+from tasker.v1 import tasks_pb2, tasks_pb2_grpc
+
+STEPS = 4
+IN_FLIGHT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds from submit to done."""
+
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Steps a second from the first create (or claim) to the last completion."""
+
+    steps_per_s: float
+
+
+async def chain_latency(address: str, *, tasks: int) -> Latency:
+    """One task at a time: create it and follow its stream to the end."""
+    milliseconds = []
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = tasks_pb2_grpc.TaskServiceStub(channel)
+        for number in range(tasks + 10):
+            started = time.perf_counter()
+            created = await stub.CreateTask(_request(number))
+            async for update in stub.StreamTaskStatus(
+                tasks_pb2.StreamTaskStatusRequest(task_uuid=created.task.task_uuid)
+            ):
+                if update.update_type == tasks_pb2.TaskStatusUpdate.UPDATE_TYPE_TASK_COMPLETE:
+                    break
+            else:
+                raise RuntimeError("a task of the benchmark did not complete")
+            if number >= 10:  # the first ones warm caches and plans
+                milliseconds.append((time.perf_counter() - started) * 1000)
+    return Latency(statistics.median(milliseconds), statistics.quantiles(milliseconds, n=20)[-1])
+
+
+async def chain_throughput(address: str, database_url: str, *, tasks: int) -> Throughput:
+    """Create tasks one by one with 32 calls in flight while the worker runs them."""
+    before = await _completed(database_url)
+    started = time.perf_counter()
+    await _create(address, tasks)
+    await _until_completed(database_url, before + tasks)
+    return Throughput(tasks * STEPS / (time.perf_counter() - started))
+
+
+async def drain_throughput(
+    address: str, database_url: str, *, tasks: int, run_worker: Callable[[], Awaitable[object]]
+) -> Throughput:
+    """Create a backlog while no worker runs, then start one and take the time from the first claim."""
+    before = await _completed(database_url)
+    await _create(address, tasks)
+    await run_worker()
+    await _until_completed(database_url, before + tasks)
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
+        cursor = await connection.execute(
+            "SELECT extract(epoch FROM max(t.completed_at) - min(s.created_at))::float8 "
+            "FROM tasker.tasks t, LATERAL (SELECT min(created_at) AS created_at FROM tasker.workflow_step_transitions s "
+            "WHERE s.task_uuid = t.task_uuid AND s.to_state = 'in_progress') s "
+            "WHERE t.task_uuid IN (SELECT task_uuid FROM tasker.tasks ORDER BY task_uuid DESC LIMIT %s)",
+            (tasks,),
+        )
+        ((seconds,),) = await cursor.fetchall()
+    return Throughput(tasks * STEPS / seconds)
+
+
+async def _create(address: str, tasks: int) -> None:
+    numbers = iter(range(tasks))
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = tasks_pb2_grpc.TaskServiceStub(channel)
+
+        async def create() -> None:
+            for number in numbers:
+                await stub.CreateTask(_request(number))
+
+        await asyncio.gather(*(create() for _ in range(IN_FLIGHT)))
+
+
+def _request(number: int) -> tasks_pb2.CreateTaskRequest:
+    return tasks_pb2.CreateTaskRequest(
+        namespace="bench", name="chain", version="1.0.0", context_json=f'{{"number": {number}}}'
+    )
+
+
+async def _completed(database_url: str) -> int:
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
+        cursor = await connection.execute(
+            "SELECT count(*) FROM tasker.task_transitions WHERE to_state = 'complete'"
+        )
+        ((count,),) = await cursor.fetchall()
+    return int(count)
+
+
+async def _until_completed(database_url: str, target: int) -> None:
+    # Counting costs the server something, so not too often; the error is at most one interval of many seconds.
+    while await _completed(database_url) < target:
+        await asyncio.sleep(0.05)
