@@ -32,7 +32,7 @@ lint: $(STAMP) ## Style, types, import rules, contract lint and generated-code d
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@PYTHONPATH=. $(BIN)/lint-imports
 	@$(BIN)/buf lint
 	@$(BIN)/python proto/generate.py --check
 

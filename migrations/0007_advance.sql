@@ -50,6 +50,9 @@ DECLARE
     v_met    integer[];
     v_ready  boolean[];
     v_queues text[];
+    v_tasks  uuid[];
+    v_steps  uuid[];
+    v_moved  integer;
 BEGIN
     IF p_survey THEN
         v_now := tasker.now();
@@ -112,7 +115,6 @@ BEGIN
     END IF;
 
     v_now := tasker.now();
-    RETURN QUERY
     WITH touched AS (
         UPDATE tasker.workflow_steps s
         SET unmet_parents = s.unmet_parents - w.met,
@@ -179,9 +181,13 @@ BEGIN
         INSERT INTO tasker.task_transitions (task_uuid, sort_key, from_state, to_state, created_at)
         SELECT m.task_uuid, m.sort_key, m.from_state, m.to_state, v_now
         FROM moved m WHERE m.to_state <> m.from_state
+        RETURNING 1
     )
-    SELECT e.queue, e.task_uuid, e.step_uuid FROM touched e WHERE e.ready;
+    SELECT array_agg(e.queue), array_agg(e.task_uuid), array_agg(e.step_uuid), (SELECT count(*) FROM recorded)
+    INTO v_queues, v_tasks, v_steps, v_moved
+    FROM touched e WHERE e.ready;
 
-    PERFORM tasker.hint_watchers_v1(false);
+    PERFORM tasker.hint_watchers_v1(v_moved = 0);
+    RETURN QUERY SELECT * FROM unnest(v_queues, v_tasks, v_steps);
 END;
 $$;

@@ -28,7 +28,8 @@ BEGIN
         PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
     END IF;
 
-    SELECT greatest(0, extract(epoch FROM min(t.wake_at) - tasker.now()) * 1000) INTO next_due_ms
+    -- Not greatest(0, …), which makes nothing of null: that would be a timer due at once.
+    SELECT extract(epoch FROM min(t.wake_at) - tasker.now()) * 1000 INTO next_due_ms
     FROM tasker.tasks t WHERE t.wake_at IS NOT NULL;
     RETURN NEXT;
 END;

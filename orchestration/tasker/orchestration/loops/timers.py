@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
+from tasker.orchestration.loops.results import BUSY_SECONDS
 
 
 class TimerLoop:
@@ -22,4 +23,7 @@ class TimerLoop:
         woken, next_due = await self._broker.wake_tasks(self._batch_size)
         if woken >= self._batch_size:
             return 0
-        return self._poll_seconds if next_due is None else min(next_due, self._poll_seconds)
+        if next_due is None:
+            return self._poll_seconds
+        # A task that is due already was skipped because it is busy: look again in a moment, not at once.
+        return min(next_due if next_due > 0 else BUSY_SECONDS, self._poll_seconds)

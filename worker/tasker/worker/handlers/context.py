@@ -20,7 +20,8 @@ class CancelSignal:
     __slots__ = ("_event", "_reason")
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # Every step has a signal and hardly one is ever waited for: the event is made when it is.
+        self._event: threading.Event | None = None
         self._reason: str | None = None
 
     @property
@@ -30,23 +31,34 @@ class CancelSignal:
 
     def set(self, reason: str = "cancelled") -> None:
         """Cancel; the first reason stays."""
-        if self._reason is None:
-            self._reason = reason
-        self._event.set()
+        with _signals:
+            if self._reason is None:
+                self._reason = reason
+            if self._event is not None:
+                self._event.set()
 
     def is_set(self) -> bool:
         """Return whether the handler was cancelled."""
-        return self._event.is_set()
+        return self._reason is not None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block the calling thread until cancelled or `timeout` seconds passed; return `is_set()`.
 
         A sync handler that pauses should pause here instead of in `time.sleep`.
         """
+        with _signals:
+            if self._reason is not None:
+                return True
+            if self._event is None:
+                self._event = threading.Event()
         return self._event.wait(timeout)
 
     def __bool__(self) -> bool:  # `if context.cancelled:` must mean what it says
-        return self._event.is_set()
+        return self.is_set()
+
+
+#: Guards the moment between looking at a signal and waiting for it; held for nanoseconds.
+_signals = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -15,14 +16,13 @@ from tasker.messaging.pgmq import PgmqWorkerBroker, channel, worker_queue
 from tasker.messaging.records import ClaimedStep
 from tasker.persistence.database import is_transient
 from tasker.persistence.listener import Wakeup
-from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution
 from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, not_executed, not_resolved
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.revisions import RevisionCache
 from tasker.worker.runtime.slots import Slots
-from tasker.worker.runtime.submitter import ResultSubmitter
+from tasker.worker.runtime.submitter import ResultSubmitter, step_context
 
 log = structlog.get_logger(__name__)
 
@@ -143,13 +143,12 @@ class StepConsumer:
         self._running[step.step_uuid] = task
 
     async def _run_step(self, step: ClaimedStep) -> None:
-        context = _context(step)
         execution: Execution | None = None
         try:
-            execution, context = await self._begin(step)
-            self._submitter.put(step, context, await execution.outcome())
+            execution = await self._begin(step)
+            self._submitter.put(step, await execution.outcome())
         except _NotBegunError as error:
-            self._submitter.put(step, context, error.outcome)
+            self._submitter.put(step, error.outcome)
         except asyncio.CancelledError:
             self._submitter.held.pop(step.step_uuid, None)
             log.warning("step_abandoned", step_uuid=str(step.step_uuid), step_name=step.name)
@@ -161,31 +160,31 @@ class StepConsumer:
                 # A thread cannot be stopped: its slot is free when it ends.
                 execution.released.add_done_callback(lambda _: self._slots.give_back())
 
-    async def _begin(self, step: ClaimedStep) -> tuple[Execution, StepContext]:
-        context = _context(step)
+    async def _begin(self, step: ClaimedStep) -> Execution:
+        timeout_seconds = step.timeout_seconds or self._handler_timeout_seconds
         try:
             if not step.hydrated:
                 await self._broker.hydrate(step)
             template, definition = await self._revisions.step(step.template_digest, step.template_step_name)
-            context = _context(step, template.name, template.version)
             handler = self._registry.resolve(step.handler, definition.handler.method)
+            context = step_context(
+                step,
+                task_name=template.name,
+                task_version=template.version,
+                deadline=datetime.now(UTC) + timedelta(seconds=timeout_seconds),
+            )
         except HandlerResolutionError as error:
-            raise _NotBegunError(not_resolved(context, error, worker=self._identity)) from error
+            raise _NotBegunError(not_resolved(step_context(step), error, worker=self._identity)) from error
         except Exception as error:
             log.exception("step_not_prepared", step_uuid=str(step.step_uuid), step_name=step.name)
             message = f"the worker could not prepare the step: {type(error).__name__}"
             outcome = not_executed(
-                context, ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
+                step_context(step), ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
             )
             raise _NotBegunError(outcome) from error
-        execution = Execution(
-            handler,
-            context,
-            timeout_seconds=step.timeout_seconds or self._handler_timeout_seconds,
-            executor=self._threads,
-            worker=self._identity,
+        return Execution(
+            handler, context, timeout_seconds=timeout_seconds, executor=self._threads, worker=self._identity
         )
-        return execution, context
 
 
 class _NotBegunError(Exception):
@@ -194,23 +193,3 @@ class _NotBegunError(Exception):
     def __init__(self, outcome: Sealed) -> None:
         super().__init__()
         self.outcome = outcome
-
-
-def _context(step: ClaimedStep, task_name: str = "", task_version: str = "") -> StepContext:
-    return StepContext(
-        task_uuid=step.task_uuid,
-        step_uuid=step.step_uuid,
-        correlation_id=step.correlation_id,
-        namespace=step.namespace,
-        step_name=step.name,
-        handler_name=step.handler,
-        attempt=step.attempt,
-        max_attempts=step.max_attempts,
-        input_data=step.context or {},
-        step_inputs=step.inputs,
-        dependency_results=step.dependencies,
-        checkpoint=step.checkpoint,
-        task_name=task_name,
-        task_version=task_version,
-        template_step_name=step.template_step_name,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -32,15 +33,15 @@ class ResultSubmitter:
     def __init__(self, broker: PgmqWorkerBroker, identity: WorkerIdentity) -> None:
         self._broker = broker
         self._identity = identity
-        self._waiting: list[tuple[ClaimedStep, StepContext, str]] = []
+        self._waiting: list[tuple[ClaimedStep, str]] = []
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self.held: dict[UUID, ClaimedStep] = {}
 
-    def put(self, step: ClaimedStep, context: StepContext, outcome: Sealed) -> None:
+    def put(self, step: ClaimedStep, outcome: Sealed) -> None:
         """Hand in the outcome of a step."""
-        self._waiting.append((step, context, _payload(step, outcome)))
+        self._waiting.append((step, _payload(step, outcome)))
         self._idle.clear()
         self._arrived.set()
 
@@ -63,11 +64,11 @@ class ResultSubmitter:
                 await self._submit(batch)
             self._idle.set()
 
-    async def _submit(self, batch: list[tuple[ClaimedStep, StepContext, str]]) -> None:
+    async def _submit(self, batch: list[tuple[ClaimedStep, str]]) -> None:
         delay = _FIRST_RETRY_SECONDS
         while True:
             try:
-                accepted = await self._broker.submit([payload for _, _, payload in batch])
+                accepted = await self._broker.submit([payload for _, payload in batch])
                 break
             except Exception as error:
                 if not is_transient(error):
@@ -76,7 +77,7 @@ class ResultSubmitter:
                 log.warning("submit_interrupted", results=len(batch), error=type(error).__name__)
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
-        for step, _, _ in batch:
+        for step, _ in batch:
             self.held.pop(step.step_uuid, None)
             if step.step_uuid not in accepted:
                 log.warning(
@@ -87,15 +88,15 @@ class ResultSubmitter:
                 )
 
     async def _submit_singly(
-        self, batch: list[tuple[ClaimedStep, StepContext, str]], error: Exception
+        self, batch: list[tuple[ClaimedStep, str]], error: Exception
     ) -> None:
         if len(batch) > 1:
             for one in batch:
                 await self._submit([one])
             return
-        step, context, payload = batch[0]
+        step, payload = batch[0]
         refusal = not_executed(
-            context,
+            step_context(step),
             ErrorType.RESULT_SERIALIZATION_ERROR,
             f"PostgreSQL refused the result: {type(error).__name__}",
             retryable=False,
@@ -106,7 +107,31 @@ class ResultSubmitter:
         if payload == instead:
             self.held.pop(step.step_uuid, None)  # the lease runs out and the sweeper takes over
         else:
-            await self._submit([(step, context, instead)])
+            await self._submit([(step, instead)])
+
+
+def step_context(
+    step: ClaimedStep, *, task_name: str = "", task_version: str = "", deadline: datetime | None = None
+) -> StepContext:
+    """Return what the handler of a claimed step sees."""
+    return StepContext(
+        task_uuid=step.task_uuid,
+        step_uuid=step.step_uuid,
+        correlation_id=step.correlation_id,
+        namespace=step.namespace,
+        step_name=step.name,
+        handler_name=step.handler,
+        attempt=step.attempt,
+        max_attempts=step.max_attempts,
+        input_data=step.context or {},
+        step_inputs=step.inputs,
+        dependency_results=step.dependencies,
+        checkpoint=step.checkpoint,
+        deadline=deadline,
+        task_name=task_name,
+        task_version=task_version,
+        template_step_name=step.template_step_name,
+    )
 
 
 def _payload(step: ClaimedStep, outcome: Sealed) -> str:

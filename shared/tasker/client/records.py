@@ -1,0 +1,188 @@
+"""What calls return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from tasker.domain.states import StepState, TaskState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a task, as the service saw it when it answered.
+
+    Attributes:
+        task_uuid: The task it belongs to.
+        step_uuid: The step; the same in every attempt.
+        name: Its name, unique in the task.
+        state: Where it stands.
+        attempts: How often a worker has run it so far.
+        max_attempts: How often one may.
+        dependencies_satisfied: Whether every parent is complete or was resolved by an operator.
+        retry_eligible: Whether attempts are left, or none was made yet.
+        ready_for_execution: Whether it may be enqueued now.
+        total_parents: How many steps it waits for.
+        completed_parents: How many of them are done.
+        results: The stored outcome of the last attempt: `success`, `result`, `error`, `metadata`.
+        backoff_request_seconds: The delay its handler asked for.
+        created_at: When it was created.
+        updated_at: When its state last changed.
+        completed_at: When it ended.
+        last_attempted_at: When a worker last took it.
+        last_failure_at: When an attempt last failed.
+        next_retry_at: When its backoff is over.
+    """
+
+    task_uuid: UUID
+    step_uuid: UUID
+    name: str
+    state: StepState
+    attempts: int
+    max_attempts: int
+    dependencies_satisfied: bool
+    retry_eligible: bool
+    ready_for_execution: bool
+    total_parents: int
+    completed_parents: int
+    results: Mapping[str, Any] | None
+    backoff_request_seconds: int | None
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    last_attempted_at: datetime | None
+    last_failure_at: datetime | None
+    next_retry_at: datetime | None
+
+    @property
+    def result(self) -> Any:
+        """What the handler returned, once an attempt succeeded; None before."""
+        return self.results.get("result") if self.results and self.results.get("success") else None
+
+    @property
+    def error(self) -> Mapping[str, Any] | None:
+        """Why the last attempt failed: `message`, `error_type`, `retryable`; None if it did not."""
+        return self.results.get("error") if self.results else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task, as the service saw it when it answered.
+
+    Attributes:
+        task_uuid: The task.
+        namespace: Namespace of its template.
+        name: Name of its template.
+        version: Version of its template.
+        state: Where it stands.
+        context: What it was created with, the template's defaults included.
+        initiator: Who asked for it.
+        source_system: Where the request came from.
+        reason: Why it was created.
+        priority: From -100 to 100; higher runs first.
+        tags: Labels to find it by.
+        correlation_id: Ties it to other work.
+        parent_correlation_id: Correlation id of the work that caused it.
+        created_at: When it was created.
+        updated_at: When it last changed.
+        completed_at: When it reached a terminal state.
+        total_steps: How many steps it has so far.
+        pending_steps: Steps that wait for others.
+        in_progress_steps: Steps that a worker runs.
+        completed_steps: Steps that are complete or were resolved by an operator.
+        failed_steps: Steps that failed for good.
+        ready_steps: Steps that may be enqueued now.
+        execution_status: What its steps are doing, such as `processing` or `blocked_by_failures`.
+        recommended_action: What follows from that.
+        completion_percentage: Completed steps of all, 0 to 100.
+        health_status: `healthy`, `recovering` or `blocked`.
+        steps: Its steps, oldest first, if they were asked for.
+        already_existed: Whether `create` found it by its idempotency key instead of creating it.
+    """
+
+    task_uuid: UUID
+    namespace: str
+    name: str
+    version: str
+    state: TaskState
+    context: Mapping[str, Any]
+    initiator: str
+    source_system: str
+    reason: str
+    priority: int
+    tags: tuple[str, ...]
+    correlation_id: UUID
+    parent_correlation_id: UUID | None
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    total_steps: int
+    pending_steps: int
+    in_progress_steps: int
+    completed_steps: int
+    failed_steps: int
+    ready_steps: int
+    execution_status: str
+    recommended_action: str
+    completion_percentage: float
+    health_status: str
+    steps: tuple[Step, ...] = ()
+    already_existed: bool = False
+
+    def step(self, name: str) -> Step:
+        """Return one of the steps that were asked for.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise KeyError(
+            f"task {self.task_uuid} came with no step {name!r}; ask for its steps, or check the name"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskUpdate:
+    """The task moved, or is where it says when watching begins.
+
+    Attributes:
+        task_uuid: The task.
+        at: When it moved.
+        state: Where to.
+        previous_state: Where from; None in the first and last update.
+        is_last: Whether the task is settled and no update follows.
+        error_message: What failed; in a last update that tells no success.
+    """
+
+    task_uuid: UUID
+    at: datetime
+    state: TaskState
+    previous_state: TaskState | None = None
+    is_last: bool = False
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepUpdate:
+    """A step of the task moved.
+
+    Attributes:
+        task_uuid: The task.
+        step_uuid: The step.
+        name: The step's name.
+        at: When it moved.
+        state: Where to.
+        attempt: Attempts made so far.
+    """
+
+    task_uuid: UUID
+    step_uuid: UUID
+    name: str
+    at: datetime
+    state: StepState
+    attempt: int

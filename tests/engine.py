@@ -1,0 +1,200 @@
+"""The engine driven by hand: create, claim, submit, process, move the clock, look."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from tasker.domain.templates.document import Template
+from tasker.domain.templates.validation import parse
+from tasker.domain.uuids import uuid7
+from tasker.messaging.pgmq import PgmqOrchestrationBroker, PgmqWorkerBroker, worker_queue
+from tasker.messaging.records import ClaimedStep
+from tasker.orchestration.engine.catalogue import TemplateCatalogue
+from tasker.orchestration.engine.creation import Creation, NewTask, TaskCreator
+from tasker.orchestration.engine.judging import Judge
+from tasker.orchestration.loops.judgements import JudgementLoop
+from tasker.orchestration.loops.leases import LeaseSweeper
+from tasker.orchestration.loops.reconciler import Reconciler
+from tasker.orchestration.loops.results import ResultLoop
+from tasker.orchestration.loops.timers import TimerLoop
+from tasker.persistence.database import Database, Row
+from tasker.persistence.tasks import TaskReader
+from tasker.persistence.templates import TemplateStore
+
+NAMESPACE = "test"
+
+
+def chain(length: int = 3, **step: Any) -> dict[str, Any]:
+    """Return a template of steps `s1` to `sN` in a row; `step` adds keys to each."""
+    return graph({f"s{n}": [f"s{n - 1}"] if n > 1 else [] for n in range(1, length + 1)}, **step)
+
+
+def diamond(**step: Any) -> dict[str, Any]:
+    """Return a template `start` - `left`, `right` - `end`."""
+    return graph({"start": [], "left": ["start"], "right": ["start"], "end": ["left", "right"]}, **step)
+
+
+def graph(parents: Mapping[str, Sequence[str]], **step: Any) -> dict[str, Any]:
+    """Return a template with these steps and dependencies, all run by the handler `work`."""
+    return {
+        "name": "workflow",
+        "namespace_name": NAMESPACE,
+        "version": "1.0.0",
+        "identity_strategy": "always_unique",
+        "steps": [
+            {"name": name, "dependencies": list(above), "handler": "work"} | step for name, above in parents.items()
+        ],
+    }
+
+
+@dataclass(slots=True)
+class StepView:
+    """A step as the database has it."""
+
+    step_uuid: UUID
+    state: str
+    attempts: int
+
+
+class Engine:
+    """Brokers and loops on one database, without background tasks. Jitter is 0 unless set."""
+
+    def __init__(self, database_url: str) -> None:
+        self.url = database_url
+        self.jitter = 0.0
+        self.database = Database(database_url, application_name="test", max_size=4)
+        self.orchestration = PgmqOrchestrationBroker(self.database)
+        self.worker_uuid = uuid7()
+        self.worker = PgmqWorkerBroker(
+            self.database, worker_uuid=self.worker_uuid, refusal_limit=timedelta(seconds=60)
+        )
+        self.store = TemplateStore(self.database)
+        self.reader = TaskReader(self.database)
+        self.creator = TaskCreator(
+            TemplateCatalogue(self.store, environment="test"), self.orchestration, self.reader, environment="test"
+        )
+        self.results = ResultLoop(self.orchestration)
+        self.judgements = JudgementLoop(self.orchestration, Judge(lambda: self.jitter))
+        self.timers = TimerLoop(self.orchestration)
+        self.sweeper = LeaseSweeper(self.orchestration)
+        self.reconciler = Reconciler(self.orchestration)
+
+    async def __aenter__(self) -> Self:
+        await self.database.open()
+        await self.creator.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.creator.stop()
+        await self.worker.close()
+        await self.orchestration.close()
+        await self.database.close()
+
+    async def register(self, document: Mapping[str, Any]) -> Template:
+        """Register a template."""
+        template = parse(document)
+        await self.store.register(template)
+        return template
+
+    async def create(self, document: Mapping[str, Any], context: Mapping[str, Any] | None = None, **more: Any) -> UUID:
+        """Register a template and create a task of it."""
+        template = await self.register(document)
+        return (await self.request(template, context, **more)).task.task_uuid
+
+    async def request(self, template: Template, context: Mapping[str, Any] | None = None, **more: Any) -> Creation:
+        """Create a task of a registered template."""
+        return await self.creator.create(
+            NewTask(template.namespace_name, template.name, template.version, context, **more)
+        )
+
+    async def claim(self, limit: int = 100, *, handlers: Sequence[str] = ("work",)) -> list[ClaimedStep]:
+        """Claim what is enqueued."""
+        return await self.worker.claim([worker_queue(NAMESPACE)], handlers, limit)
+
+    async def succeed(self, *steps: ClaimedStep, result: object = None) -> set[UUID]:
+        """Submit successes; return the accepted ones."""
+        return await self.worker.submit([success(step, result if result is not None else {}) for step in steps])
+
+    async def fail(self, *steps: ClaimedStep, retryable: bool = True, **more: Any) -> set[UUID]:
+        """Submit failures; return the accepted ones."""
+        return await self.worker.submit([failure(step, retryable=retryable, **more) for step in steps])
+
+    async def process(self) -> None:
+        """Process and judge everything that was submitted."""
+        while await self.messages("orchestration_step_results") or await self.messages("orchestration_step_judgements"):
+            await self.results.tick()
+            await self.judgements.tick()
+
+    async def run(self, task_uuid: UUID, *, rounds: int = 100) -> None:
+        """Claim, succeed and process until the task is over."""
+        for _ in range(rounds):
+            if (await self.state(task_uuid)) in ("complete", "error", "cancelled"):
+                return
+            await self.succeed(*await self.claim())
+            await self.process()
+        raise AssertionError(f"task is still {await self.state(task_uuid)} after {rounds} rounds")
+
+    async def move_clock(self, seconds: float) -> None:
+        """Move the engine's clock forward."""
+        await self.database.execute(
+            "UPDATE tasker.clock SET shift = shift + make_interval(secs => %s)", (seconds,)
+        )
+
+    async def state(self, task_uuid: UUID) -> str:
+        """Return a task's state."""
+        ((state,),) = await self.sql("SELECT state FROM tasker.tasks WHERE task_uuid = %s", task_uuid)
+        return str(state)
+
+    async def steps(self, task_uuid: UUID) -> dict[str, StepView]:
+        """Return a task's steps by name."""
+        rows = await self.sql(
+            "SELECT name, step_uuid, state, attempts FROM tasker.workflow_steps WHERE task_uuid = %s", task_uuid
+        )
+        return {name: StepView(*rest) for name, *rest in rows}
+
+    async def states(self, task_uuid: UUID) -> dict[str, str]:
+        """Return the states of a task's steps by name."""
+        return {name: step.state for name, step in (await self.steps(task_uuid)).items()}
+
+    async def messages(self, queue: str) -> int:
+        """Return how many messages a queue holds."""
+        ((count,),) = await self.sql(f"SELECT count(*) FROM pgmq.q_{queue}")
+        return int(count)
+
+    async def sql(self, query: str, *params: object) -> list[Row]:
+        """Run any statement."""
+        return await self.database.fetch_all(query, params)
+
+
+def success(step: ClaimedStep, result: object) -> str:
+    """Return the text of a success as a worker sends it."""
+    return _result(step, success=True, status="completed", result=result)
+
+
+def failure(step: ClaimedStep, *, retryable: bool = True, **more: Any) -> str:
+    """Return the text of a failure as a worker sends it."""
+    error = {"message": "it broke", "error_type": "handler_error", "retryable": retryable}
+    metadata = {"retryable": retryable, "execution_time_ms": 1}
+    return _result(
+        step, **{"success": False, "status": "failed", "result": {}, "error": error, "metadata": metadata} | more
+    )
+
+
+def _result(step: ClaimedStep, **more: Any) -> str:
+    fields = {
+        "task_uuid": str(step.task_uuid),
+        "step_uuid": str(step.step_uuid),
+        "lease_token": str(step.lease_token),
+        "error": None,
+        "metadata": {"execution_time_ms": 1, "worker_id": "worker_test"},
+        "orchestration_metadata": None,
+    }
+    return json.dumps(fields | more)
