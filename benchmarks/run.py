@@ -21,9 +21,12 @@ _PORT = 19190
 
 def main() -> None:
     """Run, print, write."""
-    with tempfile.TemporaryDirectory(prefix="tasker-bench-") as folder:
-        with processes.fresh_database(Path(folder) / "data") as database_url:
-            figures = asyncio.run(_measure(database_url, scale=float(os.environ.get("BENCH_SCALE", "1"))))
+    scale = float(os.environ.get("BENCH_SCALE", "1"))
+    with (
+        tempfile.TemporaryDirectory(prefix="tasker-bench-") as folder,
+        processes.fresh_database(Path(folder) / "data") as database_url,
+    ):
+        figures = asyncio.run(_measure(database_url, scale=scale))
     _LATEST.write_text(json.dumps(figures, indent=2) + "\n")
     table = Table("scenario", "figure", "value", title="Four-step chains, 2 services, PostgreSQL with fsync")
     for scenario, values in figures.items():

@@ -71,10 +71,14 @@ async def drain_throughput(
     await _until_completed(database_url, before + tasks)
     async with await psycopg.AsyncConnection.connect(database_url) as connection:
         cursor = await connection.execute(
-            "SELECT extract(epoch FROM max(t.completed_at) - min(s.created_at))::float8 "
-            "FROM tasker.tasks t, LATERAL (SELECT min(created_at) AS created_at FROM tasker.workflow_step_transitions s "
-            "WHERE s.task_uuid = t.task_uuid AND s.to_state = 'in_progress') s "
-            "WHERE t.task_uuid IN (SELECT task_uuid FROM tasker.tasks ORDER BY task_uuid DESC LIMIT %s)",
+            """
+            SELECT extract(epoch FROM max(t.completed_at) - min(s.claimed_at))::float8
+            FROM tasker.tasks t
+            CROSS JOIN LATERAL (
+                SELECT min(s.created_at) AS claimed_at FROM tasker.workflow_step_transitions s
+                WHERE s.task_uuid = t.task_uuid AND s.to_state = 'in_progress') s
+            WHERE t.task_uuid IN (SELECT task_uuid FROM tasker.tasks ORDER BY task_uuid DESC LIMIT %s)
+            """,
             (tasks,),
         )
         ((seconds,),) = await cursor.fetchall()
@@ -110,5 +114,5 @@ async def _completed(database_url: str) -> int:
 
 async def _until_completed(database_url: str, target: int) -> None:
     # Counting costs the server something, so not too often; the error is at most one interval of many seconds.
-    while await _completed(database_url) < target:
+    while await _completed(database_url) < target:  # noqa: ASYNC110 - the database has no event to wait for
         await asyncio.sleep(0.05)

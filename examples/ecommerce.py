@@ -1,8 +1,9 @@
-"""Handlers of a checkout: cart, payment, stock, order, confirmation. Shop and bank are tables in this file."""
+"""Handlers of a checkout: cart, payment, stock, order, confirmation; shop and bank are tables in here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, Final
 
 from tasker.worker import PermanentError, RetryableError, StepContext, StepHandler
@@ -28,6 +29,8 @@ TAX_RATE: Final = 0.08
 POUNDS_PER_UNIT: Final = 0.5
 SHIPPING_UP_TO_POUNDS: Final = {2: 5.99, 10: 9.99}
 SHIPPING_ABOVE: Final = 14.99
+
+AMOUNT_TOLERANCE: Final = 0.01
 
 RESTOCKED_AFTER_SECONDS: Final = 30
 BANK_BACK_AFTER_SECONDS: Final = 15
@@ -68,10 +71,9 @@ class ProcessPayment(StepHandler):
         total = context.get_dependency_field("validate_cart", "total")
         require(total, "MISSING_CART_TOTAL", "validate_cart left no total")
         amount = payment.get("amount", 0)
+        agreed = round(abs(amount - total), 2) <= AMOUNT_TOLERANCE
         require(
-            round(abs(amount - total), 2) <= 0.01,
-            "PAYMENT_AMOUNT_MISMATCH",
-            f"the customer agreed to {amount:.2f}, the cart comes to {total:.2f}",
+            agreed, "PAYMENT_AMOUNT_MISMATCH", f"the customer agreed to {amount}, the cart comes to {total}"
         )
         return {
             "payment_id": charge(payment["token"], total, idempotency_key=context.idempotency_key),
@@ -136,13 +138,9 @@ def require(condition: object, error_code: str, message: str) -> None:
 
 def priced(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return one line of the cart with its price."""
-    product_id, quantity = item.get("product_id"), item.get("quantity")
-    require(product_id is not None, "MISSING_PRODUCT_ID", "a cart item has no product_id")
-    assert isinstance(product_id, int)
-    require(isinstance(quantity, int) and quantity > 0, "INVALID_QUANTITY", f"quantity must be at least 1, got {quantity}")
-    assert isinstance(quantity, int)
-    require(product_id in CATALOGUE, "PRODUCT_NOT_FOUND", f"there is no product {product_id}")
-    require(CATALOGUE[product_id].active, "PRODUCT_INACTIVE", f"product {product_id} is no longer sold")
+    product_id, quantity = item.get("product_id"), item.get("quantity", 0)
+    require(product_id, "MISSING_PRODUCT_ID", "a cart item has no product_id")
+    require(quantity >= 1, "INVALID_QUANTITY", f"the quantity must be at least 1, got {quantity}")
     product = in_stock(product_id, quantity)
     return {
         "product_id": product_id,
@@ -151,3 +149,40 @@ def priced(item: Mapping[str, Any]) -> dict[str, Any]:
         "quantity": quantity,
         "line_total": round(product.price * quantity, 2),
     }
+
+
+def in_stock(product_id: Any, quantity: int) -> Product:
+    """Return a product of which there is enough."""
+    product = CATALOGUE.get(product_id)
+    if product is None:
+        raise PermanentError(f"there is no product {product_id}", error_code="PRODUCT_NOT_FOUND")
+    require(product.active, "PRODUCT_INACTIVE", f"{product.name} is no longer sold")
+    if quantity > product.stock:
+        raise RetryableError(
+            f"{quantity} of {product.name} wanted, {product.stock} in stock",
+            error_code="INSUFFICIENT_STOCK",
+            retry_after=RESTOCKED_AFTER_SECONDS,
+        )
+    return product
+
+
+def shipping_cost(units: int) -> float:
+    """Return what sending so many units costs."""
+    pounds = units * POUNDS_PER_UNIT
+    return next((cost for limit, cost in SHIPPING_UP_TO_POUNDS.items() if pounds <= limit), SHIPPING_ABOVE)
+
+
+def charge(token: str, amount: float, *, idempotency_key: str) -> str:
+    """Ask the bank for money and return the payment's id; asked twice with one key, it charges once."""
+    if token in REFUSED_TOKENS:
+        raise PermanentError(REFUSED_TOKENS[token], error_code="PAYMENT_DECLINED")
+    if token in UNREACHABLE_TOKENS:
+        raise RetryableError("the bank does not answer", retry_after=BANK_BACK_AFTER_SECONDS)
+    return f"pay_{sha256(idempotency_key.encode()).hexdigest()[:12]}"
+
+
+def validated_items(context: StepContext) -> list[dict[str, Any]]:
+    """Return the priced lines of the cart."""
+    items: list[dict[str, Any]] = context.get_dependency_field("validate_cart", "validated_items")
+    require(items, "MISSING_VALIDATED_ITEMS", "validate_cart left no items")
+    return items

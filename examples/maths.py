@@ -34,5 +34,7 @@ def even_number(context: StepContext) -> int:
     """Return the task's number. The template's schema says the same; a handler does not rely on that."""
     number = context.get_input("even_number")
     if not isinstance(number, int) or isinstance(number, bool) or number % 2:
-        raise StepValidationError(f"even_number must be an even integer, got {number!r}", error_code="VALIDATION_ERROR")
+        raise StepValidationError(
+            f"even_number must be an even integer, got {number!r}", error_code="VALIDATION_ERROR"
+        )
     return number

@@ -28,6 +28,9 @@ LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF to_regclass(format('pgmq.%I', 'q_' || p_queue)) IS NULL THEN
         PERFORM pgmq.create(p_queue);
+        -- Every message would pay for an index that nothing here reads: messages are read by id, from the low-water
+        -- mark upwards.
+        EXECUTE format('DROP INDEX IF EXISTS pgmq.%I', 'q_' || p_queue || '_vt_idx');
     END IF;
 END;
 $$;

@@ -84,9 +84,9 @@ END;
 $$;
 
 -- create_tasks_v1: insert_tasks_v1 and its messages in one transaction. Returns one row a task: when it was
--- created or, if it was refused, the task that already has its identity.
+-- created and started or, if it was refused, the task that already has its identity.
 CREATE FUNCTION tasker.create_tasks_v1(p_environment text, p_tasks jsonb)
-RETURNS TABLE (task_uuid uuid, existing_uuid uuid, created_at timestamptz)
+RETURNS TABLE (task_uuid uuid, existing_uuid uuid, created_at timestamptz, updated_at timestamptz)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -102,8 +102,10 @@ BEGIN
     PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
 
     RETURN QUERY
-    SELECT r.task_uuid, r.existing_uuid, t.created_at
+    SELECT r.task_uuid, r.existing_uuid, t.created_at, t.updated_at
     FROM (SELECT DISTINCT * FROM unnest(v_tasks, v_existing)) AS r(task_uuid, existing_uuid)
-    LEFT JOIN LATERAL (SELECT t.created_at FROM tasker.tasks t WHERE t.task_uuid = r.task_uuid LIMIT 1) t ON true;
+    LEFT JOIN LATERAL (
+        SELECT t.created_at, t.updated_at FROM tasker.tasks t WHERE t.task_uuid = r.task_uuid LIMIT 1
+    ) t ON true;
 END;
 $$;

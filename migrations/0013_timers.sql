@@ -8,6 +8,7 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
+    v_now     timestamptz := tasker.now();
     v_changes tasker.task_change[];
     v_queues  text[];
     v_tasks   uuid[];
@@ -16,7 +17,7 @@ BEGIN
     SELECT array_agg(ROW (l.task_uuid, 0, 0, 0, 0, 0)::tasker.task_change) INTO v_changes
     FROM (
         SELECT t.task_uuid FROM tasker.tasks t
-        WHERE t.wake_at <= tasker.now()
+        WHERE t.wake_at <= v_now
         ORDER BY t.wake_at LIMIT p_limit
         FOR NO KEY UPDATE SKIP LOCKED
     ) l;

@@ -35,11 +35,12 @@ END;
 $$;
 
 -- sweep_leases_v1: submit a `worker_lost` result for up to p_limit steps whose lease has expired.
--- It acts as their worker: same token, same function, so a late real result that comes first wins. It does
--- nothing until one lease time after PostgreSQL's start, when no worker could renew. Returns how many it submitted.
+-- It acts as their worker: same token, same function, so a late real result that comes first wins. Like a submit it
+-- locks the step before its lease; steps that somebody holds are left for the next sweep. It does nothing until one
+-- lease time after PostgreSQL's start, when no worker could renew. Returns how many it submitted.
 CREATE FUNCTION tasker.sweep_leases_v1(p_limit integer, p_lease interval) RETURNS integer
 LANGUAGE plpgsql VOLATILE
-SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_now     timestamptz := tasker.now();
@@ -61,9 +62,18 @@ BEGIN
             'completed_at', v_now)))
     INTO v_results
     FROM (
-        SELECT * FROM tasker.step_leases l
+        SELECT l.task_uuid, l.step_uuid FROM tasker.step_leases l
         WHERE l.expires_at <= v_now
         ORDER BY l.expires_at LIMIT p_limit
+    ) expired
+    CROSS JOIN LATERAL (
+        SELECT FROM tasker.workflow_steps s
+        WHERE s.task_uuid = expired.task_uuid AND s.step_uuid = expired.step_uuid AND s.state = 'in_progress'
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) s
+    CROSS JOIN LATERAL (
+        SELECT * FROM tasker.step_leases l
+        WHERE l.task_uuid = expired.task_uuid AND l.step_uuid = expired.step_uuid AND l.expires_at <= v_now
         FOR UPDATE SKIP LOCKED
     ) l;
     IF v_results IS NULL THEN

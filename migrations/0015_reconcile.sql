@@ -81,8 +81,14 @@ BEGIN
 
     INSERT INTO tasker.step_leases (task_uuid, step_uuid, lease_token, worker_uuid, attempt, expires_at)
     SELECT s.task_uuid, s.step_uuid, gen_random_uuid(), '00000000-0000-0000-0000-000000000000', s.attempts, v_now
-    FROM tasker.workflow_steps s
-    WHERE s.task_uuid = ANY (v_open) AND s.state = 'in_progress' AND s.updated_at <= v_now - p_grace
+    FROM (
+        -- Locked, since a submit may be ending the lease right now: nothing would end a lease made after it.
+        SELECT s.task_uuid, s.step_uuid, s.attempts FROM tasker.workflow_steps s
+        WHERE s.task_uuid = ANY (v_open) AND s.state = 'in_progress' AND s.updated_at <= v_now - p_grace
+          AND NOT EXISTS (SELECT FROM tasker.step_leases l
+                          WHERE l.task_uuid = s.task_uuid AND l.step_uuid = s.step_uuid)
+        FOR NO KEY UPDATE OF s SKIP LOCKED
+    ) s
     ON CONFLICT DO NOTHING;
 
     FOR v_queue, v_tasks, v_steps IN
@@ -130,8 +136,11 @@ BEGIN
         FROM unnest($1, $2) AS w(task_uuid, step_uuid)
         WHERE NOT EXISTS (SELECT FROM pgmq.%I m WHERE m.message ->> 'step_uuid' = w.step_uuid::text)
     $sql$, 'q_' || p_queue) INTO v_tasks, v_steps USING p_tasks, p_steps;
+    IF v_steps IS NULL THEN
+        RETURN '{}';
+    END IF;
 
     PERFORM tasker.send_steps_v1(array_fill(p_queue, ARRAY[cardinality(v_steps)]), v_tasks, v_steps);
-    RETURN coalesce(v_steps, '{}');
+    RETURN v_steps;
 END;
 $$;

@@ -48,7 +48,8 @@ def graph(parents: Mapping[str, Sequence[str]], **step: Any) -> dict[str, Any]:
         "version": "1.0.0",
         "identity_strategy": "always_unique",
         "steps": [
-            {"name": name, "dependencies": list(above), "handler": "work"} | step for name, above in parents.items()
+            {"name": name, "dependencies": list(above), "handler": "work"} | step
+            for name, above in parents.items()
         ],
     }
 
@@ -77,7 +78,10 @@ class Engine:
         self.store = TemplateStore(self.database)
         self.reader = TaskReader(self.database)
         self.creator = TaskCreator(
-            TemplateCatalogue(self.store, environment="test"), self.orchestration, self.reader, environment="test"
+            TemplateCatalogue(self.store, environment="test"),
+            self.orchestration,
+            self.reader,
+            environment="test",
         )
         self.results = ResultLoop(self.orchestration)
         self.judgements = JudgementLoop(self.orchestration, Judge(lambda: self.jitter))
@@ -104,12 +108,16 @@ class Engine:
         await self.store.register(template)
         return template
 
-    async def create(self, document: Mapping[str, Any], context: Mapping[str, Any] | None = None, **more: Any) -> UUID:
+    async def create(
+        self, document: Mapping[str, Any], context: Mapping[str, Any] | None = None, **more: Any
+    ) -> UUID:
         """Register a template and create a task of it."""
         template = await self.register(document)
         return (await self.request(template, context, **more)).task.task_uuid
 
-    async def request(self, template: Template, context: Mapping[str, Any] | None = None, **more: Any) -> Creation:
+    async def request(
+        self, template: Template, context: Mapping[str, Any] | None = None, **more: Any
+    ) -> Creation:
         """Create a task of a registered template."""
         return await self.creator.create(
             NewTask(template.namespace_name, template.name, template.version, context, **more)
@@ -121,7 +129,9 @@ class Engine:
 
     async def succeed(self, *steps: ClaimedStep, result: object = None) -> set[UUID]:
         """Submit successes; return the accepted ones."""
-        return await self.worker.submit([success(step, result if result is not None else {}) for step in steps])
+        return await self.worker.submit(
+            [success(step, result if result is not None else {}) for step in steps]
+        )
 
     async def fail(self, *steps: ClaimedStep, retryable: bool = True, **more: Any) -> set[UUID]:
         """Submit failures; return the accepted ones."""
@@ -129,7 +139,9 @@ class Engine:
 
     async def process(self) -> None:
         """Process and judge everything that was submitted."""
-        while await self.messages("orchestration_step_results") or await self.messages("orchestration_step_judgements"):
+        while await self.messages("orchestration_step_results") or await self.messages(
+            "orchestration_step_judgements"
+        ):
             await self.results.tick()
             await self.judgements.tick()
 
@@ -156,7 +168,8 @@ class Engine:
     async def steps(self, task_uuid: UUID) -> dict[str, StepView]:
         """Return a task's steps by name."""
         rows = await self.sql(
-            "SELECT name, step_uuid, state, attempts FROM tasker.workflow_steps WHERE task_uuid = %s", task_uuid
+            "SELECT name, step_uuid, state, attempts FROM tasker.workflow_steps WHERE task_uuid = %s",
+            task_uuid,
         )
         return {name: StepView(*rest) for name, *rest in rows}
 
@@ -184,7 +197,8 @@ def failure(step: ClaimedStep, *, retryable: bool = True, **more: Any) -> str:
     error = {"message": "it broke", "error_type": "handler_error", "retryable": retryable}
     metadata = {"retryable": retryable, "execution_time_ms": 1}
     return _result(
-        step, **{"success": False, "status": "failed", "result": {}, "error": error, "metadata": metadata} | more
+        step,
+        **{"success": False, "status": "failed", "result": {}, "error": error, "metadata": metadata} | more,
     )
 
 

@@ -43,7 +43,17 @@ def system(folder: Path) -> Iterator[str]:
     if user is not None:
         shutil.chown(folder, user)
     data = folder / "data"
-    _run(user, binaries / "initdb", "-D", data, "--auth=trust", "--encoding=utf8", "-U", "postgres", "--no-sync")
+    _run(
+        user,
+        binaries / "initdb",
+        "-D",
+        data,
+        "--auth=trust",
+        "--encoding=utf8",
+        "-U",
+        "postgres",
+        "--no-sync",
+    )
     options = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
     _run(
         user, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log",

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
+import grpc
 import psycopg
 import yaml
 from google.rpc import error_details_pb2
@@ -144,9 +145,11 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.channel.close()
+        await self.channel.close(None)
 
-    async def create(self, *, name: str = "workflow", namespace: str = "test", **fields: Any) -> tasks_pb2.Task:
+    async def create(
+        self, *, name: str = "workflow", namespace: str = "test", **fields: Any
+    ) -> tasks_pb2.Task:
         """Create a task and return it."""
         request = tasks_pb2.CreateTaskRequest(name=name, namespace=namespace, **fields)
         return (await self.tasks.CreateTask(request, timeout=PATIENCE_SECONDS)).task
@@ -174,8 +177,10 @@ class Client:
 
     async def serving(self, service: str = "") -> bool:
         """Ask grpc.health.v1 once."""
-        response = await self.probes.Check(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE_SECONDS)
-        return response.status == health_pb2.HealthCheckResponse.SERVING
+        response = await self.probes.Check(
+            health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE_SECONDS
+        )
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ class Refusal:
     Attributes:
         reason: Of the ErrorInfo.
         facts: Its metadata.
-        violations: Descriptions by field, of the BadRequest.
+        violations: Field and description of each, of the BadRequest.
         retry_after: Seconds, of the RetryInfo.
     """
 
@@ -193,8 +198,13 @@ class Refusal:
     message: str
     reason: str
     facts: Mapping[str, str]
-    violations: Mapping[str, str]
+    violations: tuple[tuple[str, str], ...]
     retry_after: float | None
+
+    @property
+    def fields(self) -> set[str]:
+        """The fields that are wrong."""
+        return {field for field, _ in self.violations}
 
     @classmethod
     def of(cls, error: aio.AioRpcError) -> Refusal:
@@ -202,7 +212,7 @@ class Refusal:
         info = error_details_pb2.ErrorInfo()
         bad_request = error_details_pb2.BadRequest()
         retry = error_details_pb2.RetryInfo()
-        status = rpc_status.from_call(error)
+        status = rpc_status.from_call(cast(grpc.Call, error))  # it has what is read of one
         for detail in status.details if status else ():
             for message in (info, bad_request, retry):
                 if detail.Is(message.DESCRIPTOR):
@@ -212,7 +222,7 @@ class Refusal:
             error.details() or "",
             info.reason,
             dict(info.metadata),
-            {violation.field: violation.description for violation in bad_request.field_violations},
+            tuple((violation.field, violation.description) for violation in bad_request.field_violations),
             retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None,
         )
 
@@ -364,7 +374,11 @@ class ServiceProcess:
         """Start it; it becomes ready by and by."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, env=self._environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+                *self._command,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     async def ready(self) -> None:

@@ -20,13 +20,19 @@ class SettingsError(TaskerError):
 class Settings(BaseSettings):
     """The settings both services share. Values that may hold a password print as asterisks."""
 
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        extra="ignore", env_ignore_empty=True, frozen=True, populate_by_name=True
+    )
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     environment: str = Field("development", validation_alias="TASKER_ENV", pattern=r"^[a-z][a-z0-9_]*$")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias="TASKER_LOG_LEVEL")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias="TASKER_LOG_LEVEL"
+    )
     log_format: Literal["auto", "json", "console"] = Field("auto", validation_alias="TASKER_LOG_FORMAT")
-    shutdown_timeout_seconds: float = Field(30, validation_alias="TASKER_SHUTDOWN_TIMEOUT_SECONDS", gt=0, le=3600)
+    shutdown_timeout_seconds: float = Field(
+        30, validation_alias="TASKER_SHUTDOWN_TIMEOUT_SECONDS", gt=0, le=3600
+    )
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -45,18 +51,22 @@ class Settings(BaseSettings):
 class OrchestrationSettings(Settings):
     """The orchestration service."""
 
-    bind_address: str = Field("0.0.0.0:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")  # noqa: S104
+    bind_address: str = Field("0.0.0.0:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
 
 
 class WorkerSettings(Settings):
     """The worker service."""
 
-    bind_address: str = Field("0.0.0.0:9191", validation_alias="TASKER_WORKER_GRPC_BIND_ADDRESS")  # noqa: S104
+    bind_address: str = Field("0.0.0.0:9191", validation_alias="TASKER_WORKER_GRPC_BIND_ADDRESS")
     template_path: Path = Field(Path("config/tasks"), validation_alias="TASKER_TEMPLATE_PATH")
     handler_path: str | None = Field(None, validation_alias="PYTHON_HANDLER_PATH")
     slots: int = Field(100, validation_alias="TASKER_WORKER_SLOTS", ge=1, le=10_000)
-    handler_timeout_seconds: float = Field(30, validation_alias="TASKER_HANDLER_TIMEOUT_SECONDS", gt=0, le=3600)
-    refusal_limit_seconds: float = Field(60, validation_alias="TASKER_HANDLER_MISSING_SECONDS", ge=0, le=86_400)
+    handler_timeout_seconds: float = Field(
+        30, validation_alias="TASKER_HANDLER_TIMEOUT_SECONDS", gt=0, le=3600
+    )
+    refusal_limit_seconds: float = Field(
+        60, validation_alias="TASKER_HANDLER_MISSING_SECONDS", ge=0, le=86_400
+    )
 
 
 def _problems(error: ValidationError) -> list[str]:

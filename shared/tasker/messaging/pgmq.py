@@ -97,7 +97,8 @@ class PgmqWorkerBroker:
     async def submit(self, results: Sequence[str]) -> set[UUID]:
         """Submit results, each the JSON text of one; return the steps whose result was accepted."""
         rows = await self._submissions.fetch_all(
-            b"SELECT step_uuid FROM tasker.submit_results_v1(%s::text::jsonb)", ("[" + ",".join(results) + "]",)
+            b"SELECT step_uuid FROM tasker.submit_results_v1(%s::text::jsonb)",
+            ("[" + ",".join(results) + "]",),
         )
         return {row[0] for row in rows}
 
@@ -204,7 +205,9 @@ class PgmqOrchestrationBroker:
 
     async def wake_tasks(self, limit: int) -> tuple[int, float | None]:
         """Look again at tasks whose timer is due; return how many, and in how many seconds the next one is."""
-        row = await self._database.fetch_one("SELECT woken, next_due_ms FROM tasker.wake_tasks_v1(%s)", (limit,))
+        row = await self._database.fetch_one(
+            "SELECT woken, next_due_ms FROM tasker.wake_tasks_v1(%s)", (limit,)
+        )
         assert row is not None
         return row[0], None if row[1] is None else row[1] / 1000
 

@@ -151,8 +151,9 @@ class TaskToCreate:
 
 @dataclass(frozen=True, slots=True)
 class CreatedTask:
-    """What became of it: created at an instant, or refused for the sake of an existing task."""
+    """What became of it: created and started at an instant, or refused for the sake of an existing task."""
 
     task_uuid: UUID
     existing_uuid: UUID | None
     created_at: datetime | None
+    updated_at: datetime | None

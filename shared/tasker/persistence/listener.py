@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+
 import structlog
 from psycopg import AsyncConnection, sql
 

@@ -125,7 +125,7 @@ def _prepare(connection: Connection[Any]) -> None:
         if not present and offered:
             connection.execute("CREATE EXTENSION pgmq")
         elif not present:
-            from pgmq.install import get_embedded_install_sql  # noqa: PLC0415 - only the first migration needs it
+            from pgmq.install import get_embedded_install_sql
 
             connection.execute(get_embedded_install_sql().encode())
         connection.execute("CREATE SCHEMA IF NOT EXISTS tasker")
@@ -157,5 +157,7 @@ def _apply(connection: Connection[Any], phases: Sequence[Phase]) -> Iterator[Mig
                     (migration.version, migration.name, migration.checksum),
                 )
         except psycopg.Error as error:
-            raise MigrationError(f"migration {migration.version:04}_{migration.name} failed: {error}") from error
+            raise MigrationError(
+                f"migration {migration.version:04}_{migration.name} failed: {error}"
+            ) from error
         yield migration

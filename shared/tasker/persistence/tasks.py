@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from tasker.persistence.database import Database
+from tasker.persistence.statements import statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,78 +80,11 @@ class TransitionRecord:
     created_at: datetime
 
 
-_TASK: Final = """
-SELECT t.task_uuid, ns.name, n.name, n.version, t.state, t.priority, t.correlation_id, t.parent_correlation_id,
-       t.initiator, t.source_system, t.reason, t.tags, t.context, t.created_at, t.updated_at, t.completed_at,
-       t.total_steps, t.satisfied_steps, t.failed_steps, t.in_flight_steps, t.backoff_steps, c.in_progress, c.ready
-FROM tasker.tasks t
-JOIN tasker.named_tasks n USING (named_task_uuid)
-JOIN tasker.task_namespaces ns ON ns.namespace_id = t.namespace_id
-CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE s.state = 'in_progress') AS in_progress,
-           count(*) FILTER (WHERE s.unmet_parents = 0 AND (s.state = 'pending'
-               OR (s.state = 'waiting_for_retry' AND s.next_retry_at <= tasker.now()))) AS ready
-    FROM tasker.workflow_steps s WHERE s.task_uuid = t.task_uuid
-) c
-WHERE t.task_uuid = %s
-"""
-
-_STEPS: Final = """
-SELECT s.task_uuid, s.step_uuid, s.name, s.state, s.attempts, s.max_attempts, s.retryable, s.total_parents,
-       s.unmet_parents, s.backoff_request_seconds, s.next_retry_at, s.last_attempted_at, f.created_at,
-       s.created_at, s.updated_at, s.completed_at,
-       CASE WHEN r.sort_key IS NOT NULL THEN jsonb_build_object(
-           'step_uuid', s.step_uuid, 'success', r.success, 'status', r.status, 'result', r.result, 'error', r.error,
-           'metadata', r.metadata, 'orchestration_metadata', r.orchestration) END,
-       tasker.now()
-FROM tasker.workflow_steps s
-LEFT JOIN LATERAL (
-    SELECT * FROM tasker.step_results r
-    WHERE r.task_uuid = s.task_uuid AND r.step_uuid = s.step_uuid ORDER BY r.sort_key DESC LIMIT 1
-) r ON true
-LEFT JOIN LATERAL (
-    SELECT t.created_at FROM tasker.workflow_step_transitions t
-    WHERE t.task_uuid = s.task_uuid AND t.step_uuid = s.step_uuid
-      AND t.to_state IN ('enqueued_as_error_for_orchestration', 'waiting_for_retry', 'error')
-    ORDER BY t.sort_key DESC LIMIT 1
-) f ON true
-WHERE s.task_uuid = %s
-ORDER BY s.step_uuid
-"""
-
-# One statement, so that the rows and the cursor belong to one snapshot: the next call's rows are exactly those this
-# snapshot cannot see.
-_TRANSITIONS: Final = """
-SELECT pg_current_snapshot()::text, h.*
-FROM (SELECT 1) one
-LEFT JOIN LATERAL (
-    SELECT t.task_uuid, NULL::uuid AS step_uuid, NULL AS step_name, t.sort_key, t.from_state, t.to_state,
-           NULL::integer AS attempt, t.created_at, t.xid
-    FROM tasker.task_transitions t
-    WHERE t.task_uuid = ANY (%(tasks)s)
-      AND (%(cursor)s::text IS NULL OR NOT pg_visible_in_snapshot(t.xid, %(cursor)s::text::pg_snapshot))
-    UNION ALL
-    SELECT t.task_uuid, t.step_uuid, s.name, t.sort_key, t.from_state, t.to_state, t.attempt, t.created_at, t.xid
-    FROM tasker.workflow_step_transitions t
-    JOIN tasker.workflow_steps s USING (task_uuid, step_uuid)
-    WHERE %(steps)s AND t.task_uuid = ANY (%(tasks)s)
-      AND (%(cursor)s::text IS NULL OR NOT pg_visible_in_snapshot(t.xid, %(cursor)s::text::pg_snapshot))
-) h ON true
-ORDER BY h.created_at, h.xid, h.step_uuid NULLS LAST, h.sort_key
-"""
-
-
-_MOVED: Final = """
-SELECT pg_current_snapshot()::text, w.task_uuid
-FROM (SELECT 1) one
-LEFT JOIN unnest(%(tasks)s::uuid[]) AS w(task_uuid) ON EXISTS (
-    SELECT FROM tasker.task_transitions t WHERE t.task_uuid = w.task_uuid
-    AND (%(cursor)s::text IS NULL OR NOT pg_visible_in_snapshot(t.xid, %(cursor)s::text::pg_snapshot))
-) OR EXISTS (
-    SELECT FROM tasker.workflow_step_transitions t WHERE t.task_uuid = w.task_uuid
-    AND (%(cursor)s::text IS NULL OR NOT pg_visible_in_snapshot(t.xid, %(cursor)s::text::pg_snapshot))
-)
-"""
+_TASK: Final = statement("task")
+_STEPS: Final = statement("steps")
+_TRANSITIONS: Final = statement("transitions")
+_MOVED_TASKS: Final = statement("moved_tasks")
+_ANNOUNCE_WATCHER: Final = statement("announce_watcher")
 
 _CURSOR: Final = re.compile(r"[0-9]{1,19}:[0-9]{1,19}:([0-9]{1,19}(,[0-9]{1,19})*)?")
 
@@ -192,7 +126,7 @@ class TaskReader:
 
     async def moved_tasks(self, task_uuids: Sequence[UUID], cursor: str | None) -> tuple[str, list[UUID]]:
         """Return which of these tasks have transitions that the call which returned `cursor` could not see."""
-        rows = await self._database.fetch_all(_MOVED, {"tasks": list(task_uuids), "cursor": cursor})
+        rows = await self._database.fetch_all(_MOVED_TASKS, {"tasks": list(task_uuids), "cursor": cursor})
         return rows[0][0], [task_uuid for _, task_uuid in rows if task_uuid is not None]
 
     def is_cursor(self, text: str) -> bool:
@@ -202,8 +136,6 @@ class TaskReader:
     async def announce_watcher(self, watcher_uuid: UUID, *, steps: bool, seconds: float) -> None:
         """Have transactions hint their transitions for a while."""
         await self._database.execute(
-            "INSERT INTO tasker.watchers (watcher_uuid, steps, expires_at) "
-            "VALUES (%s, %s, clock_timestamp() + make_interval(secs => %s)) ON CONFLICT (watcher_uuid) "
-            "DO UPDATE SET steps = excluded.steps, expires_at = excluded.expires_at",
-            (watcher_uuid, steps, seconds),
+            _ANNOUNCE_WATCHER,
+            {"watcher": watcher_uuid, "steps": steps, "seconds": seconds},
         )

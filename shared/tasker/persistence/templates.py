@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -14,9 +14,17 @@ from tasker.domain.templates.document import Template, digest
 from tasker.domain.templates.plan import PlannedStep
 from tasker.domain.uuids import uuid7
 from tasker.persistence.database import Connection, Database
+from tasker.persistence.statements import statement
+
+_FIND_TEMPLATE: Final = statement("find_template")
+_TEMPLATE_VERSIONS: Final = statement("template_versions")
+_LOCK_NAMED_TASK: Final = statement("lock_named_task")
+_POINT_NAMED_TASK: Final = statement("point_named_task")
+_INSERT_REVISION: Final = statement("insert_revision")
+_INSERT_STEP: Final = statement("insert_template_step")
 
 #: Told to every process when a template version gets another revision.
-TEMPLATE_CHANGED_CHANNEL = "tasker_template_changed"
+TEMPLATE_CHANGED_CHANNEL: Final = "tasker_template_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +63,7 @@ class TemplateStore:
                 await self._refuse_if_in_use(connection, current[0], template)
             named_task_uuid = await self._point_at(connection, namespace_id, template, content)
             await connection.execute(
-                "INSERT INTO tasker.template_revisions (template_digest, named_task_uuid, template) "
-                "VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                _INSERT_REVISION,
                 (content, named_task_uuid, Jsonb(template.to_json())),
             )
             await connection.execute(
@@ -68,9 +75,7 @@ class TemplateStore:
     async def find(self, namespace: str, name: str, version: str) -> StoredTemplate | None:
         """Return a template version, or None."""
         row = await self._database.fetch_one(
-            "SELECT n.namespace_id, t.named_task_uuid, t.template_digest, r.template FROM tasker.named_tasks t "
-            "JOIN tasker.task_namespaces n USING (namespace_id) JOIN tasker.template_revisions r USING (template_digest) "
-            "WHERE n.name = %s AND t.name = %s AND t.version = %s AND t.active",
+            _FIND_TEMPLATE,
             (namespace, name, version),
         )
         return StoredTemplate(*row) if row else None
@@ -78,9 +83,7 @@ class TemplateStore:
     async def versions(self, namespace: str, name: str) -> list[str]:
         """Return the registered versions of a template, highest first."""
         rows = await self._database.fetch_all(
-            "SELECT t.version FROM tasker.named_tasks t JOIN tasker.task_namespaces n USING (namespace_id) "
-            "WHERE n.name = %s AND t.name = %s AND t.active "
-            "ORDER BY string_to_array(t.version, '.')::numeric[] DESC",
+            _TEMPLATE_VERSIONS,
             (namespace, name),
         )
         return [version for (version,) in rows]
@@ -98,10 +101,7 @@ class TemplateStore:
         """Store the plan of a revision for an environment, unless it is there."""
         async with self._database.transaction() as connection:
             await connection.cursor().executemany(
-                "INSERT INTO tasker.template_steps (template_digest, environment, position, name, step_type, handler, "
-                "inputs, initial, retryable, max_attempts, backoff, backoff_base_ms, max_backoff_ms, timeout_seconds, "
-                "on_worker_lost, parents, ancestors) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                _INSERT_STEP,
                 [_plan_row(template_digest, environment, step) for step in steps],
             )
 
@@ -119,8 +119,7 @@ class TemplateStore:
         self, connection: Connection, namespace_id: int, template: Template
     ) -> tuple[UUID, bytes] | None:
         cursor = await connection.execute(
-            "SELECT named_task_uuid, template_digest FROM tasker.named_tasks "
-            "WHERE namespace_id = %s AND name = %s AND version = %s FOR UPDATE",
+            _LOCK_NAMED_TASK,
             (namespace_id, template.name, template.version),
         )
         row = await cursor.fetchone()
@@ -141,11 +140,7 @@ class TemplateStore:
         self, connection: Connection, namespace_id: int, template: Template, content: bytes
     ) -> UUID:
         cursor = await connection.execute(
-            "INSERT INTO tasker.named_tasks AS t (named_task_uuid, namespace_id, name, version, description, "
-            "identity_strategy, template_digest) VALUES (%s, %s, %s, %s, %s, %s, %s) "
-            "ON CONFLICT (namespace_id, name, version) DO UPDATE SET description = excluded.description, "
-            "identity_strategy = excluded.identity_strategy, template_digest = excluded.template_digest, "
-            "active = true, updated_at = tasker.now() RETURNING named_task_uuid",
+            _POINT_NAMED_TASK,
             (
                 uuid7(),
                 namespace_id,

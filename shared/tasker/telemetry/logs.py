@@ -14,7 +14,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 def configure_logs(
     level: Literal["debug", "info", "warning", "error"],
     *,
-    format: Literal["auto", "json", "console"] = "auto",  # noqa: A002 - the setting's own name
+    format: Literal["auto", "json", "console"] = "auto",
     stream: TextIO | None = None,
 ) -> None:
     """Set up structlog for the process; libraries that log the standard way only warn.

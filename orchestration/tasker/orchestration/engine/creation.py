@@ -148,9 +148,7 @@ class TaskCreator:
             )
         return existing
 
-    async def _create_batch(
-        self, tasks: Sequence[TaskToCreate]
-    ) -> Sequence[CreatedTask | BaseException]:
+    async def _create_batch(self, tasks: Sequence[TaskToCreate]) -> Sequence[CreatedTask | BaseException]:
         try:
             created = await self._broker.create(self._environment, tasks)
         except Exception as error:
@@ -199,6 +197,7 @@ def _new_record(
     initial = [step for step in registered.steps if step.initial]
     roots = sum(not step.parent_positions for step in initial)
     assert created.created_at is not None
+    assert created.updated_at is not None
     return TaskRecord(
         task_uuid=task.task_uuid,
         namespace=template.namespace_name,
@@ -214,7 +213,7 @@ def _new_record(
         tags=list(task.tags),
         context=context,
         created_at=created.created_at,
-        updated_at=created.created_at,
+        updated_at=created.updated_at,
         completed_at=None,
         total_steps=len(initial),
         satisfied_steps=0,

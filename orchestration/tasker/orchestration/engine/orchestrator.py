@@ -48,9 +48,7 @@ class Orchestrator:
             settings.database_url.get_secret_value(), application_name="tasker-orchestration"
         )
         self._broker = PgmqOrchestrationBroker(self.database)
-        self._catalogue = TemplateCatalogue(
-            TemplateStore(self.database), environment=settings.environment
-        )
+        self._catalogue = TemplateCatalogue(TemplateStore(self.database), environment=settings.environment)
         self.reader = TaskReader(self.database)
         self.creator = TaskCreator(
             self._catalogue, self._broker, self.reader, environment=settings.environment
@@ -111,10 +109,11 @@ class Orchestrator:
 
     async def queue_depth(self) -> int:
         """Return how many submitted results wait, at most 10,000 of each kind counted."""
-        return sum([len(await self._broker.visible(queue, 10_000)) for queue in (RESULTS_QUEUE, JUDGEMENTS_QUEUE)])
+        return sum(
+            [len(await self._broker.visible(queue, 10_000)) for queue in (RESULTS_QUEUE, JUDGEMENTS_QUEUE)]
+        )
 
     async def _follow_templates(self) -> None:
         while True:
             await self._templates_changed.wait(None)
             self._catalogue.forget()
-

@@ -75,7 +75,9 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
                 command_processor=_check("healthy", "tasks are created in the calls themselves"),
                 pool_utilization=pool,
                 queue_depth=queues,
-                channel_saturation=_not_applicable("there are no in-process channels: the database is the queue"),
+                channel_saturation=_not_applicable(
+                    "there are no in-process channels: the database is the queue"
+                ),
             ),
             info=self._info(),
         )

@@ -71,7 +71,9 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         async with aclosing(batches):
             snapshot_due = not resumed
             async for batch in batches:
-                state = next((TaskState(t.to_state) for t in reversed(batch.transitions) if not t.step_uuid), state)
+                state = next(
+                    (TaskState(t.to_state) for t in reversed(batch.transitions) if not t.step_uuid), state
+                )
                 if snapshot_due:
                     snapshot_due = False
                     yield _snapshot(request.task_uuid, state, batch.cursor)
@@ -92,7 +94,9 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         )
         update.timestamp.GetCurrentTime()
         if not succeeded:
-            problems = [_problem(step) for step in await self._reader.steps(task_uuid) if step.state == "error"]
+            problems = [
+                _problem(step) for step in await self._reader.steps(task_uuid) if step.state == "error"
+            ]
             update.error_message = "; ".join(problems) or f"the task is {state.value}"
         return update
 

@@ -121,6 +121,8 @@ class StepContext:
         step_inputs: Inputs stored with the step, such as a batch worker's cursor.
         dependency_results: What each transitive ancestor's handler returned, by step name, without an
             envelope.
+        dependencies: Names of the steps this one depends on directly, as its template declares them; their
+            ancestors are in `dependency_results` too.
         checkpoint: What the step's last `checkpoint_yield` stored.
         deadline: When the attempt times out (timezone-aware); `execute` sets it where it is None.
         initialization: The template's `handler.initialization`; None means it is what `step_inputs` holds,
@@ -142,6 +144,7 @@ class StepContext:
     input_data: Mapping[str, Any] = field(default_factory=dict)
     step_inputs: Mapping[str, Any] | None = None
     dependency_results: Mapping[str, Any] = field(default_factory=dict)
+    dependencies: tuple[str, ...] = ()
     checkpoint: Mapping[str, Any] | None = None
     deadline: datetime | None = None
     initialization: Mapping[str, Any] | None = None

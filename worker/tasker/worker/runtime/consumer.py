@@ -171,6 +171,7 @@ class StepConsumer:
                 step,
                 task_name=template.name,
                 task_version=template.version,
+                dependencies=definition.dependencies,
                 deadline=datetime.now(UTC) + timedelta(seconds=timeout_seconds),
             )
         except HandlerResolutionError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -87,9 +88,7 @@ class ResultSubmitter:
                     step_name=step.name,
                 )
 
-    async def _submit_singly(
-        self, batch: list[tuple[ClaimedStep, str]], error: Exception
-    ) -> None:
+    async def _submit_singly(self, batch: list[tuple[ClaimedStep, str]], error: Exception) -> None:
         if len(batch) > 1:
             for one in batch:
                 await self._submit([one])
@@ -111,7 +110,12 @@ class ResultSubmitter:
 
 
 def step_context(
-    step: ClaimedStep, *, task_name: str = "", task_version: str = "", deadline: datetime | None = None
+    step: ClaimedStep,
+    *,
+    task_name: str = "",
+    task_version: str = "",
+    dependencies: Sequence[str] = (),
+    deadline: datetime | None = None,
 ) -> StepContext:
     """Return what the handler of a claimed step sees."""
     return StepContext(
@@ -126,6 +130,7 @@ def step_context(
         input_data=step.context or {},
         step_inputs=step.inputs,
         dependency_results=step.dependencies,
+        dependencies=tuple(dependencies),
         checkpoint=step.checkpoint,
         deadline=deadline,
         task_name=task_name,

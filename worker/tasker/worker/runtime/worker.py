@@ -159,4 +159,6 @@ class Worker:
                 try:
                     self._registry.resolve(step.handler.callable, step.handler.method)
                 except HandlerResolutionError as error:
-                    log.warning("handler_missing", template=template.key, step_name=step.name, problem=str(error))
+                    log.warning(
+                        "handler_missing", template=template.key, step_name=step.name, problem=str(error)
+                    )

@@ -1,0 +1,25 @@
+"""`tasker orchestration`: the service that decides what runs next."""
+
+from __future__ import annotations
+
+from tasker.config.settings import OrchestrationSettings
+from tasker.ctl.running import run, serve
+from tasker.orchestration.service import OrchestrationService
+from tasker.telemetry.logs import configure_logs
+
+
+def orchestration() -> None:
+    """Run the orchestration service.
+
+    Until SIGTERM or Ctrl-C: then it finishes the calls at hand. A second signal ends it at once.
+
+    Settings: DATABASE_URL, TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS (0.0.0.0:9190), TASKER_ENV, TASKER_LOG_LEVEL,
+    TASKER_LOG_FORMAT, TASKER_SHUTDOWN_TIMEOUT_SECONDS.
+    """
+    settings = OrchestrationSettings.load()
+    configure_logs(settings.log_level, format=settings.log_format)
+    run(_serve(settings))
+
+
+async def _serve(settings: OrchestrationSettings) -> None:
+    await serve([OrchestrationService(settings)])

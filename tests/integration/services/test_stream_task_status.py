@@ -1,0 +1,391 @@
+"""TaskService/StreamTaskStatus: every committed transition in order, to the end, resumable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from grpc import StatusCode, aio
+
+from tasker.orchestration.service import OrchestrationService
+from tasker.v1 import common_pb2
+from tests import services
+from tests.engine import Engine, chain, diamond, graph
+from tests.services import Client, Gate, Update, Workshop, refused, until, within
+
+COMPLETE, ERROR = Update.UPDATE_TYPE_TASK_COMPLETE, Update.UPDATE_TYPE_TASK_ERROR
+TASK_CHANGE, STEP_CHANGE = Update.UPDATE_TYPE_TASK_STATE_CHANGE, Update.UPDATE_TYPE_STEP_STATE_CHANGE
+
+
+def shown(updates: Iterable[Update]) -> list[tuple[Any, ...]]:
+    """Return updates in brief: a task's state, or a step's name, state and attempt."""
+    return [
+        (update.step_update.name, state(update), update.step_update.attempt)
+        if update.update_type == STEP_CHANGE
+        else (state(update),)
+        for update in updates
+    ]
+
+
+def state(update: Update) -> str:
+    if update.update_type == STEP_CHANGE:
+        return common_pb2.StepState.Name(update.step_update.state).removeprefix("STEP_STATE_").lower()
+    return common_pb2.TaskState.Name(update.task_state).removeprefix("TASK_STATE_").lower()
+
+
+async def history(engine: Engine, task_uuid: str) -> dict[str, list[str]]:
+    """Return the states each entity of a task came to, in order, by name; the task is ''."""
+    told: dict[str, list[str]] = {}
+    for name, to_state in await engine.sql(
+        "SELECT '' AS name, to_state FROM (SELECT * FROM tasker.task_transitions WHERE task_uuid = %s "
+        "ORDER BY sort_key) t UNION ALL SELECT name, to_state FROM (SELECT s.name, t.to_state FROM "
+        "tasker.workflow_step_transitions t JOIN tasker.workflow_steps s USING (task_uuid, step_uuid) "
+        "WHERE t.task_uuid = %s ORDER BY t.sort_key) t",
+        UUID(task_uuid),
+        UUID(task_uuid),
+    ):
+        told.setdefault(name, []).append(to_state)
+    return told
+
+
+def by_entity(updates: Iterable[Update]) -> dict[str, list[str]]:
+    """Return the states that updates brought, by entity."""
+    told: dict[str, list[str]] = {}
+    for update in updates:
+        if update.update_type in (TASK_CHANGE, STEP_CHANGE):
+            told.setdefault(update.step_update.name, []).append(state(update))
+    return told
+
+
+async def read(stream: aio.UnaryStreamCall[Any, Update]) -> Update:
+    """Return the next message."""
+    update = await within(anext(aiter(stream)))
+    assert isinstance(update, Update)
+    return update
+
+
+# What it brings
+
+
+async def test_first_the_current_state_then_each_transition(
+    client: Client, engine: Engine
+) -> None:  # spec 60 7
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    stream = client.stream(task_uuid, include_steps=True)
+    first = await read(stream)
+    assert (first.update_type, state(first)) == (TASK_CHANGE, "steps_in_process")
+    assert first.timestamp.seconds > 1_600_000_000
+    (claimed,) = await engine.claim()
+    assert shown([await read(stream)]) == [("s1", "in_progress", 1)]
+    await engine.succeed(claimed)
+    rest = [update async for update in stream]
+    assert shown(rest) == [
+        ("s1", "enqueued_for_orchestration", 1),
+        ("s1", "complete", 1),
+        ("complete",),
+        ("complete",),
+    ]
+    assert [update.update_type for update in rest] == [STEP_CHANGE, STEP_CHANGE, TASK_CHANGE, COMPLETE]
+    assert (rest[2].task_uuid, rest[2].previous_state) == (task_uuid, common_pb2.TASK_STATE_STEPS_IN_PROCESS)
+    assert UUID(rest[0].step_update.step_uuid) == claimed.step_uuid
+
+
+async def test_steps_come_on_request_only(client: Client, engine: Engine) -> None:  # spec 60 section 7
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    stream = client.stream(task_uuid)
+    await read(stream)
+    await engine.succeed(*await engine.claim())
+    assert [update.update_type async for update in stream] == [TASK_CHANGE, COMPLETE]
+
+
+async def test_it_ends_with_the_errors_of_a_blocked_task(
+    client: Client, engine: Engine
+) -> None:  # DESIGN 3, Waiting
+    await engine.register(graph({"a": [], "b": []}))
+    task_uuid = (await client.create()).task_uuid
+    stream = client.stream(task_uuid)
+    await read(stream)
+    one, other = await engine.claim()
+    await engine.fail(one, retryable=False)
+    await engine.succeed(other)
+    rest = [update async for update in stream]
+    assert shown(rest) == [("blocked_by_failures",), ("blocked_by_failures",)]
+    assert rest[-1].update_type == ERROR
+    assert "it broke" in rest[-1].error_message
+    assert one.name in rest[-1].error_message
+    assert other.name not in rest[-1].error_message.replace("it broke", "")
+    assert not rest[0].HasField("error_message")
+
+
+async def test_a_settled_task_is_told_at_once(client: Client, engine: Engine) -> None:  # spec 60 section 7
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    stream = client.stream(task_uuid)
+    await engine.succeed(*await engine.claim())
+    async for _ in stream:
+        pass
+    late = await within(client.follow(task_uuid, include_steps=True))
+    assert [update.update_type for update in late] == [TASK_CHANGE, COMPLETE]
+    assert {state(update) for update in late} == {"complete"}
+
+
+@pytest.mark.parametrize(
+    ("terminal", "ending"), [("cancelled", ERROR), ("error", ERROR), ("resolved_manually", COMPLETE)]
+)
+async def test_it_ends_on_every_terminal_state(
+    client: Client, engine: Engine, terminal: str, ending: int
+) -> None:  # spec 60 section 7
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    stream = client.stream(task_uuid)
+    await read(stream)
+    # No rpc leads there yet: move the task by hand, as the machine allows, without a hint.
+    await engine.sql(
+        "WITH moved AS (UPDATE tasker.tasks SET state = %s, terminal_at = tasker.now(), "
+        "sort_key = sort_key + 1 WHERE task_uuid = %s RETURNING task_uuid, sort_key, state) "
+        "INSERT INTO tasker.task_transitions (task_uuid, sort_key, from_state, to_state, created_at) "
+        "SELECT task_uuid, sort_key, 'steps_in_process', state, tasker.now() FROM moved RETURNING 1",
+        terminal,
+        UUID(task_uuid),
+    )
+    rest = [update async for update in stream]
+    assert [(update.update_type, state(update)) for update in rest] == [
+        (TASK_CHANGE, terminal),
+        (ending, terminal),
+    ]
+    assert bool(rest[-1].error_message) == (ending == ERROR)
+
+
+async def test_a_task_that_waits_is_not_over(client: Client, engine: Engine) -> None:
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    stream = client.stream(task_uuid)
+    await read(stream)
+    await engine.fail(*await engine.claim())
+    assert state(await read(stream)) == "waiting_for_retry"
+    await engine.move_clock(60)
+    assert state(await read(stream)) == "steps_in_process"
+    await engine.succeed(*await engine.claim())
+    assert [state(update) async for update in stream] == ["complete", "complete"]
+
+
+# Nothing lost, nothing twice
+
+
+async def test_many_fast_tasks_lose_nothing(
+    database_url: str, client: Client, engine: Engine, workshop: Workshop, templates: Path
+) -> None:  # spec 60 section 7
+    async with services.worker(database_url, workshop.registry, templates):
+        tasks = await asyncio.gather(
+            *(client.create(name="diamond" if n % 2 else "workflow") for n in range(40))
+        )
+        streams = await asyncio.gather(
+            *(client.follow(task.task_uuid, include_steps=True, resume_cursor="") for task in tasks)
+        )
+    for task, updates in zip(tasks, streams, strict=True):
+        assert updates[-1].update_type == COMPLETE
+        assert by_entity(updates) == await history(engine, task.task_uuid)
+        instants = [update.timestamp.ToNanoseconds() for update in updates]
+        assert instants == sorted(instants)
+
+
+async def test_what_follows_the_first_message_is_complete_too(
+    database_url: str, client: Client, engine: Engine, workshop: Workshop, templates: Path
+) -> None:  # spec 60 section 7
+    """The stream opens somewhere in the middle: from there on each entity's history has no gap."""
+    async with services.worker(database_url, workshop.registry, templates):
+        tasks = await asyncio.gather(*(client.create(name="diamond") for _ in range(20)))
+        streams = await asyncio.gather(*(client.follow(task.task_uuid, include_steps=True) for task in tasks))
+    for task, updates in zip(tasks, streams, strict=True):
+        told, true = by_entity(updates[1:]), await history(engine, task.task_uuid)
+        for name, states in told.items():
+            assert true[name][-len(states) :] == states
+
+
+@pytest.mark.parametrize("steps", [True, False])
+async def test_each_cursor_continues_without_gap_or_repetition(
+    database_url: str, client: Client, workshop: Workshop, templates: Path, steps: bool
+) -> None:  # spec 60 section 9
+    async with services.worker(database_url, workshop.registry, templates):
+        task_uuid = (await client.create(name="diamond")).task_uuid
+        pieces: list[Update] = []
+        cursor = ""
+        while not (pieces and pieces[-1].update_type == COMPLETE):
+            # Leaves at every message that carries a cursor, and comes back with it.
+            stream = client.stream(task_uuid, include_steps=steps, resume_cursor=cursor)
+            async for update in stream:
+                pieces.append(update)
+                if update.cursor:
+                    cursor = update.cursor
+                    stream.cancel()
+                    break
+    whole = await client.follow(task_uuid, include_steps=steps, resume_cursor="")
+    assert shown(pieces) == shown(whole)
+    assert by_entity(whole)[""] == ["steps_in_process", "complete"]
+
+
+async def test_the_cursor_of_the_first_message_continues(
+    client: Client, engine: Engine
+) -> None:  # spec 60 section 9
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    stream = client.stream(task_uuid, include_steps=True)
+    cursor = (await read(stream)).cursor
+    stream.cancel()
+    await engine.succeed(*await engine.claim())
+    resumed = await client.follow(task_uuid, include_steps=True, resume_cursor=cursor)
+    assert shown(resumed) == [
+        ("s1", "in_progress", 1),
+        ("s1", "enqueued_for_orchestration", 1),
+        ("s1", "complete", 1),
+        ("complete",),
+        ("complete",),
+    ]
+
+
+async def test_the_cursor_of_the_end_repeats_only_the_end(client: Client, engine: Engine) -> None:
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    await engine.succeed(*await engine.claim())
+    last = (await client.follow(task_uuid))[-1]
+    again = await within(client.follow(task_uuid, resume_cursor=last.cursor))
+    assert [update.update_type for update in again] == [COMPLETE]
+
+
+async def test_another_orchestrator_continues_a_cursor(
+    database_url: str, client: Client, engine: Engine
+) -> None:  # spec 10 section 10
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    stream = client.stream(task_uuid)
+    cursor = (await read(stream)).cursor
+    stream.cancel()
+    async with services.orchestration(database_url) as second, Client(second.address) as other:
+        await engine.succeed(*await engine.claim())
+        resumed = await other.follow(task_uuid, resume_cursor=cursor)
+    assert [update.update_type for update in resumed] == [TASK_CHANGE, COMPLETE]
+
+
+@pytest.mark.parametrize(
+    "bad", ["x", "1:2", "1:2:3;", "-1:2:", "99999999999999999999:1:", "5:1:", "1:3:9", "1:9:3,2"]
+)
+async def test_a_bad_cursor_is_an_invalid_argument(
+    client: Client, engine: Engine, bad: str
+) -> None:  # spec 60 6
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    refusal = await refused(client.follow(task_uuid, resume_cursor=bad))
+    assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"resume_cursor"})
+
+
+# Ends and errors
+
+
+async def test_an_unknown_task_is_not_found(client: Client) -> None:  # spec 60 section 7
+    refusal = await refused(client.follow(str(uuid4())))
+    assert (refusal.code, refusal.reason) == (StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
+    refusal = await refused(client.follow("nonsense"))
+    assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"task_uuid"})
+
+
+async def test_a_client_that_leaves_frees_its_stream(
+    orchestration: OrchestrationService, client: Client, engine: Engine
+) -> None:  # spec 60 section 7
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    stays = client.stream(task_uuid)
+    leaves = [client.stream(task_uuid, include_steps=True) for _ in range(5)]
+    for stream in (stays, *leaves):
+        await read(stream)
+    assert open_streams(orchestration) == 6
+    for stream in leaves:
+        stream.cancel()
+    await until(lambda: open_streams(orchestration) == 1)
+    await engine.succeed(*await engine.claim())
+    assert [update.update_type async for update in stays] == [TASK_CHANGE, COMPLETE]
+    await until(lambda: open_streams(orchestration) == 0)
+
+
+async def test_a_client_whose_connection_breaks_frees_its_stream(
+    orchestration: OrchestrationService, client: Client, engine: Engine
+) -> None:  # spec 60 section 7
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    async with Client(orchestration.address) as other:
+        await read(other.stream(task_uuid))
+        assert open_streams(orchestration) == 1
+    await until(lambda: open_streams(orchestration) == 0)
+
+
+def open_streams(service: OrchestrationService) -> int:
+    streams = service._orchestrator.watching._streams
+    return sum(len(of_task) for of_task in streams.values())
+
+
+async def test_many_streams_of_one_task_bring_the_same(
+    database_url: str, client: Client, workshop: Workshop, templates: Path
+) -> None:
+    gate = workshop.behaviours["s1"] = Gate()
+    async with services.worker(database_url, workshop.registry, templates):
+        task_uuid = (await client.create()).task_uuid
+        await within(gate.entered.wait())
+        streams = [client.stream(task_uuid, include_steps=True, resume_cursor="") for _ in range(20)]
+        gate.opened.set()
+        told = [shown([update async for update in stream]) for stream in streams]
+    assert all(one == told[0] for one in told)
+    assert told[0][-1] == ("complete",)
+
+
+async def test_streams_of_different_tasks_do_not_mix(
+    database_url: str, client: Client, workshop: Workshop, templates: Path
+) -> None:
+    async with services.worker(database_url, workshop.registry, templates):
+        tasks = await asyncio.gather(*(client.create(context={"n": n}) for n in range(20)))
+        streams = await asyncio.gather(*(client.follow(task.task_uuid, include_steps=True) for task in tasks))
+    for task, updates in zip(tasks, streams, strict=True):
+        assert {update.task_uuid for update in updates} == {task.task_uuid}
+
+
+async def test_a_server_that_drains_sends_its_streams_elsewhere(
+    database_url: str, engine: Engine
+) -> None:  # spec 20 section 11
+    """An end without an ending would look like a finished task: clients must see that they can come back."""
+    await engine.register(chain(1))
+    service = services.orchestration(database_url)
+    orchestration = await service.__aenter__()
+    async with Client(orchestration.address) as client:
+        task_uuid = (await client.create()).task_uuid
+        stream = client.stream(task_uuid)
+        cursor = (await read(stream)).cursor
+        rest = asyncio.create_task(refused(_drained(stream)))
+        await service.__aexit__(None, None, None)
+        assert (await within(rest)).code is StatusCode.UNAVAILABLE
+    async with services.orchestration(database_url) as another, Client(another.address) as client:
+        await engine.succeed(*await engine.claim())
+        assert [u.update_type for u in await client.follow(task_uuid, resume_cursor=cursor)] == [
+            TASK_CHANGE,
+            COMPLETE,
+        ]
+
+
+async def _drained(stream: aio.UnaryStreamCall[Any, Update]) -> list[Update]:
+    return [update async for update in stream]
+
+
+async def test_a_stream_survives_or_says_that_it_may_be_repeated_when_the_database_goes(
+    database_url: str, client: Client, engine: Engine
+) -> None:  # spec 60 sections 1.6 and 6
+    await engine.register(diamond())
+    task_uuid = (await client.create()).task_uuid
+    stream = client.stream(task_uuid)
+    await read(stream)
+    async with services.outage(database_url):
+        refusal = await refused(_drained(stream))
+    assert refusal.code is StatusCode.UNAVAILABLE
+    assert refusal.retry_after
