@@ -1,4 +1,24 @@
 -- phase: pre
+-- The values that columns may take. Domains, not table CHECKs: PostgreSQL reads a table's CHECKs anew for every
+-- statement that writes to it, whatever it writes, and only keeps those of a domain. A third of a single step's time.
+
+CREATE DOMAIN tasker.task_state AS text CHECK (VALUE = ANY ('{
+    pending,initializing,enqueuing_steps,steps_in_process,evaluating_results,waiting_for_dependencies,
+    waiting_for_retry,blocked_by_failures,complete,error,cancelled,resolved_manually}'::text[]));
+
+CREATE DOMAIN tasker.step_state AS text CHECK (VALUE = ANY ('{
+    pending,enqueued,in_progress,enqueued_for_orchestration,enqueued_as_error_for_orchestration,
+    waiting_for_retry,complete,error,cancelled,resolved_manually}'::text[]));
+
+CREATE DOMAIN tasker.step_type AS text CHECK (VALUE = ANY (
+    '{standard,decision,deferred_convergence,batchable,batch_worker}'::text[]));
+CREATE DOMAIN tasker.backoff AS text CHECK (VALUE = ANY ('{none,linear,exponential,fibonacci}'::text[]));
+CREATE DOMAIN tasker.on_worker_lost AS text CHECK (VALUE = ANY ('{retry,fail}'::text[]));
+CREATE DOMAIN tasker.result_status AS text CHECK (VALUE = ANY ('{completed,failed,error}'::text[]));
+CREATE DOMAIN tasker.sha256 AS bytea CHECK (octet_length(VALUE) = 32);
+CREATE DOMAIN tasker.priority AS smallint CHECK (VALUE BETWEEN -100 AND 100);
+CREATE DOMAIN tasker.step_count AS integer CHECK (VALUE >= 0);
+
 -- What can run. A template version (`named_tasks`) points at its current revision; revisions are immutable
 -- and found by the digest of their content, so a task keeps the one it started with.
 
@@ -18,7 +38,7 @@ CREATE TABLE tasker.named_tasks (
     description       text,
     identity_strategy text        NOT NULL DEFAULT 'strict'
                       CHECK (identity_strategy IN ('strict', 'caller_provided', 'always_unique')),
-    template_digest   bytea       NOT NULL CHECK (octet_length(template_digest) = 32),
+    template_digest   tasker.sha256 NOT NULL,
     active            boolean     NOT NULL DEFAULT true,
     created_at        timestamptz NOT NULL DEFAULT tasker.now(),
     updated_at        timestamptz NOT NULL DEFAULT tasker.now(),
@@ -26,7 +46,7 @@ CREATE TABLE tasker.named_tasks (
 );
 
 CREATE TABLE tasker.template_revisions (
-    template_digest bytea       PRIMARY KEY CHECK (octet_length(template_digest) = 32),
+    template_digest tasker.sha256 PRIMARY KEY,
     named_task_uuid uuid        NOT NULL REFERENCES tasker.named_tasks,
     template        jsonb       NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT tasker.now()
@@ -35,21 +55,21 @@ CREATE TABLE tasker.template_revisions (
 -- A revision planned for one environment: what creating a task copies. Positions are topological,
 -- from 0; `parents` and `ancestors` hold positions.
 CREATE TABLE tasker.template_steps (
-    template_digest bytea    NOT NULL,
+    template_digest tasker.sha256 NOT NULL,
     environment     text     NOT NULL,
     position        integer  NOT NULL,
     name            text     NOT NULL,
-    step_type       text     NOT NULL,
+    step_type       tasker.step_type NOT NULL,
     handler         text     NOT NULL,
     inputs          jsonb,
     initial         boolean  NOT NULL,
     retryable       boolean  NOT NULL,
     max_attempts    integer  NOT NULL,
-    backoff         text     NOT NULL,
+    backoff         tasker.backoff NOT NULL,
     backoff_base_ms integer  NOT NULL,
     max_backoff_ms  integer  NOT NULL,
     timeout_seconds integer,
-    on_worker_lost  text     NOT NULL,
+    on_worker_lost  tasker.on_worker_lost NOT NULL,
     parents         integer[] NOT NULL,
     ancestors       integer[] NOT NULL,
     PRIMARY KEY (template_digest, environment, position),

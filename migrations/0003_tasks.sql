@@ -9,19 +9,16 @@ CREATE TABLE tasker.tasks (
     named_task_uuid         uuid        NOT NULL,
     -- No foreign keys upwards: every create would share-lock the same few rows. Retention keeps a
     -- revision while a task names it.
-    template_digest         bytea       NOT NULL CHECK (octet_length(template_digest) = 32),
-    state                   text        NOT NULL DEFAULT 'pending' CHECK (state IN (
-        'pending', 'initializing', 'enqueuing_steps', 'steps_in_process', 'evaluating_results',
-        'waiting_for_dependencies', 'waiting_for_retry', 'blocked_by_failures',
-        'complete', 'error', 'cancelled', 'resolved_manually')),
+    template_digest         tasker.sha256 NOT NULL,
+    state                   tasker.task_state NOT NULL DEFAULT 'pending',
     sort_key                integer     NOT NULL DEFAULT 0,
-    priority                smallint    NOT NULL DEFAULT 0 CHECK (priority BETWEEN -100 AND 100),
+    priority                tasker.priority NOT NULL DEFAULT 0,
     -- Kept by the holder of this row's lock. In flight spans `enqueued` to the notification states.
-    total_steps             integer     NOT NULL DEFAULT 0,
-    satisfied_steps         integer     NOT NULL DEFAULT 0,
-    failed_steps            integer     NOT NULL DEFAULT 0,
-    in_flight_steps         integer     NOT NULL DEFAULT 0,
-    backoff_steps           integer     NOT NULL DEFAULT 0,
+    total_steps             tasker.step_count NOT NULL DEFAULT 0,
+    satisfied_steps         tasker.step_count NOT NULL DEFAULT 0,
+    failed_steps            tasker.step_count NOT NULL DEFAULT 0,
+    in_flight_steps         tasker.step_count NOT NULL DEFAULT 0,
+    backoff_steps           tasker.step_count NOT NULL DEFAULT 0,
     -- When the timer must look at this task again: retry, expiry, deadline or callback.
     wake_at                 timestamptz,
     expires_at              timestamptz,
@@ -37,15 +34,14 @@ CREATE TABLE tasker.tasks (
     updated_at              timestamptz NOT NULL,
     completed_at            timestamptz,
     terminal_at             timestamptz,
-    CHECK ((terminal_at IS NOT NULL) = (state IN ('complete', 'error', 'cancelled', 'resolved_manually'))),
-    CHECK (least(total_steps, satisfied_steps, failed_steps, in_flight_steps, backoff_steps) >= 0)
+    CHECK ((terminal_at IS NOT NULL) = (state = ANY ('{complete,error,cancelled,resolved_manually}'::text[])))
 ) WITH (fillfactor = 70);
 
 CREATE INDEX tasks_wake_at_idx ON tasker.tasks (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX tasks_open_idx ON tasker.tasks (task_uuid) WHERE terminal_at IS NULL;
 
 CREATE TABLE tasker.task_identities (
-    identity_hash bytea       PRIMARY KEY CHECK (octet_length(identity_hash) = 32),
+    identity_hash tasker.sha256 PRIMARY KEY,
     task_uuid     uuid        NOT NULL,
     created_at    timestamptz NOT NULL
 );
@@ -55,13 +51,9 @@ CREATE TABLE tasker.workflow_steps (
     step_uuid               uuid        NOT NULL,
     name                    text        NOT NULL,
     template_step_name      text        NOT NULL,
-    step_type               text        NOT NULL CHECK (step_type IN (
-        'standard', 'decision', 'deferred_convergence', 'batchable', 'batch_worker')),
+    step_type               tasker.step_type NOT NULL,
     handler                 text        NOT NULL,
-    state                   text        NOT NULL DEFAULT 'pending' CHECK (state IN (
-        'pending', 'enqueued', 'in_progress', 'enqueued_for_orchestration',
-        'enqueued_as_error_for_orchestration', 'waiting_for_retry',
-        'complete', 'error', 'cancelled', 'resolved_manually')),
+    state                   tasker.step_state NOT NULL DEFAULT 'pending',
     sort_key                integer     NOT NULL DEFAULT 0,
     -- Distinct parents; those not yet complete or resolved.
     total_parents           integer     NOT NULL,
@@ -69,8 +61,8 @@ CREATE TABLE tasker.workflow_steps (
     attempts                integer     NOT NULL DEFAULT 0,
     max_attempts            integer     NOT NULL,
     retryable               boolean     NOT NULL,
-    on_worker_lost          text        NOT NULL CHECK (on_worker_lost IN ('retry', 'fail')),
-    backoff                 text        NOT NULL CHECK (backoff IN ('none', 'linear', 'exponential', 'fibonacci')),
+    on_worker_lost          tasker.on_worker_lost NOT NULL,
+    backoff                 tasker.backoff NOT NULL,
     backoff_base_ms         integer     NOT NULL,
     max_backoff_ms          integer     NOT NULL,
     timeout_seconds         integer,
@@ -118,7 +110,7 @@ CREATE TABLE tasker.step_results (
     sort_key      integer     NOT NULL,
     attempt       integer     NOT NULL,
     success       boolean     NOT NULL,
-    status        text        NOT NULL CHECK (status IN ('completed', 'failed', 'error')),
+    status        tasker.result_status NOT NULL,
     result        jsonb       NOT NULL,
     error         jsonb,
     metadata      jsonb       NOT NULL DEFAULT '{}',

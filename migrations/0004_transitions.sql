@@ -1,44 +1,63 @@
 -- phase: pre
 -- Every committed change of state, in an order without gaps for each entity. Append-only, so no foreign keys.
--- A transaction may walk several edges of the state machine; what is stored is its net edge. The CHECKs hold
+-- A transaction may walk several edges of the state machine; what is stored is its net edge. The domains hold
 -- the edges of tasker.domain.states, and a test compares the two.
 -- `xid` tells a reader that keeps its snapshot exactly what it has not seen yet.
 
+CREATE DOMAIN tasker.task_edge AS text CHECK (VALUE = ANY ('{
+    pending>steps_in_process,pending>waiting_for_dependencies,pending>waiting_for_retry,
+    pending>blocked_by_failures,pending>complete,pending>error,pending>cancelled,
+    pending>resolved_manually,
+    steps_in_process>waiting_for_dependencies,steps_in_process>waiting_for_retry,
+    steps_in_process>blocked_by_failures,steps_in_process>complete,steps_in_process>error,
+    steps_in_process>cancelled,steps_in_process>resolved_manually,
+    waiting_for_dependencies>steps_in_process,waiting_for_dependencies>waiting_for_retry,
+    waiting_for_dependencies>blocked_by_failures,waiting_for_dependencies>complete,
+    waiting_for_dependencies>error,waiting_for_dependencies>cancelled,
+    waiting_for_dependencies>resolved_manually,
+    waiting_for_retry>steps_in_process,waiting_for_retry>waiting_for_dependencies,
+    waiting_for_retry>blocked_by_failures,waiting_for_retry>complete,waiting_for_retry>error,
+    waiting_for_retry>cancelled,waiting_for_retry>resolved_manually,
+    blocked_by_failures>pending,blocked_by_failures>steps_in_process,
+    blocked_by_failures>waiting_for_dependencies,blocked_by_failures>waiting_for_retry,
+    blocked_by_failures>complete,blocked_by_failures>error,blocked_by_failures>cancelled,
+    blocked_by_failures>resolved_manually,
+    error>pending,error>steps_in_process,error>waiting_for_dependencies,error>waiting_for_retry,
+    error>blocked_by_failures,error>complete}'::text[]));
+
+CREATE DOMAIN tasker.step_edge AS text CHECK (VALUE = ANY ('{
+    pending>enqueued,pending>in_progress,pending>waiting_for_retry,pending>complete,pending>error,
+    pending>cancelled,pending>resolved_manually,
+    enqueued>in_progress,enqueued>waiting_for_retry,enqueued>complete,enqueued>error,enqueued>cancelled,
+    enqueued>resolved_manually,
+    in_progress>enqueued_for_orchestration,in_progress>enqueued_as_error_for_orchestration,
+    in_progress>waiting_for_retry,in_progress>complete,in_progress>error,in_progress>cancelled,
+    in_progress>resolved_manually,
+    enqueued_for_orchestration>complete,enqueued_for_orchestration>error,
+    enqueued_for_orchestration>cancelled,enqueued_for_orchestration>resolved_manually,
+    enqueued_as_error_for_orchestration>waiting_for_retry,enqueued_as_error_for_orchestration>complete,
+    enqueued_as_error_for_orchestration>error,enqueued_as_error_for_orchestration>cancelled,
+    enqueued_as_error_for_orchestration>resolved_manually,
+    waiting_for_retry>pending,waiting_for_retry>enqueued,waiting_for_retry>complete,
+    waiting_for_retry>cancelled,waiting_for_retry>resolved_manually,
+    error>pending,error>enqueued,error>complete,error>cancelled,error>resolved_manually}'::text[]));
+
 CREATE TABLE tasker.task_transitions (
     task_uuid  uuid        NOT NULL,
-    sort_key   integer     NOT NULL CHECK (sort_key > 0),
+    sort_key   integer     NOT NULL,
     from_state text        NOT NULL,
     to_state   text        NOT NULL,
     xid        xid8        NOT NULL DEFAULT pg_current_xact_id(),
     metadata   jsonb,
     created_at timestamptz NOT NULL,
     PRIMARY KEY (task_uuid, sort_key),
-    CONSTRAINT task_transitions_edge_check CHECK (from_state || '>' || to_state IN (
-        'pending>steps_in_process', 'pending>waiting_for_dependencies', 'pending>waiting_for_retry',
-        'pending>blocked_by_failures', 'pending>complete', 'pending>error', 'pending>cancelled',
-        'pending>resolved_manually',
-        'steps_in_process>waiting_for_dependencies', 'steps_in_process>waiting_for_retry',
-        'steps_in_process>blocked_by_failures', 'steps_in_process>complete', 'steps_in_process>error',
-        'steps_in_process>cancelled', 'steps_in_process>resolved_manually',
-        'waiting_for_dependencies>steps_in_process', 'waiting_for_dependencies>waiting_for_retry',
-        'waiting_for_dependencies>blocked_by_failures', 'waiting_for_dependencies>complete',
-        'waiting_for_dependencies>error', 'waiting_for_dependencies>cancelled',
-        'waiting_for_dependencies>resolved_manually',
-        'waiting_for_retry>steps_in_process', 'waiting_for_retry>waiting_for_dependencies',
-        'waiting_for_retry>blocked_by_failures', 'waiting_for_retry>complete', 'waiting_for_retry>error',
-        'waiting_for_retry>cancelled', 'waiting_for_retry>resolved_manually',
-        'blocked_by_failures>pending', 'blocked_by_failures>steps_in_process',
-        'blocked_by_failures>waiting_for_dependencies', 'blocked_by_failures>waiting_for_retry',
-        'blocked_by_failures>complete', 'blocked_by_failures>error', 'blocked_by_failures>cancelled',
-        'blocked_by_failures>resolved_manually',
-        'error>pending', 'error>steps_in_process', 'error>waiting_for_dependencies',
-        'error>waiting_for_retry', 'error>blocked_by_failures', 'error>complete'))
+    CHECK ((from_state || '>' || to_state)::tasker.task_edge IS NOT NULL)
 );
 
 CREATE TABLE tasker.workflow_step_transitions (
     task_uuid   uuid        NOT NULL,
     step_uuid   uuid        NOT NULL,
-    sort_key    integer     NOT NULL CHECK (sort_key > 0),
+    sort_key    integer     NOT NULL,
     from_state  text        NOT NULL,
     to_state    text        NOT NULL,
     attempt     integer     NOT NULL,
@@ -47,21 +66,5 @@ CREATE TABLE tasker.workflow_step_transitions (
     metadata    jsonb,
     created_at  timestamptz NOT NULL,
     PRIMARY KEY (task_uuid, step_uuid, sort_key),
-    CONSTRAINT workflow_step_transitions_edge_check CHECK (from_state || '>' || to_state IN (
-        'pending>enqueued', 'pending>in_progress', 'pending>waiting_for_retry', 'pending>complete',
-        'pending>error', 'pending>cancelled', 'pending>resolved_manually',
-        'enqueued>in_progress', 'enqueued>waiting_for_retry', 'enqueued>complete', 'enqueued>error',
-        'enqueued>cancelled', 'enqueued>resolved_manually',
-        'in_progress>enqueued_for_orchestration', 'in_progress>enqueued_as_error_for_orchestration',
-        'in_progress>waiting_for_retry', 'in_progress>complete', 'in_progress>error',
-        'in_progress>cancelled', 'in_progress>resolved_manually',
-        'enqueued_for_orchestration>complete', 'enqueued_for_orchestration>error',
-        'enqueued_for_orchestration>cancelled', 'enqueued_for_orchestration>resolved_manually',
-        'enqueued_as_error_for_orchestration>waiting_for_retry',
-        'enqueued_as_error_for_orchestration>complete', 'enqueued_as_error_for_orchestration>error',
-        'enqueued_as_error_for_orchestration>cancelled',
-        'enqueued_as_error_for_orchestration>resolved_manually',
-        'waiting_for_retry>pending', 'waiting_for_retry>enqueued', 'waiting_for_retry>complete',
-        'waiting_for_retry>cancelled', 'waiting_for_retry>resolved_manually',
-        'error>pending', 'error>enqueued', 'error>complete', 'error>cancelled', 'error>resolved_manually'))
+    CHECK ((from_state || '>' || to_state)::tasker.step_edge IS NOT NULL)
 );

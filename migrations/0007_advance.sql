@@ -56,7 +56,7 @@ DECLARE
 BEGIN
     IF p_survey THEN
         v_now := tasker.now();
-        SELECT array_agg(s.ctid), array_agg(s.state), array_agg(0), array_agg(true), array_agg(t.queue)
+        SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(0), array_agg(true), array_agg(t.queue)
         INTO v_rows, v_from, v_met, v_ready, v_queues
         FROM (
             SELECT s.task_uuid, s.step_uuid
@@ -85,7 +85,7 @@ BEGIN
         ) s
         WHERE t.queue IS NOT NULL;
     ELSE
-        SELECT array_agg(s.ctid), array_agg(s.state), array_agg(child.met),
+        SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(child.met),
                array_agg(t.queue IS NOT NULL AND s.state = 'pending' AND s.unmet_parents = child.met),
                array_agg(t.queue)
         INTO v_rows, v_from, v_met, v_ready, v_queues

@@ -1,11 +1,12 @@
 -- phase: pre
 -- claim_by_ids_v1: hand enqueued steps to a worker.
--- Takes the steps that are still `enqueued`, counts the attempt, starts their lease under the worker's token
+-- Takes the steps that are still `enqueued` and whose handler is among p_handlers (null: any), counts the attempt, starts their lease under the worker's token
 -- and returns all a handler needs. Steps that moved on are left out: their message is no longer needed.
 -- Context and dependency results beyond p_hydration_bytes a step stay behind (`hydrated` is false then);
 -- hydrate_step_v1 fetches them outside this transaction.
 CREATE FUNCTION tasker.claim_by_ids_v1(
-    p_tasks uuid[], p_steps uuid[], p_worker uuid, p_token uuid, p_lease interval, p_hydration_bytes integer
+    p_tasks uuid[], p_steps uuid[], p_handlers text[], p_worker uuid, p_token uuid, p_lease interval,
+    p_hydration_bytes integer
 ) RETURNS TABLE (
     task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
     template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
@@ -29,6 +30,7 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT s.ctid, s.retryable, s.attempts, s.max_attempts, s.on_worker_lost FROM tasker.workflow_steps s
         WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid AND s.state = 'enqueued'
+          AND (p_handlers IS NULL OR s.handler = ANY (p_handlers))
         FOR NO KEY UPDATE
     ) s;
     IF v_rows IS NULL THEN
@@ -61,7 +63,8 @@ BEGIN
         FROM claimed c
     )
     SELECT c.task_uuid, c.step_uuid, c.name, c.template_step_name, c.handler,
-           (SELECT ns.name FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id), t.template_digest,
+           (SELECT ns.name FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id),
+           t.template_digest::bytea,
            t.correlation_id, c.attempts, c.max_attempts, c.timeout_seconds, c.inputs, c.checkpoint,
            CASE WHEN pg_column_size(t.context) <= p_hydration_bytes THEN t.context END,
            d.results,
@@ -125,33 +128,34 @@ BEGIN
 END;
 $$;
 
--- refuse_messages_v1: put back the popped messages whose handler the worker lacks; return the others.
+-- refuse_messages_v1: put back the popped messages of steps that nobody has claimed, since the worker lacks their
+-- handler, with a growing delay; return those that have been refused for too long with no live worker to take them.
 CREATE FUNCTION tasker.refuse_messages_v1(
     p_queue text, p_messages jsonb[], p_handlers text[], p_refusal_limit interval) RETURNS jsonb[]
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    v_now     timestamptz := tasker.now();
-    v_kept    jsonb[];
-    v_refused jsonb[];
-    v_message jsonb;
+    v_now      timestamptz := tasker.now();
+    v_hopeless jsonb[];
+    v_refused  jsonb[];
+    v_message  jsonb;
     v_refusals integer;
 BEGIN
     WITH popped AS (
-        SELECT m.message, coalesce(s.handler <> ALL (p_handlers), false)
-               AND NOT (coalesce((m.message ->> 'refused_since')::timestamptz, v_now) <= v_now - p_refusal_limit
-                        AND NOT tasker.handler_offered_v1(s.handler)) AS refused
+        SELECT m.message,
+               coalesce((m.message ->> 'refused_since')::timestamptz, v_now) <= v_now - p_refusal_limit
+               AND NOT tasker.handler_offered_v1(s.handler) AS hopeless
         FROM unnest(p_messages) AS m(message)
         CROSS JOIN LATERAL (
             SELECT s.handler, s.state FROM tasker.workflow_steps s
             WHERE s.task_uuid = (m.message ->> 'task_uuid')::uuid AND s.step_uuid = (m.message ->> 'step_uuid')::uuid
             LIMIT 1
         ) s
-        WHERE s.state = 'enqueued'
+        WHERE s.state = 'enqueued' AND s.handler <> ALL (p_handlers)
     )
-    SELECT array_agg(p.message) FILTER (WHERE NOT p.refused), array_agg(p.message) FILTER (WHERE p.refused)
-    INTO v_kept, v_refused
+    SELECT array_agg(p.message) FILTER (WHERE p.hopeless), array_agg(p.message) FILTER (WHERE NOT p.hopeless)
+    INTO v_hopeless, v_refused
     FROM popped p;
 
     -- Rare, and each message has a delay of its own: 1 s, doubled with every refusal, at most 30 s.
@@ -163,7 +167,7 @@ BEGIN
                                             'refused_since', coalesce(v_message ->> 'refused_since', v_now::text)),
             v_now + make_interval(secs => least(30, 2 ^ least(v_refusals, 5))));
     END LOOP;
-    RETURN v_kept;
+    RETURN v_hopeless;
 END;
 $$;
 
@@ -191,6 +195,7 @@ DECLARE
     v_tasks    uuid[];
     v_steps    uuid[];
     v_left     integer := p_limit;
+    v_claimed  integer;
 BEGIN
     FOR i IN 1 .. cardinality(p_queues) LOOP
         EXIT WHEN v_left <= 0;
@@ -200,14 +205,24 @@ BEGIN
         FROM tasker.pop_messages_v1(p_queues[i], v_left, p_low_waters[i], p_only) m;
         CONTINUE WHEN v_messages IS NULL;
 
-        v_messages := tasker.refuse_messages_v1(p_queues[i], v_messages, p_handlers, p_refusal_limit);
         SELECT array_agg((m ->> 'task_uuid')::uuid), array_agg((m ->> 'step_uuid')::uuid)
         INTO v_tasks, v_steps FROM unnest(v_messages) m;
-        v_left := v_left - coalesce(cardinality(v_steps), 0);
-
         RETURN QUERY
         SELECT p_queues[i], v_top, c.*
-        FROM tasker.claim_by_ids_v1(v_tasks, v_steps, p_worker, p_token, p_lease, p_hydration_bytes) c;
+        FROM tasker.claim_by_ids_v1(v_tasks, v_steps, p_handlers, p_worker, p_token, p_lease, p_hydration_bytes) c;
+        GET DIAGNOSTICS v_claimed = ROW_COUNT;
+        v_left := v_left - v_claimed;
+        CONTINUE WHEN v_claimed = cardinality(v_messages);
+
+        v_messages := tasker.refuse_messages_v1(p_queues[i], v_messages, p_handlers, p_refusal_limit);
+        CONTINUE WHEN v_messages IS NULL;
+        SELECT array_agg((m ->> 'task_uuid')::uuid), array_agg((m ->> 'step_uuid')::uuid)
+        INTO v_tasks, v_steps FROM unnest(v_messages) m;
+        RETURN QUERY
+        SELECT p_queues[i], v_top, c.*
+        FROM tasker.claim_by_ids_v1(v_tasks, v_steps, NULL, p_worker, p_token, p_lease, p_hydration_bytes) c;
+        GET DIAGNOSTICS v_claimed = ROW_COUNT;
+        v_left := v_left - v_claimed;
     END LOOP;
 END;
 $$;

@@ -23,9 +23,9 @@ BEGIN
     FROM tasker.hold_tasks_v1('orchestration_step_judgements', p_limit, p_low_water, p_only) m;
 
     RETURN QUERY
-    SELECT m.msg_id, m.busy, m.task_uuid, m.step_uuid, s.name, s.step_type, s.state, s.attempts, s.max_attempts,
-           s.retryable, s.on_worker_lost, s.backoff, s.backoff_base_ms, s.max_backoff_ms,
-           r.success, r.status, r.result, r.error, r.metadata, r.orchestration, tasker.now()
+    SELECT m.msg_id, m.busy, m.task_uuid, m.step_uuid, s.name, s.step_type::text, s.state::text, s.attempts,
+           s.max_attempts, s.retryable, s.on_worker_lost::text, s.backoff::text, s.backoff_base_ms, s.max_backoff_ms,
+           r.success, r.status::text, r.result, r.error, r.metadata, r.orchestration, tasker.now()
     FROM unnest(v_msg_ids, v_busy, v_tasks, v_steps) AS m(msg_id, busy, task_uuid, step_uuid)
     CROSS JOIN LATERAL (
         SELECT * FROM tasker.workflow_steps s WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid LIMIT 1
@@ -58,7 +58,7 @@ DECLARE
     v_steps    uuid[];
     v_retries  integer;
 BEGIN
-    SELECT array_agg(s.ctid), array_agg(s.state), array_agg(v.value) INTO v_rows, v_states, v_verdicts
+    SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(v.value) INTO v_rows, v_states, v_verdicts
     FROM (
         SELECT DISTINCT ON ((e.value ->> 'step_uuid')::uuid) e.value,
                (e.value ->> 'task_uuid')::uuid AS task_uuid, (e.value ->> 'step_uuid')::uuid AS step_uuid

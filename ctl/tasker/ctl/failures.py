@@ -50,15 +50,15 @@ _EXIT_CODE_OF: Final[Mapping[type[Exception], ExitCode]] = {
 # What libpq says may quote parts of a URL it misread, the password among them. So its words are not passed on, only
 # what these find in them: a server that exists, and names that this server has been asked for.
 _REASONS: Final = (
-    (re.compile(r'server at "([^"]+)".* port (\d+) failed: Connection refused'), "nothing listens on {}:{}"),
-    (re.compile(r'connection to server on socket "([^"]+)" failed'), "no server has the socket {}"),
-    (re.compile(r"timeout"), "there was no answer in time"),
-    (re.compile(r"resolve host|translate host name"), "there is no such host"),
     (re.compile(r'password authentication failed for user "([^"]+)"'), "the password of user {} is wrong"),
     (re.compile(r'role "([^"]+)" does not exist'), "the server has no user {}"),
     (re.compile(r'database "([^"]+)" does not exist'), "the server has no database {}"),
     (re.compile(r"too many (clients|connections)"), "it has no connection left"),
     (re.compile(r"starting up|shutting down"), "it is starting or stopping"),
+    (re.compile(r'server at "([^"]+)".* port (\d+) failed: Connection refused'), "nothing listens on {}:{}"),
+    (re.compile(r'connection to server on socket "([^"]+)" failed'), "no server has the socket {}"),
+    (re.compile(r"timeout"), "there was no answer in time"),
+    (re.compile(r"resolve host|translate host name"), "there is no such host"),
 )  # fmt: skip
 
 

@@ -89,6 +89,7 @@ async def stop_request() -> AsyncIterator[StopRequest]:
     """Hear the signals for as long as the block runs."""
     loop = asyncio.get_running_loop()
     request = StopRequest()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
         loop.add_signal_handler(number, request.hear)
     try:
@@ -98,8 +99,9 @@ async def stop_request() -> AsyncIterator[StopRequest]:
             raise
         raise ForcedExitError("stopped at once, as asked twice; steps that ran will run again") from None
     finally:
-        for number in _SIGNALS:
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 @asynccontextmanager

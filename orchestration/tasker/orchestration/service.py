@@ -11,6 +11,7 @@ from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.orchestration.services.health_service import HealthService
 from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
+from tasker.persistence.database import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import (
@@ -55,7 +56,10 @@ class OrchestrationService:
         """
         self._probe = DatabaseProbe(self._orchestrator.database, on_change=self._set_ready)
         self._server: RpcServer = build_server(
-            self._settings.bind_address, services=self._registrations(), options=ORCHESTRATION_OPTIONS
+            self._settings.bind_address,
+            services=self._registrations(),
+            options=ORCHESTRATION_OPTIONS,
+            translate=as_unavailable,
         )
         self.address = self._server.address
         await self._orchestrator.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
@@ -14,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from tasker.domain.errors import TaskerError
+from tasker.domain.errors import TaskerError, UnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,13 @@ def is_transient(error: BaseException) -> bool:
     return error.sqlstate[:2] in _TRANSIENT_CLASSES
 
 
+def as_unavailable(error: Exception) -> Exception:
+    """Return what to tell whoever waits for an answer: a database in trouble is unavailable, not broken."""
+    if isinstance(error, psycopg.Error) and is_transient(error):
+        return UnavailableError("the database does not answer", retry_after_seconds=1)
+    return error
+
+
 def _is_conflict(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and error.sqlstate in _CONFLICTS
 
@@ -57,12 +65,16 @@ async def without_conflict(call: Callable[[], Awaitable[Outcome]]) -> Outcome:
     except psycopg.Error as error:
         if not _is_conflict(error):
             raise
+
+    async def again() -> Outcome:  # tenacity awaits coroutine functions only; a lambda is none
+        return await call()
+
     return await AsyncRetrying(
         retry=retry_if_exception(_is_conflict),
         stop=stop_after_attempt(5),
         wait=wait_random_exponential(multiplier=0.005, max=0.1),
         reraise=True,
-    )(call)
+    )(again)
 
 
 def conninfo(url: str, *, application_name: str) -> str:
@@ -79,6 +91,20 @@ def conninfo(url: str, *, application_name: str) -> str:
         ) from None
     defaults: dict[str, Any] = {"connect_timeout": 10, "application_name": application_name}
     return make_conninfo("", **(defaults | given))
+
+
+def _hung_up(connection: Connection) -> bool:
+    """Tell whether the server has closed an idle connection, without asking it."""
+    if not connection.closed:
+        with contextlib.suppress(psycopg.Error):
+            connection.pgconn.consume_input()  # its last words
+            connection.pgconn.consume_input()  # the end
+    return connection.closed
+
+
+async def _check(connection: Connection) -> None:
+    if _hung_up(connection):
+        raise psycopg.OperationalError("the server has closed the connection")
 
 
 async def _configure(connection: Connection) -> None:
@@ -98,6 +124,7 @@ class Database:
             timeout=10,
             max_lifetime=1800,
             configure=_configure,
+            check=_check,
             open=False,
             name=application_name,
         )
@@ -205,7 +232,7 @@ class Session:
                 self._connection = None
 
     async def _connect(self) -> Connection:
-        if self._connection is None or self._connection.closed:
+        if self._connection is None or _hung_up(self._connection):
             connection = await AsyncConnection.connect(self._conninfo)
             await _configure(connection)
             self._connection = connection

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from tasker.persistence.database import Database
+from tasker.persistence.database import Database, Row, Session
 
 log = structlog.get_logger(__name__)
 
@@ -27,10 +27,12 @@ class DatabaseProbe:
     """
 
     def __init__(self, database: Database, *, on_change: Callable[[bool], Awaitable[None]]) -> None:
+        self._database = database
         self._session = database.session()
         self._on_change = on_change
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._given_up: set[asyncio.Task[None]] = set()
         self.ready = False
         self.milliseconds = 0
 
@@ -45,19 +47,14 @@ class DatabaseProbe:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        await asyncio.gather(*self._given_up)
         await self._session.close()
 
     async def check(self) -> bool:
         """Ask now and return the answer."""
         async with self._lock:
             started = time.perf_counter()
-            try:
-                async with asyncio.timeout(_TIMEOUT_SECONDS):
-                    await self._session.fetch_all(b"SELECT 1")
-                ready = True
-            except Exception:
-                ready = False
-                await self._session.close()
+            ready = await self._ask()
             self.milliseconds = round((time.perf_counter() - started) * 1000)
             if ready != self.ready:
                 self.ready = ready
@@ -65,7 +62,28 @@ class DatabaseProbe:
                 await self._on_change(ready)
             return ready
 
+    async def _ask(self) -> bool:
+        asking = asyncio.create_task(self._session.fetch_all(b"SELECT 1"))
+        try:
+            await asyncio.wait([asking], timeout=_TIMEOUT_SECONDS)
+        finally:
+            answered = asking.done() and not asking.cancelled() and asking.exception() is None
+            if not answered:
+                giving_up = asyncio.create_task(_give_up(asking, self._session))
+                self._given_up.add(giving_up)
+                giving_up.add_done_callback(self._given_up.discard)
+                self._session = self._database.session()
+        return answered
+
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(_INTERVAL_SECONDS)
             await self.check()
+
+
+async def _give_up(asking: asyncio.Task[list[Row]], session: Session) -> None:
+    """Cancel a question; while the network is dead, this takes psycopg ten seconds."""
+    asking.cancel()
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        await asking
+    await session.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,8 @@ _TRANSITIONS: Final = statement("transitions")
 _MOVED_TASKS: Final = statement("moved_tasks")
 _ANNOUNCE_WATCHER: Final = statement("announce_watcher")
 
-_CURSOR: Final = re.compile(r"[0-9]{1,19}:[0-9]{1,19}:([0-9]{1,19}(,[0-9]{1,19})*)?")
+#: A pg_snapshot: the oldest transaction in progress, the next to come, those in progress between the two.
+_CURSOR: Final = re.compile(r"([0-9]{1,18}):([0-9]{1,18}):((?:[0-9]{1,18}(?:,[0-9]{1,18})*)?)", re.ASCII)
 
 
 class TaskReader:
@@ -131,7 +133,13 @@ class TaskReader:
 
     def is_cursor(self, text: str) -> bool:
         """Tell whether a text can be a cursor that `transitions` returned."""
-        return _CURSOR.fullmatch(text) is not None
+        if (found := _CURSOR.fullmatch(text)) is None:
+            return False
+        oldest, following = int(found[1]), int(found[2])
+        running = [int(xid) for xid in found[3].split(",") if xid]
+        return 0 < oldest <= following and all(
+            low < high for low, high in itertools.pairwise([oldest - 1, *running, following])
+        )
 
     async def announce_watcher(self, watcher_uuid: UUID, *, steps: bool, seconds: float) -> None:
         """Have transactions hint their transitions for a while."""

@@ -16,6 +16,7 @@ from tasker.rpc.errors import status_of
 # Messages of every type pass through here unseen.
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Behaviour: TypeAlias = Callable[[Any, ServicerContext], Any]
+Translate: TypeAlias = Callable[[Exception], Exception]
 
 #: By (request_streaming, response_streaming).
 _HANDLER_OF: Final[dict[tuple[bool, bool], Callable[..., _Handler]]] = {
@@ -31,7 +32,13 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
 
     Covers asynchronous servicers of every shape, and interceptors further in. Cancellation and calls that a
     servicer aborted itself pass through.
+
+    Args:
+        translate: Turns errors of libraries that this package does not know into ones of the table.
     """
+
+    def __init__(self, translate: Translate = lambda error: error) -> None:
+        self._translate = translate
 
     async def intercept_service(
         self,
@@ -43,18 +50,20 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         try:
             handler: _Handler | None = await continuation(handler_call_details)
         except Exception as error:
-            return _refusing(error, method)
+            return _refusing(self._translate(error), method)
         if handler is None:  # no such method: grpc answers UNIMPLEMENTED
             return None  # type: ignore[return-value]  # the stub forgets it
         behaviour: Any = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
         return _HANDLER_OF[handler.request_streaming, handler.response_streaming](
-            _guarded(behaviour, method), handler.request_deserializer, handler.response_serializer
+            _guarded(behaviour, method, self._translate),
+            handler.request_deserializer,
+            handler.response_serializer,
         )
 
 
-def _guarded(behaviour: _Behaviour, method: str) -> _Behaviour:
+def _guarded(behaviour: _Behaviour, method: str, translate: Translate) -> _Behaviour:
     async def call(request: Any, context: ServicerContext) -> Any:
         try:
             outcome = behaviour(request, context)
@@ -66,7 +75,7 @@ def _guarded(behaviour: _Behaviour, method: str) -> _Behaviour:
         except aio.AbortError:
             raise
         except Exception as error:
-            await _abort(context, error, method)
+            await _abort(context, translate(error), method)
 
     return call
 

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc import aio
 
 from tasker.rpc.health import HEALTH_SERVICE, HealthReporter
-from tasker.rpc.interceptor import ErrorInterceptor
+from tasker.rpc.interceptor import ErrorInterceptor, Translate
 from tasker.rpc.reflection import add_reflection
 
 Servicer = TypeVar("Servicer")
@@ -129,6 +129,7 @@ def build_server(
     services: Sequence[ServiceRegistration[Any]],
     options: ServerOptions = ORCHESTRATION_OPTIONS,
     interceptors: Sequence[aio.ServerInterceptor[Any, Any]] = (),
+    translate: Translate = lambda error: error,
 ) -> RpcServer:
     """Return a server bound to an address and not started yet; needs a running event loop.
 
@@ -137,11 +138,14 @@ def build_server(
         services: What to serve, besides health and reflection.
         options: Transport.
         interceptors: Outermost first. They may raise like servicers: the error table lies around them.
+        translate: Turns errors of other libraries into ones of the table.
 
     Raises:
         BindError: The address cannot be listened on.
     """
-    server = aio.server(interceptors=[ErrorInterceptor(), *interceptors], options=options.channel_arguments())
+    server = aio.server(
+        interceptors=[ErrorInterceptor(translate), *interceptors], options=options.channel_arguments()
+    )
     names = [service.descriptor.full_name for service in services]
     reporter = HealthReporter(names)
     for service in services:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
 
 from tasker.persistence.database import Row
 from tests.engine import Engine
@@ -37,6 +37,11 @@ class Rival:
         rows = await self.sql(f"SELECT 1 FROM tasker.{table} WHERE {column} = %s {strength}", uuid)
         assert rows, f"no row of {table} has {uuid}"
 
+    async def pid(self) -> int:
+        """Return the server process of this session."""
+        ((pid,),) = await self.sql("SELECT pg_backend_pid()")
+        return int(pid)
+
     async def commit(self) -> None:
         """Commit; what follows is another transaction."""
         await self._connection.commit()
@@ -53,6 +58,9 @@ async def rival(engine: Engine) -> AsyncIterator[Rival]:
     try:
         yield Rival(connection)
     finally:
+        await (
+            connection.rollback()
+        )  # closing alone would leave the server its own time to let go of the locks
         await connection.close()
 
 
@@ -60,7 +68,7 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Look again and again until a condition holds."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110 - the database sets no event
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"waited {PATIENCE_SECONDS} s in vain: {what}") from None
@@ -100,6 +108,30 @@ async def at_once(call: Awaitable[Outcome]) -> Outcome:
             return await call
     except TimeoutError:
         raise AssertionError("the call waited for a lock") from None
+
+
+async def disconnect(engine: Engine, *, query_like: str = "%") -> int:
+    """Kill the engine's sessions, or those whose last query looks like this; return how many there were."""
+    async with rival(engine) as operator:
+        killed = await operator.sql(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = 'test' AND query ILIKE %s",
+            query_like,
+        )
+    return len(killed)
+
+
+async def reconnect(engine: Engine) -> None:
+    """Have the engine's pool replace the connections it lost."""
+
+    async def whole() -> bool:
+        try:
+            await asyncio.gather(*(engine.sql("SELECT 1") for _ in range(8)))
+        except OperationalError:
+            return False
+        return True
+
+    await until(whole, "the pool does not connect again")
 
 
 async def deadlocks(database_url: str) -> int:

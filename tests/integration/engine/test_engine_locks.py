@@ -196,7 +196,8 @@ async def test_a_heartbeat_does_not_wait_for_a_lease_in_use(any_engine: Engine) 
         await submitting.lock("step_leases", used.step_uuid, "FOR UPDATE")
         await any_engine.move_clock(20)
         assert await at_once(any_engine.worker.renew([used.lease, idle.lease])) == set()
-        expiries = dict(await any_engine.sql("SELECT step_uuid, expires_at FROM tasker.step_leases"))
+        rows = await any_engine.sql("SELECT step_uuid, expires_at FROM tasker.step_leases")
+        expiries = {step_uuid: expires_at for step_uuid, expires_at in rows}  # noqa: C416 - typed
         assert expiries[idle.step_uuid] - expiries[used.step_uuid] >= timedelta(seconds=19)
 
 

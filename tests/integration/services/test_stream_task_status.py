@@ -272,16 +272,26 @@ async def test_another_orchestrator_continues_a_cursor(
     assert [update.update_type for update in resumed] == [TASK_CHANGE, COMPLETE]
 
 
-@pytest.mark.parametrize(
-    "bad", ["x", "1:2", "1:2:3;", "-1:2:", "99999999999999999999:1:", "5:1:", "1:3:9", "1:9:3,2"]
-)
 async def test_a_bad_cursor_is_an_invalid_argument(
-    client: Client, engine: Engine, bad: str
-) -> None:  # spec 60 6
+    client: Client, engine: Engine
+) -> None:  # spec 60 section 6
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
-    refusal = await refused(client.follow(task_uuid, resume_cursor=bad))
-    assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"resume_cursor"})
+    for bad in (
+        "x",
+        "1:2",
+        "1:2:3;",
+        "-1:2:",
+        "9" * 20 + ":1:",
+        "5:1:",
+        "1:3:9",
+        "1:9:3,2",
+        "1:9:3,",
+        "0:1:",
+        "²:3:",
+    ):
+        refusal = await refused(client.follow(task_uuid, resume_cursor=bad))
+        assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"resume_cursor"}), bad
 
 
 # Ends and errors
@@ -378,7 +388,7 @@ async def _drained(stream: aio.UnaryStreamCall[Any, Update]) -> list[Update]:
     return [update async for update in stream]
 
 
-async def test_a_stream_survives_or_says_that_it_may_be_repeated_when_the_database_goes(
+async def test_a_stream_that_loses_the_database_may_be_repeated(
     database_url: str, client: Client, engine: Engine
 ) -> None:  # spec 60 sections 1.6 and 6
     await engine.register(diamond())
@@ -389,3 +399,23 @@ async def test_a_stream_survives_or_says_that_it_may_be_repeated_when_the_databa
         refusal = await refused(_drained(stream))
     assert refusal.code is StatusCode.UNAVAILABLE
     assert refusal.retry_after
+
+
+async def test_hints_go_on_for_as_long_as_somebody_watches(
+    monkeypatch: pytest.MonkeyPatch, client: Client, engine: Engine
+) -> None:  # DESIGN 2, Wake-ups
+    monkeypatch.setattr("tasker.orchestration.engine.watching._WATCH_SECONDS", 0.5)
+    await engine.register(chain(1))
+    stream = client.stream((await client.create()).task_uuid)
+    await read(stream)
+
+    async def watched_until() -> Any:
+        return (await engine.sql("SELECT max(expires_at) FROM tasker.watchers"))[0][0]
+
+    first = await watched_until()
+
+    async def renewed() -> bool:
+        return bool(await watched_until() > first)
+
+    await until(renewed, what="the watcher announced again")
+    stream.cancel()

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from tasker.config.settings import WorkerSettings
+from tasker.persistence.database import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.rpc.server import WORKER_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import worker_pb2, worker_pb2_grpc
@@ -41,7 +42,10 @@ class WorkerService:
         """
         self._probe = DatabaseProbe(self.worker.database, on_change=self._set_ready)
         self._server: RpcServer = build_server(
-            self._settings.bind_address, services=self._registrations(), options=WORKER_OPTIONS
+            self._settings.bind_address,
+            services=self._registrations(),
+            options=WORKER_OPTIONS,
+            translate=as_unavailable,
         )
         self.address = self._server.address
         await self.worker.start()

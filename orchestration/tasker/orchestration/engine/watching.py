@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from tasker.domain.errors import InvalidArgumentError, TaskNotFoundError
+from tasker.domain.errors import InvalidArgumentError
 from tasker.domain.uuids import uuid7
 from tasker.persistence.database import is_transient
 from tasker.persistence.listener import Wakeup
@@ -73,27 +73,25 @@ class Watching:
         """Yield what was committed so far, then everything that follows, for as long as the caller iterates.
 
         Args:
-            task_uuid: The task.
+            task_uuid: The task; of one that does not exist nothing is ever yielded but an empty first batch.
             steps: Whether to include its steps.
-            cursor: Continue after an earlier batch. Without one the first batch is the whole history.
+            cursor: Continue after an earlier batch. Without one the first batch is the whole history. The first
+                batch comes at once, even when it is empty.
 
         Raises:
-            TaskNotFoundError: There is no such task.
             InvalidArgumentError: The cursor is not one of ours.
         """
-        if not await self._reader.exists(task_uuid):
-            raise TaskNotFoundError(task_uuid)
         if cursor is not None and not self._reader.is_cursor(cursor):
             raise InvalidArgumentError.of("resume_cursor", "is not a cursor of this stream; leave it out")
         moved = asyncio.Event()
         self._streams[task_uuid].add(moved)
         self._watches_steps += steps
         try:
-            await self._announce()
             delay = _FIRST_POLL_SECONDS
-            first = cursor is None
+            first = True
             while not self._stopped.is_set():
                 moved.clear()
+                await self._announce()
                 cursor, transitions = await self._reader.transitions([task_uuid], cursor, steps=steps)
                 if transitions or first:
                     first = False

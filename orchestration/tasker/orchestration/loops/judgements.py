@@ -6,7 +6,7 @@ from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, PgmqOrchestrationBroker
 from tasker.orchestration.engine.judging import Judge
 from tasker.orchestration.loops.poison import PoisonSearch
 from tasker.orchestration.loops.results import BUSY_SECONDS
-from tasker.persistence.database import is_transient
+from tasker.persistence.database import is_transient, without_conflict
 
 
 class JudgementLoop:
@@ -31,7 +31,7 @@ class JudgementLoop:
     async def tick(self) -> float:
         """Judge one batch."""
         try:
-            handled, delayed = await self._judge_batch(self._batch_size)
+            handled, delayed = await without_conflict(lambda: self._judge_batch(self._batch_size))
         except Exception as error:
             if is_transient(error):
                 raise
