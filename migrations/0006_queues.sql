@@ -121,8 +121,15 @@ BEGIN
 END;
 $$;
 
--- send_steps_v1: send one message for each (queue, task, step) and hint each queue's readers once.
-CREATE FUNCTION tasker.send_steps_v1(p_queues text[], p_tasks uuid[], p_steps uuid[]) RETURNS void
+-- What a core function hands to its broker to send: for each message its queue, task and step.
+CREATE TYPE tasker.outbox AS (
+    queues text[],
+    tasks  uuid[],
+    steps  uuid[]
+);
+
+-- send_steps_v1: send what is in an outbox and hint each queue's readers once.
+CREATE FUNCTION tasker.send_steps_v1(p_outbox tasker.outbox) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_queue    text;
@@ -130,7 +137,7 @@ DECLARE
 BEGIN
     FOR v_queue, v_messages IN
         SELECT m.queue, array_agg(jsonb_build_object('v', 1, 'task_uuid', m.task_uuid, 'step_uuid', m.step_uuid))
-        FROM unnest(p_queues, p_tasks, p_steps) AS m(queue, task_uuid, step_uuid)
+        FROM unnest(p_outbox.queues, p_outbox.tasks, p_outbox.steps) AS m(queue, task_uuid, step_uuid)
         WHERE m.queue IS NOT NULL
         GROUP BY m.queue
         ORDER BY m.queue

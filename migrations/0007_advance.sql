@@ -38,7 +38,7 @@ CREATE FUNCTION tasker.advance_tasks_v1(
     p_satisfied_tasks uuid[],
     p_satisfied_steps uuid[],
     p_survey          boolean
-) RETURNS TABLE (queue text, task_uuid uuid, step_uuid uuid)
+) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -50,8 +50,7 @@ DECLARE
     v_met    integer[];
     v_ready  boolean[];
     v_queues text[];
-    v_tasks  uuid[];
-    v_steps  uuid[];
+    v_outbox tasker.outbox;
     v_moved  integer;
 BEGIN
     IF p_survey THEN
@@ -184,10 +183,10 @@ BEGIN
         RETURNING 1
     )
     SELECT array_agg(e.queue), array_agg(e.task_uuid), array_agg(e.step_uuid), (SELECT count(*) FROM recorded)
-    INTO v_queues, v_tasks, v_steps, v_moved
+    INTO v_outbox.queues, v_outbox.tasks, v_outbox.steps, v_moved
     FROM touched e WHERE e.ready;
 
     PERFORM tasker.hint_watchers_v1(v_moved = 0);
-    RETURN QUERY SELECT * FROM unnest(v_queues, v_tasks, v_steps);
+    RETURN v_outbox;
 END;
 $$;

@@ -2,17 +2,16 @@
 -- insert_tasks_v1: create tasks with the initial steps of their planned templates, in one statement each.
 -- p_tasks is an array of objects, one a task; `step_uuids` holds an id for every planned position.
 -- Identities go first and in order, so that two batches that share one wait instead of deadlocking; the
--- constraint decides who wins. Returns the messages to send and, with `existing_uuid`, the refused tasks.
-CREATE FUNCTION tasker.insert_tasks_v1(p_environment text, p_tasks jsonb)
-RETURNS TABLE (task_uuid uuid, existing_uuid uuid, queue text, step_uuid uuid)
+-- constraint decides who wins. Returns what to send, the refused tasks and those that have their identities.
+CREATE FUNCTION tasker.insert_tasks_v1(
+    p_environment text, p_tasks jsonb,
+    OUT queues text[], OUT tasks uuid[], OUT steps uuid[], OUT refused uuid[], OUT existing uuid[])
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_now      timestamptz;
-    v_refused  uuid[];
-    v_existing uuid[];
     v_changes  tasker.task_change[];
 BEGIN
     v_now := tasker.now();
@@ -23,7 +22,7 @@ BEGIN
     ORDER BY r.identity
     ON CONFLICT DO NOTHING;
 
-    SELECT array_agg(r.task_uuid), array_agg(i.task_uuid) INTO v_refused, v_existing
+    SELECT array_agg(r.task_uuid), array_agg(i.task_uuid) INTO refused, existing
     FROM jsonb_to_recordset(p_tasks) AS r(task_uuid uuid, identity text)
     CROSS JOIN LATERAL (
         SELECT i.task_uuid FROM tasker.task_identities i WHERE i.identity_hash = decode(r.identity, 'hex') LIMIT 1
@@ -36,7 +35,7 @@ BEGIN
             task_uuid uuid, namespace_id integer, named_task_uuid uuid, template_digest text, priority smallint,
             correlation_id uuid, parent_correlation_id uuid, initiator text, source_system text, reason text,
             tags text[], context jsonb, expires_at timestamptz, step_uuids uuid[])
-        WHERE v_refused IS NULL OR r.task_uuid <> ALL (v_refused)
+        WHERE refused IS NULL OR r.task_uuid <> ALL (refused)
     ), created AS (
         INSERT INTO tasker.tasks (
             task_uuid, namespace_id, named_task_uuid, template_digest, priority, correlation_id,
@@ -75,11 +74,8 @@ BEGIN
     SELECT array_agg(ROW (c.task_uuid, c.total, 0, 0, 0, 0)::tasker.task_change) INTO v_changes
     FROM (SELECT s.task_uuid, count(*) AS total FROM stepped s GROUP BY s.task_uuid) c;
 
-    RETURN QUERY
-    SELECT a.task_uuid, NULL::uuid, a.queue, a.step_uuid
-    FROM tasker.advance_tasks_v1(v_changes, NULL, NULL, true) a
-    UNION ALL
-    SELECT r.task_uuid, r.existing_uuid, NULL, NULL FROM unnest(v_refused, v_existing) AS r(task_uuid, existing_uuid);
+    SELECT a.queues, a.tasks, a.steps INTO queues, tasks, steps
+    FROM tasker.advance_tasks_v1(v_changes, NULL, NULL, true) a;
 END;
 $$;
 
@@ -90,20 +86,14 @@ RETURNS TABLE (task_uuid uuid, existing_uuid uuid, created_at timestamptz, updat
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    v_existing uuid[];
-    v_queues   text[];
-    v_tasks    uuid[];
-    v_steps    uuid[];
+    v_created record;
 BEGIN
-    SELECT array_agg(i.task_uuid), array_agg(i.existing_uuid), array_agg(i.queue), array_agg(i.step_uuid)
-    INTO v_tasks, v_existing, v_queues, v_steps
-    FROM tasker.insert_tasks_v1(p_environment, p_tasks) i;
-
-    PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
+    v_created := tasker.insert_tasks_v1(p_environment, p_tasks);
+    PERFORM tasker.send_steps_v1(ROW (v_created.queues, v_created.tasks, v_created.steps)::tasker.outbox);
 
     RETURN QUERY
-    SELECT r.task_uuid, r.existing_uuid, t.created_at, t.updated_at
-    FROM (SELECT DISTINCT * FROM unnest(v_tasks, v_existing)) AS r(task_uuid, existing_uuid)
+    SELECT r.task_uuid, v_created.existing[array_position(v_created.refused, r.task_uuid)], t.created_at, t.updated_at
+    FROM jsonb_to_recordset(p_tasks) AS r(task_uuid uuid)
     LEFT JOIN LATERAL (
         SELECT t.created_at, t.updated_at FROM tasker.tasks t WHERE t.task_uuid = r.task_uuid LIMIT 1
     ) t ON true;

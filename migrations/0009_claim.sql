@@ -117,14 +117,16 @@ LANGUAGE sql STABLE AS $$
     WHERE s.task_uuid = p_task AND s.step_uuid = p_step
 $$;
 
--- handler_offered_v1: whether a live worker offers a handler.
-CREATE FUNCTION tasker.handler_offered_v1(p_handler text) RETURNS boolean
+-- handler_offered_v1: whether a live worker that serves a task's namespace offers a handler.
+CREATE FUNCTION tasker.handler_offered_v1(p_task uuid, p_handler text) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN EXISTS (
         SELECT FROM tasker.workers w
         WHERE w.stopped_at IS NULL AND w.heartbeat_at > tasker.now() - interval '90 seconds'
-          AND p_handler = ANY (w.handlers));
+          AND p_handler = ANY (w.handlers)
+          AND (SELECT ns.name FROM tasker.tasks t JOIN tasker.task_namespaces ns USING (namespace_id)
+               WHERE t.task_uuid = p_task) = ANY (w.namespaces));
 END;
 $$;
 
@@ -143,15 +145,17 @@ DECLARE
     v_refusals integer;
 BEGIN
     WITH popped AS (
-        SELECT m.message,
+        -- The limit counts from when a live worker offered the handler last.
+        SELECT CASE WHEN o.offered THEN m.message - 'refused_since' ELSE m.message END AS message,
                coalesce((m.message ->> 'refused_since')::timestamptz, v_now) <= v_now - p_refusal_limit
-               AND NOT tasker.handler_offered_v1(s.handler) AS hopeless
+               AND NOT o.offered AS hopeless
         FROM unnest(p_messages) AS m(message)
         CROSS JOIN LATERAL (
-            SELECT s.handler, s.state FROM tasker.workflow_steps s
+            SELECT s.task_uuid, s.handler, s.state FROM tasker.workflow_steps s
             WHERE s.task_uuid = (m.message ->> 'task_uuid')::uuid AND s.step_uuid = (m.message ->> 'step_uuid')::uuid
             LIMIT 1
         ) s
+        CROSS JOIN LATERAL (SELECT tasker.handler_offered_v1(s.task_uuid, s.handler) AS offered OFFSET 0) o
         WHERE s.state = 'enqueued' AND s.handler <> ALL (p_handlers)
     )
     SELECT array_agg(p.message) FILTER (WHERE p.hopeless), array_agg(p.message) FILTER (WHERE NOT p.hopeless)

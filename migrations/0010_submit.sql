@@ -6,8 +6,7 @@
 -- judgement (failures, decisions, batches) to the judgements queue.
 -- p_results: [{task_uuid, step_uuid, lease_token, success, status, result, error, metadata,
 --              orchestration_metadata}]
-CREATE FUNCTION tasker.submit_by_ids_v1(p_results jsonb)
-RETURNS TABLE (queue text, task_uuid uuid, step_uuid uuid)
+CREATE FUNCTION tasker.submit_by_ids_v1(p_results jsonb) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -18,6 +17,7 @@ DECLARE
     v_rows    tid[];
     v_leases  tid[];
     v_workers uuid[];
+    v_outbox  tasker.outbox;
 BEGIN
     -- Locks the steps in order, then their leases: a renewal or the sweeper can only come before or after.
     SELECT array_agg(r.value), array_agg(s.ctid), array_agg(l.ctid), array_agg(l.worker_uuid)
@@ -39,11 +39,10 @@ BEGIN
         FOR UPDATE
     ) l;
     IF v_results IS NULL THEN
-        RETURN;
+        RETURN v_outbox;
     END IF;
 
     v_now := tasker.now();
-    RETURN QUERY
     WITH reported AS MATERIALIZED (
         SELECT e.ctid, e.worker_uuid, (e.value ->> 'success')::boolean AS success, e.value ->> 'status' AS status,
                e.value -> 'result' AS result, nullif(e.value -> 'error', 'null') AS error,
@@ -73,12 +72,14 @@ BEGIN
                s.metadata, s.orchestration, v_now
         FROM submitted s
     )
-    SELECT CASE WHEN s.success AND s.step_type NOT IN ('decision', 'batchable')
-                THEN 'orchestration_step_results' ELSE 'orchestration_step_judgements' END,
-           s.task_uuid, s.step_uuid
+    SELECT array_agg(CASE WHEN s.success AND s.step_type NOT IN ('decision', 'batchable')
+                          THEN 'orchestration_step_results' ELSE 'orchestration_step_judgements' END),
+           array_agg(s.task_uuid), array_agg(s.step_uuid)
+    INTO v_outbox
     FROM submitted s;
 
     PERFORM tasker.hint_watchers_v1(true);
+    RETURN v_outbox;
 END;
 $$;
 
@@ -86,16 +87,11 @@ $$;
 CREATE FUNCTION tasker.submit_results_v1(p_results jsonb)
 RETURNS TABLE (task_uuid uuid, step_uuid uuid)
 LANGUAGE plpgsql VOLATILE AS $$
-#variable_conflict use_column
 DECLARE
-    v_queues text[];
-    v_tasks  uuid[];
-    v_steps  uuid[];
+    v_outbox tasker.outbox;
 BEGIN
-    SELECT array_agg(s.queue), array_agg(s.task_uuid), array_agg(s.step_uuid) INTO v_queues, v_tasks, v_steps
-    FROM tasker.submit_by_ids_v1(p_results) s;
-
-    PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
-    RETURN QUERY SELECT * FROM unnest(v_tasks, v_steps);
+    v_outbox := tasker.submit_by_ids_v1(p_results);
+    PERFORM tasker.send_steps_v1(v_outbox);
+    RETURN QUERY SELECT * FROM unnest(v_outbox.tasks, v_outbox.steps);
 END;
 $$;

@@ -2,8 +2,7 @@
 -- process_by_ids_v1: complete steps whose plain success was submitted, and advance their tasks.
 -- The caller holds the tasks' locks. Steps past their notification state are skipped, their task is
 -- evaluated all the same, so a message delivered twice is harmless. Returns what to send.
-CREATE FUNCTION tasker.process_by_ids_v1(p_tasks uuid[], p_steps uuid[])
-RETURNS TABLE (queue text, task_uuid uuid, step_uuid uuid)
+CREATE FUNCTION tasker.process_by_ids_v1(p_tasks uuid[], p_steps uuid[]) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -46,82 +45,78 @@ BEGIN
         GROUP BY e.task_uuid
     ) c;
 
-    RETURN QUERY SELECT * FROM tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, false);
+    RETURN tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, false);
 END;
 $$;
 
 -- hold_tasks_v1: lock the tasks of held messages that nobody else is evaluating.
 -- One busy task never stalls a batch: its messages come back 50 ms later. Messages of unknown tasks are
--- dropped. Returns the messages; those that are not busy have their task held and are deleted with this
--- transaction.
-CREATE FUNCTION tasker.hold_tasks_v1(p_queue text, p_limit integer, p_low_water bigint, p_only bigint)
-RETURNS TABLE (msg_id bigint, task_uuid uuid, step_uuid uuid, busy boolean)
+-- dropped. Returns the tasks and steps of the other messages, whose tasks are now held and which are deleted with
+-- this transaction; how many came back as busy; and the highest msg_id, for the caller's low-water mark.
+CREATE FUNCTION tasker.hold_tasks_v1(
+    p_queue text, p_limit integer, p_low_water bigint, p_only bigint,
+    OUT tasks uuid[], OUT steps uuid[], OUT busy integer, OUT top_msg_id bigint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_msg_ids  bigint[];
-    v_tasks    uuid[];
-    v_steps    uuid[];
     v_held     uuid[];
     v_distinct integer;
     v_busy     bigint[];
 BEGIN
-    SELECT array_agg(m.msg_id), array_agg(m.task_uuid), array_agg(m.step_uuid) INTO v_msg_ids, v_tasks, v_steps
+    busy := 0;
+    SELECT array_agg(m.msg_id), array_agg(m.task_uuid), array_agg(m.step_uuid), max(m.msg_id)
+    INTO v_msg_ids, tasks, steps, top_msg_id
     FROM tasker.hold_messages_v1(p_queue, p_limit, p_low_water, p_only) m;
     IF v_msg_ids IS NULL THEN
         RETURN;
     END IF;
 
     SELECT array_agg(t.task_uuid), count(*) INTO v_held, v_distinct
-    FROM (SELECT DISTINCT m.task_uuid FROM unnest(v_tasks) AS m(task_uuid) ORDER BY m.task_uuid) m
+    FROM (SELECT DISTINCT m.task_uuid FROM unnest(tasks) AS m(task_uuid) ORDER BY m.task_uuid) m
     LEFT JOIN LATERAL (
         SELECT t.task_uuid FROM tasker.tasks t WHERE t.task_uuid = m.task_uuid
         FOR NO KEY UPDATE SKIP LOCKED
     ) t ON true;
     v_held := array_remove(v_held, NULL);
 
+    -- Seldom: some task is busy, or gone.
     IF cardinality(v_held) < v_distinct THEN
         SELECT array_agg(m.msg_id) INTO v_busy
-        FROM unnest(v_msg_ids, v_tasks) AS m(msg_id, task_uuid)
+        FROM unnest(v_msg_ids, tasks) AS m(msg_id, task_uuid)
         WHERE m.task_uuid <> ALL (v_held)
           AND EXISTS (SELECT FROM tasker.tasks t WHERE t.task_uuid = m.task_uuid);
+        busy := coalesce(cardinality(v_busy), 0);
+        IF busy > 0 THEN
+            PERFORM tasker.delay_messages_v1(p_queue, v_busy, interval '50 milliseconds');
+        END IF;
+        SELECT array_agg(m.task_uuid) FILTER (WHERE m.task_uuid = ANY (v_held)),
+               array_agg(m.step_uuid) FILTER (WHERE m.task_uuid = ANY (v_held)),
+               array_agg(m.msg_id) FILTER (WHERE v_busy IS NULL OR m.msg_id <> ALL (v_busy))
+        INTO tasks, steps, v_msg_ids
+        FROM unnest(v_msg_ids, tasks, steps) AS m(msg_id, task_uuid, step_uuid);
     END IF;
-    IF v_busy IS NOT NULL THEN
-        PERFORM tasker.delay_messages_v1(p_queue, v_busy, interval '50 milliseconds');
-    END IF;
-    PERFORM tasker.drop_messages_v1(p_queue, ARRAY(
-        SELECT m FROM unnest(v_msg_ids) m WHERE v_busy IS NULL OR m <> ALL (v_busy)));
-
-    RETURN QUERY
-    SELECT m.msg_id, m.task_uuid, m.step_uuid, m.task_uuid <> ALL (v_held)
-    FROM unnest(v_msg_ids, v_tasks, v_steps) AS m(msg_id, task_uuid, step_uuid)
-    WHERE m.task_uuid = ANY (v_held) OR m.msg_id = ANY (v_busy);
+    PERFORM tasker.drop_messages_v1(p_queue, v_msg_ids);
 END;
 $$;
 
 -- process_results_v1: take up to p_limit result messages and process_by_ids_v1 their steps, in one transaction.
 -- Returns how many messages it handled and delayed, and the highest msg_id for the caller's low-water mark.
-CREATE FUNCTION tasker.process_results_v1(p_limit integer, p_low_water bigint, p_only bigint)
-RETURNS TABLE (handled integer, delayed integer, top_msg_id bigint)
+CREATE FUNCTION tasker.process_results_v1(
+    p_limit integer, p_low_water bigint, p_only bigint,
+    OUT handled integer, OUT delayed integer, OUT top_msg_id bigint)
 LANGUAGE plpgsql VOLATILE AS $$
-#variable_conflict use_column
 DECLARE
-    v_tasks  uuid[];
-    v_steps  uuid[];
-    v_queues text[];
+    v_tasks uuid[];
+    v_steps uuid[];
 BEGIN
-    SELECT count(*) FILTER (WHERE NOT m.busy), count(*) FILTER (WHERE m.busy), max(m.msg_id),
-           array_agg(m.task_uuid) FILTER (WHERE NOT m.busy), array_agg(m.step_uuid) FILTER (WHERE NOT m.busy)
-    INTO handled, delayed, top_msg_id, v_tasks, v_steps
-    FROM tasker.hold_tasks_v1('orchestration_step_results', p_limit, p_low_water, p_only) m;
-
-    IF v_tasks IS NOT NULL THEN
-        SELECT array_agg(s.queue), array_agg(s.task_uuid), array_agg(s.step_uuid) INTO v_queues, v_tasks, v_steps
-        FROM tasker.process_by_ids_v1(v_tasks, v_steps) s;
-        PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
+    SELECT h.tasks, h.steps, h.busy, h.top_msg_id INTO v_tasks, v_steps, delayed, top_msg_id
+    FROM tasker.hold_tasks_v1('orchestration_step_results', p_limit, p_low_water, p_only) h;
+    handled := coalesce(cardinality(v_steps), 0);
+    IF handled > 0 THEN
+        PERFORM tasker.send_steps_v1(tasker.process_by_ids_v1(v_tasks, v_steps));
     END IF;
-    RETURN NEXT;
 END;
 $$;

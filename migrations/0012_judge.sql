@@ -1,10 +1,11 @@
 -- phase: pre
 -- take_judgements_v1: take the results that need judgement, with all that judging needs.
 -- Their tasks stay locked until the caller, in the same transaction, has applied its verdicts. Steps past
--- their notification state come back with `state` as it is: they need no verdict, only the evaluation.
+-- their notification state come back with `state` as it is: they need no verdict, only the evaluation. One row is
+-- always returned, for how many messages were delayed; without a step when there is nothing to judge.
 CREATE FUNCTION tasker.take_judgements_v1(p_limit integer, p_low_water bigint, p_only bigint)
 RETURNS TABLE (
-    msg_id bigint, busy boolean, task_uuid uuid, step_uuid uuid, name text, step_type text, state text,
+    top_msg_id bigint, delayed integer, task_uuid uuid, step_uuid uuid, name text, step_type text, state text,
     attempts integer, max_attempts integer, retryable boolean, on_worker_lost text, backoff text,
     backoff_base_ms integer, max_backoff_ms integer, success boolean, status text, result jsonb, error jsonb,
     metadata jsonb, orchestration jsonb, judged_at timestamptz)
@@ -13,23 +14,23 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
-    v_msg_ids bigint[];
-    v_tasks   uuid[];
-    v_steps   uuid[];
-    v_busy    boolean[];
+    v_tasks uuid[];
+    v_steps uuid[];
+    v_busy  integer;
+    v_top   bigint;
 BEGIN
-    SELECT array_agg(m.msg_id), array_agg(m.task_uuid), array_agg(m.step_uuid), array_agg(m.busy)
-    INTO v_msg_ids, v_tasks, v_steps, v_busy
-    FROM tasker.hold_tasks_v1('orchestration_step_judgements', p_limit, p_low_water, p_only) m;
+    SELECT h.tasks, h.steps, h.busy, h.top_msg_id INTO v_tasks, v_steps, v_busy, v_top
+    FROM tasker.hold_tasks_v1('orchestration_step_judgements', p_limit, p_low_water, p_only) h;
 
     RETURN QUERY
-    SELECT m.msg_id, m.busy, m.task_uuid, m.step_uuid, s.name, s.step_type::text, s.state::text, s.attempts,
+    SELECT h.top, h.busy, m.task_uuid, m.step_uuid, s.name, s.step_type::text, s.state::text, s.attempts,
            s.max_attempts, s.retryable, s.on_worker_lost::text, s.backoff::text, s.backoff_base_ms, s.max_backoff_ms,
            r.success, r.status::text, r.result, r.error, r.metadata, r.orchestration, tasker.now()
-    FROM unnest(v_msg_ids, v_busy, v_tasks, v_steps) AS m(msg_id, busy, task_uuid, step_uuid)
-    CROSS JOIN LATERAL (
+    FROM (SELECT v_top, v_busy) AS h(top, busy)
+    LEFT JOIN unnest(v_tasks, v_steps) AS m(task_uuid, step_uuid) ON true
+    LEFT JOIN LATERAL (
         SELECT * FROM tasker.workflow_steps s WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid LIMIT 1
-    ) s
+    ) s ON true
     LEFT JOIN LATERAL (
         SELECT * FROM tasker.step_results r
         WHERE r.task_uuid = s.task_uuid AND r.step_uuid = s.step_uuid
@@ -42,8 +43,7 @@ $$;
 -- p_verdicts: [{task_uuid, step_uuid, verdict: complete | retry | error | poison | none, delay_seconds, reason}]
 -- `none` only has the task evaluated; `poison` is an error that may strike a step anywhere in flight. Other steps
 -- past their notification state keep their state. Returns what to send.
-CREATE FUNCTION tasker.judge_by_ids_v1(p_verdicts jsonb)
-RETURNS TABLE (queue text, task_uuid uuid, step_uuid uuid)
+CREATE FUNCTION tasker.judge_by_ids_v1(p_verdicts jsonb) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -76,7 +76,7 @@ BEGIN
 
     v_now := tasker.now();
     WITH verdict AS MATERIALIZED (
-        SELECT w.ctid, w.from_state, w.value ->> 'reason' AS reason,
+        SELECT w.ctid, w.from_state, w.value ->> 'reason' AS reason, w.value ->> 'verdict' = 'poison' AS poisoned,
                (w.value ->> 'delay_seconds')::double precision AS delay_seconds,
                CASE w.value ->> 'verdict' WHEN 'complete' THEN 'complete' WHEN 'retry' THEN 'waiting_for_retry'
                                           ELSE 'error' END AS to_state
@@ -91,7 +91,16 @@ BEGIN
                                            ELSE s.backoff_request_seconds END
         FROM verdict v
         WHERE s.ctid = v.ctid
-        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, s.state, v.from_state, v.reason
+        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, s.state, v.from_state, v.reason, v.poisoned
+    ), explained AS (
+        -- The step's newest result says why it failed, though its worker may have reported a success.
+        INSERT INTO tasker.step_results
+               (task_uuid, step_uuid, sort_key, attempt, success, status, result, error, metadata, recorded_at)
+        SELECT j.task_uuid, j.step_uuid, j.sort_key, j.attempts, false, 'error', '{}',
+               jsonb_build_object('message', j.reason, 'error_type', 'result_processing_error', 'retryable', false,
+                                  'backtrace', '[]'::jsonb, 'context', '{}'::jsonb),
+               jsonb_build_object('retryable', false, 'error_type', 'result_processing_error'), v_now
+        FROM judged j WHERE j.poisoned
     ), ended AS (
         DELETE FROM tasker.step_leases l USING judged j
         WHERE j.from_state = 'in_progress' AND l.task_uuid = j.task_uuid AND l.step_uuid = j.step_uuid
@@ -117,25 +126,17 @@ BEGIN
     INTO v_changes, v_retries, v_tasks, v_steps
     FROM counted c;
 
-    RETURN QUERY SELECT * FROM tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, false);
     IF v_retries > 0 THEN
         PERFORM tasker.hint_v1('tasker_timer');
     END IF;
+    RETURN tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, false);
 END;
 $$;
 
 -- apply_judgements_v1: judge_by_ids_v1 and its messages.
 CREATE FUNCTION tasker.apply_judgements_v1(p_verdicts jsonb) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-    v_queues text[];
-    v_tasks  uuid[];
-    v_steps  uuid[];
-BEGIN
-    SELECT array_agg(s.queue), array_agg(s.task_uuid), array_agg(s.step_uuid) INTO v_queues, v_tasks, v_steps
-    FROM tasker.judge_by_ids_v1(p_verdicts) s;
-    PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
-END;
+LANGUAGE sql VOLATILE AS $$
+    SELECT tasker.send_steps_v1(tasker.judge_by_ids_v1(p_verdicts))
 $$;
 
 -- record_poison_v1: take a message that no retry can help out of its queue and keep it for people.

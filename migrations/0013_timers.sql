@@ -10,9 +10,6 @@ SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_now     timestamptz := tasker.now();
     v_changes tasker.task_change[];
-    v_queues  text[];
-    v_tasks   uuid[];
-    v_steps   uuid[];
 BEGIN
     SELECT array_agg(ROW (l.task_uuid, 0, 0, 0, 0, 0)::tasker.task_change) INTO v_changes
     FROM (
@@ -24,9 +21,7 @@ BEGIN
     woken := coalesce(cardinality(v_changes), 0);
 
     IF woken > 0 THEN
-        SELECT array_agg(a.queue), array_agg(a.task_uuid), array_agg(a.step_uuid) INTO v_queues, v_tasks, v_steps
-        FROM tasker.advance_tasks_v1(v_changes, NULL, NULL, true) a;
-        PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
+        PERFORM tasker.send_steps_v1(tasker.advance_tasks_v1(v_changes, NULL, NULL, true));
     END IF;
 
     -- Not greatest(0, …), which makes nothing of null: that would be a timer due at once.

@@ -16,7 +16,6 @@ DECLARE
     v_drift   jsonb;
     v_unmet   jsonb;
     v_queue   text;
-    v_queues  text[];
     v_tasks   uuid[];
     v_steps   uuid[];
     v_sent    uuid[] := '{}';
@@ -75,9 +74,7 @@ BEGIN
     INTO v_changes, v_drift
     FROM difference d;
 
-    SELECT array_agg(a.queue), array_agg(a.task_uuid), array_agg(a.step_uuid) INTO v_queues, v_tasks, v_steps
-    FROM tasker.advance_tasks_v1(v_changes, NULL, NULL, true) a;
-    PERFORM tasker.send_steps_v1(v_queues, v_tasks, v_steps);
+    PERFORM tasker.send_steps_v1(tasker.advance_tasks_v1(v_changes, NULL, NULL, true));
 
     INSERT INTO tasker.step_leases (task_uuid, step_uuid, lease_token, worker_uuid, attempt, expires_at)
     SELECT s.task_uuid, s.step_uuid, gen_random_uuid(), '00000000-0000-0000-0000-000000000000', s.attempts, v_now
@@ -140,7 +137,8 @@ BEGIN
         RETURN '{}';
     END IF;
 
-    PERFORM tasker.send_steps_v1(array_fill(p_queue, ARRAY[cardinality(v_steps)]), v_tasks, v_steps);
+    PERFORM tasker.send_steps_v1(
+        ROW (array_fill(p_queue, ARRAY[cardinality(v_steps)]), v_tasks, v_steps)::tasker.outbox);
     RETURN v_steps;
 END;
 $$;

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,11 @@ from tasker.domain.templates.loading import load_documents
 from tasker.domain.templates.validation import validate
 from tasker.worker import PermanentError, RetryableError, StepContext, StepHandler, load_handlers
 from tests import services
+from tests.commands import tasker
 
 EXAMPLES = Path(ecommerce.__file__).parent
 TEMPLATES = sorted(EXAMPLES.glob("*/*.yaml"))
-SECONDS = 60.0
+SECONDS = 30.0
 
 CART = [{"product_id": 1, "quantity": 2}, {"product_id": 2, "quantity": 1}]
 CUSTOMER = {"email": "customer@example.com", "name": "Sam Doe"}
@@ -80,7 +78,7 @@ def test_each_has_a_page_to_read(path: Path) -> None:
     assert all(f"`{step}`" in page for step in steps)
 
 
-# Handlers: maths
+# The handlers of the sequences
 
 
 def test_square_takes_the_number_at_a_root_and_the_parent_elsewhere() -> None:
@@ -101,7 +99,7 @@ def test_a_number_that_is_not_even_fails_for_good(number: object) -> None:
     assert caught.value.error_code == "VALIDATION_ERROR"
 
 
-# Handlers: e-commerce
+# The handlers of the checkout
 
 
 def test_the_cart_is_priced() -> None:
@@ -283,22 +281,10 @@ async def test_an_odd_number_is_refused_before_a_task_exists(client: TaskerClien
 
 async def test_the_demo_runs_and_runs_again(tmp_path: Path) -> None:
     """In a folder of its own, without a terminal, and whatever DATABASE_URL may name."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASKER_")}
     orders = set()
     for _ in range(2):
-        process = await asyncio.create_subprocess_exec(
-            Path(sys.executable).with_name("tasker"),
-            "demo",
-            cwd=tmp_path,
-            env=inherited | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(SECONDS):
-            out, err = await process.communicate()
-        assert (process.returncode, err.decode()) == (0, "")
-        shown = out.decode()
+        ended = await tasker("demo", cwd=tmp_path, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
+        assert (ended.code, ended.err) == (0, "")
         for step in (
             "validate_cart",
             "process_payment",
@@ -306,10 +292,10 @@ async def test_the_demo_runs_and_runs_again(tmp_path: Path) -> None:
             "create_order",
             "send_confirmation",
         ):
-            assert re.search(rf"{step} +running\n +{step} +complete after \d+ ms\n", shown)
-        assert re.search(r"total +124\.76\n", shown)
-        assert "Confirmation sent to customer@example.com." in shown
-        (order,) = re.findall(r"Order (ORD-\d{8}-[0-9A-F]{8}) is confirmed\.", shown)
+            assert re.search(rf"{step} +running\n +{step} +complete after \d+ ms\n", ended.out)
+        assert re.search(r"total +124\.76\n", ended.out)
+        assert "Confirmation sent to customer@example.com." in ended.out
+        (order,) = re.findall(r"Order (ORD-\d{8}-[0-9A-F]{8}) is confirmed\.", ended.out)
         orders.add(order)
     assert len(orders) == 2
     assert not (tmp_path / ".tasker" / "demo" / "postmaster.pid").exists()

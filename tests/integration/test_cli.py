@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,98 +15,11 @@ import yaml
 from tasker.client import TaskerClient, TaskState
 from tasker.version import VERSION
 from tests import services
+from tests.commands import Command, running, tasker
 from tests.engine import chain
 
-TASKER = str(Path(sys.executable).with_name("tasker"))
-SECONDS = 60.0
-
 SERVICES = ("orchestration", "worker")
-
-
-def environment(**settings: str | Path) -> dict[str, str]:
-    """Return an environment with these settings and no other one of ours."""
-    ours = ("TASKER_", "DATABASE_URL", "PYTHON_HANDLER_PATH")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    anywhere = {
-        "TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS": "127.0.0.1:0",
-        "TASKER_WORKER_GRPC_BIND_ADDRESS": "127.0.0.1:0",
-        "TASKER_LOG_FORMAT": "json",
-    }
-    return inherited | anywhere | {name: str(value) for name, value in settings.items()}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """The one line it complained with; log lines aside."""
-        (line,) = [line for line in self.err.splitlines() if not line.startswith("{")]
-        return line
-
-
-class Command:
-    """A command that runs."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self.lines: list[str] = []
-
-    async def says(self, pattern: str, *, on: str = "out") -> str:
-        """Wait for a line that matches, and return the first group of the match."""
-        stream = self._process.stdout if on == "out" else self._process.stderr
-        assert stream is not None
-        async with asyncio.timeout(SECONDS):
-            while line := (await stream.readline()).decode():
-                self.lines.append(line)
-                if found := re.search(pattern, line):
-                    return found[1] if found.groups() else found[0]
-        raise AssertionError(f"it ended without saying {pattern!r}: {self.lines}")
-
-    async def signalled(self, number: signal.Signals) -> Ended:
-        """Send a signal and wait for the end."""
-        self._process.send_signal(number)
-        return await self.ended()
-
-    def send(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    async def ended(self) -> Ended:
-        async with asyncio.timeout(SECONDS):
-            out, err = await self._process.communicate()
-        assert self._process.returncode is not None
-        return Ended(self._process.returncode, out.decode(), err.decode())
-
-
-@asynccontextmanager
-async def running(*arguments: str, cwd: Path, **settings: str | Path) -> AsyncIterator[Command]:
-    """Run `tasker` in a folder."""
-    process = await asyncio.create_subprocess_exec(
-        TASKER,
-        *arguments,
-        cwd=cwd,
-        env=environment(**settings),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield Command(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-
-
-async def tasker(*arguments: str, cwd: Path, **settings: str | Path) -> Ended:
-    """Run `tasker` in a folder to its end."""
-    async with running(*arguments, cwd=cwd, **settings) as command:
-        return await command.ended()
+ANY_PORTS = ("--orchestration-port", "0", "--worker-port", "0")
 
 
 @pytest.fixture
@@ -305,9 +214,16 @@ async def test_a_handler_that_outlasts_the_shutdown_timeout(
 
 
 async def test_dev_is_all_it_takes(project: Path) -> None:
-    ports = ("--orchestration-port", "0", "--worker-port", "0")
     async with running(
-        "dev", "--templates", "config/tasks", "--handlers", "shop", "--data-dir", "data", *ports, cwd=project
+        "dev",
+        "--templates",
+        "config/tasks",
+        "--handlers",
+        "shop",
+        "--data-dir",
+        "data",
+        *ANY_PORTS,
+        cwd=project,
     ) as dev:
         address = await dev.says(r"orchestration +(127\.0\.0\.1:\d+)")
         await dev.says(r"worker +127\.0\.0\.1:\d+")
@@ -324,9 +240,8 @@ async def test_dev_is_all_it_takes(project: Path) -> None:
 
 
 async def test_dev_uses_the_database_it_is_given(empty_database_url: str, project: Path) -> None:
-    ports = ("--orchestration-port", "0", "--worker-port", "0")
     async with running(
-        "dev", "--handlers", "shop", *ports, cwd=project, DATABASE_URL=empty_database_url
+        "dev", "--handlers", "shop", *ANY_PORTS, cwd=project, DATABASE_URL=empty_database_url
     ) as dev:
         await dev.says("database +the one that DATABASE_URL names")
         ended = await dev.signalled(signal.SIGTERM)
@@ -355,9 +270,8 @@ async def test_dev_shows_a_request_that_the_template_takes(project: Path) -> Non
     }
     (project / "picky").mkdir()
     (project / "picky" / "picky.yaml").write_text(yaml.safe_dump(template))
-    ports = ("--orchestration-port", "0", "--worker-port", "0")
     async with running(
-        "dev", "--templates", "picky", "--handlers", "shop.py", "--data-dir", "data", *ports, cwd=project
+        "dev", "--templates", "picky", "--handlers", "shop.py", "--data-dir", "data", *ANY_PORTS, cwd=project
     ) as dev:
         request = await dev.says(r"grpcurl -plaintext -d '(.*)' \S+ tasker")
         assert request == '{"namespace": "test", "name": "picky", "context": {"even": 2}}'

@@ -202,7 +202,7 @@ async def test_a_watcher_outlives_its_orchestrator(
     told: list[tuple[str, StepState]] = []
     running = asyncio.Event()
 
-    async def watch(task_uuid: UUID) -> TaskState:
+    async def watch(client: TaskerClient, task_uuid: UUID) -> TaskState:
         async for update in client.watch(task_uuid, steps=True, from_start=True):
             if isinstance(update, StepUpdate):
                 told.append((update.name, update.state))
@@ -215,7 +215,7 @@ async def test_a_watcher_outlives_its_orchestrator(
     async with TaskerClient(address) as client, services.worker(database_url, workshop.registry, folder):
         async with services.orchestration(database_url, bind_address=address):
             created = await client.create("test", "workflow")
-            watching = asyncio.create_task(watch(created.task_uuid))
+            watching = asyncio.create_task(watch(client, created.task_uuid))
             await within(running.wait())
         gate.opened.set()
         async with services.orchestration(database_url, bind_address=address):

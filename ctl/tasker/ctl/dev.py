@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
-from tasker.ctl.running import run, serve
+from tasker.ctl.running import run, serve, undisturbed
 from tasker.ctl.worker import handlers_at
 from tasker.domain.templates.document import Template
 from tasker.orchestration.service import OrchestrationService
@@ -90,10 +90,24 @@ def migrated_database(given: str | None, data_dir: Path, console: Console) -> It
         migrate(conninfo(given, application_name="tasker-migrate"))
         yield given
         return
-    with console.status("Starting PostgreSQL ...") as status, embedded_server(data_dir) as database_url:
-        migrate(database_url)
-        status.stop()
+    with ExitStack() as stack:
+        with console.status("Starting PostgreSQL ..."):
+            database_url = stack.enter_context(_server(data_dir))
+            migrate(database_url)
         yield database_url
+
+
+@contextmanager
+def _server(data_dir: Path) -> Iterator[str]:
+    """Run an embedded server that no signal leaves behind, half started or half stopped."""
+    with ExitStack() as stack:
+        with undisturbed():
+            database_url = stack.enter_context(embedded_server(data_dir))
+        try:
+            yield database_url
+        finally:
+            with undisturbed():
+                stack.close()
 
 
 async def _serve(

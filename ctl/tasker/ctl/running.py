@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 import uvloop
@@ -150,6 +150,24 @@ async def _stop(services: list[Service]) -> None:
         this = asyncio.current_task()
         if this is None or not this.cancelling():
             await _stop(services)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep SIGTERM and Ctrl-C waiting until the block is done.
+
+    Raises:
+        KeyboardInterrupt: One came.
+    """
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 def run(main: Coroutine[Any, Any, Outcome]) -> Outcome:

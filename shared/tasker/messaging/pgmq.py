@@ -151,6 +151,7 @@ class PgmqOrchestrationBroker:
         self._creations = database.session()
         self._results = database.session()
         self._judgements = database.session()
+        self._sweeps = database.session()
         self._results_mark = LowWater()
         self._judgements_mark = LowWater()
 
@@ -185,12 +186,9 @@ class PgmqOrchestrationBroker:
                     (limit, self._judgements_mark.start(), only),
                 )
                 rows = await cursor.fetchall()
-                self._judgements_mark.saw(max((row[0] for row in rows), default=None))
-                yield Judgements(
-                    connection,
-                    [SubmittedStep(*row[2:]) for row in rows if not row[1]],
-                    delayed=sum(row[1] for row in rows),
-                )
+                self._judgements_mark.saw(rows[0][0])
+                steps = [SubmittedStep(*row[2:]) for row in rows if row[3] is not None]
+                yield Judgements(connection, steps, delayed=rows[0][1])
         except Exception:
             self._judgements_mark.reset()
             raise
@@ -211,10 +209,16 @@ class PgmqOrchestrationBroker:
         assert row is not None
         return row[0], None if row[1] is None else row[1] / 1000
 
+    async def sweeping_session(self) -> tuple[int, datetime]:
+        """Return how many times the session that sweeps has connected, and the engine's clock."""
+        ((now,),) = await self._sweeps.fetch_all(b"SELECT tasker.now()")
+        assert isinstance(now, datetime)
+        return self._sweeps.connected_times, now
+
     async def sweep_leases(self, limit: int) -> int:
         """Submit `worker_lost` for steps whose lease has expired; return how many."""
-        row = await self._database.fetch_one("SELECT tasker.sweep_leases_v1(%s, %s)", (limit, LEASE))
-        return int(row[0]) if row else 0
+        ((lost,),) = await self._sweeps.fetch_all(b"SELECT tasker.sweep_leases_v1(%s, %s)", (limit, LEASE))
+        return int(lost)
 
     async def reconcile(self, after: UUID, limit: int, grace: timedelta) -> list[Reconciled]:
         """Recompute what open tasks keep about themselves, evaluate them and repair their messages."""
@@ -223,15 +227,9 @@ class PgmqOrchestrationBroker:
         )
         return [Reconciled(*row) for row in rows]
 
-    async def now(self) -> datetime:
-        """Return the engine's clock."""
-        ((now,),) = await self._database.fetch_all("SELECT tasker.now()")
-        assert isinstance(now, datetime)
-        return now
-
     async def close(self) -> None:
         """Close all sessions."""
-        for session in (self._creations, self._results, self._judgements):
+        for session in (self._creations, self._results, self._judgements, self._sweeps):
             await session.close()
 
 

@@ -91,9 +91,13 @@ class Listener:
             try:
                 await self._listen()
             except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("listener_disconnected", error=type(error).__name__, retry_seconds=delay)
+                # Whatever it was: without hints everything still runs, by polling.
+                log.warning(
+                    "listener_disconnected",
+                    error=type(error).__name__,
+                    retry_seconds=delay,
+                    exc_info=None if is_transient(error) else error,
+                )
             finally:
                 self._connected.clear()
             await asyncio.sleep(delay)

@@ -21,8 +21,8 @@ async def refuse(
     name = f"refuse_{len(await engine.sql('SELECT 1 FROM pg_trigger WHERE NOT tgisinternal'))}"
     for statement in (
         f"CREATE SEQUENCE public.{name}",
-        f"CREATE FUNCTION public.{name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        f"IF nextval('public.{name}') BETWEEN {first} AND {last} THEN "
+        f"CREATE FUNCTION public.{name}() RETURNS trigger LANGUAGE plpgsql AS $$ "
+        f"DECLARE n bigint := nextval('public.{name}'); BEGIN IF n BETWEEN {first} AND {last} THEN "
         f"RAISE EXCEPTION 'refused by the test' USING ERRCODE = '{sqlstate}'; END IF; RETURN NEW; END $$",
         f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW WHEN ({condition}) "
         f"EXECUTE FUNCTION public.{name}()",

@@ -20,6 +20,13 @@ Outcome = TypeVar("Outcome")
 PATIENCE_SECONDS = 20.0
 
 
+#: A claim of steps by their ids, as a broker without PGMQ makes it.
+CLAIM = (
+    "SELECT step_uuid FROM tasker.claim_by_ids_v1"
+    "(%s, %s, ARRAY['work'], gen_random_uuid(), gen_random_uuid(), '30 s', 65536)"
+)
+
+
 class Rival:
     """A session of its own, inside one transaction until the test ends it."""
 
@@ -37,10 +44,10 @@ class Rival:
         rows = await self.sql(f"SELECT 1 FROM tasker.{table} WHERE {column} = %s {strength}", uuid)
         assert rows, f"no row of {table} has {uuid}"
 
-    async def pid(self) -> int:
-        """Return the server process of this session."""
-        ((pid,),) = await self.sql("SELECT pg_backend_pid()")
-        return int(pid)
+    async def claim(self, task_uuid: UUID, step_uuid: UUID) -> list[UUID]:
+        """Claim a step by its ids; return it, or nothing if it cannot be had."""
+        rows = await self.sql(CLAIM, [task_uuid], [step_uuid])
+        return [row[0] for row in rows]
 
     async def commit(self) -> None:
         """Commit; what follows is another transaction."""
@@ -165,7 +172,9 @@ async def duplicate_messages(engine: Engine, queue: str, copies: int = 1) -> Non
 
 async def now(engine: Engine) -> datetime:
     """Return the engine's clock."""
-    return await engine.orchestration.now()
+    ((clock,),) = await engine.sql("SELECT tasker.now()")
+    assert isinstance(clock, datetime)
+    return clock
 
 
 async def assert_history_is_whole(engine: Engine, task_uuid: UUID | None = None) -> None:

@@ -13,6 +13,7 @@ from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.messaging.records import TaskToCreate
 from tests.engine import Engine, chain, diamond
 from tests.integration.engine.rivals import (
+    CLAIM,
     assert_history_is_whole,
     assert_nothing_drifted,
     at_once,
@@ -27,9 +28,6 @@ from tests.integration.engine.rivals import (
 WORKERS = "worker_test_queue"
 BEGINNING = UUID(int=0)
 NO_GRACE = timedelta(0)
-
-#: A claim of steps by their ids, as a broker without PGMQ makes it.
-_CLAIM = "SELECT step_uuid FROM tasker.claim_by_ids_v1(%s, %s, gen_random_uuid(), gen_random_uuid(), '30 s', 65536)"
 
 
 # DESIGN 2, Locks: evaluating takes the task's row FOR NO KEY UPDATE, since FOR UPDATE conflicts with foreign keys
@@ -321,7 +319,7 @@ async def test_steps_are_locked_in_order_whatever_the_order_of_their_messages(da
             claims = [
                 await start_blocked(
                     one,
-                    engine.sql(_CLAIM, [task for _, task in order], [step for step, _ in order]),
+                    engine.sql(CLAIM, [task for _, task in order], [step for step, _ in order]),
                 )
                 for engine, order in ((one, pairs), (other, pairs[::-1]))
             ]
@@ -398,7 +396,7 @@ async def test_of_two_concurrent_claims_of_a_step_one_gets_it(any_engine: Engine
     step = (await any_engine.steps(task))["s1"].step_uuid
     await duplicate_messages(any_engine, WORKERS)
     async with rival(any_engine) as other:
-        assert await other.sql(_CLAIM, [task], [step]) == [(step,)]
+        assert await other.claim(task, step) == [step]
         claiming = await start_blocked(any_engine, any_engine.claim())
         await other.commit()
     assert await claiming == []
@@ -411,7 +409,7 @@ async def test_a_claim_that_waited_for_one_that_gave_up_gets_the_step(engine: En
     task = await engine.create(chain(1))
     step = (await engine.steps(task))["s1"].step_uuid
     async with rival(engine) as other:
-        await other.sql(_CLAIM, [task], [step])
+        await other.claim(task, step)
         claiming = await start_blocked(engine, engine.claim())
         await other.rollback()
     (claimed,) = await claiming

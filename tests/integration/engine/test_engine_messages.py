@@ -154,6 +154,8 @@ async def test_a_claim_drops_messages_of_steps_that_moved_on(any_engine: Engine)
     assert await any_engine.messages(WORKERS) == 0
     assert (await any_engine.steps(task))["start"].attempts == 1
 
+    await any_engine.succeed(start)
+    await any_engine.process()
     await any_engine.run(task, rounds=10)
     await send_by_hand(any_engine, WORKERS, message)  # complete
     assert await any_engine.claim() == []
@@ -260,14 +262,13 @@ async def test_processing_that_cannot_send_changes_nothing(any_engine: Engine) -
 
 
 async def test_a_namespaces_queue_is_made_once_whoever_needs_it_first(engine: Engine) -> None:
-    task, step = str(uuid7()), str(uuid7())
-    send = "SELECT tasker.send_steps_v1(ARRAY['worker_fresh_queue'], ARRAY[%s::uuid], ARRAY[%s::uuid])"
+    ensure = "SELECT tasker.ensure_queue_v1('worker_fresh_queue')"
     async with rival(engine) as other:
-        await other.sql(send, task, step)
-        sending = await start_blocked(engine, engine.sql(send, task, step))
+        await other.sql(ensure)
+        ensuring = await start_blocked(engine, engine.sql(ensure))
         await other.commit()
-    await sending
-    assert await engine.messages("worker_fresh_queue") == 2
+    await ensuring
+    assert await engine.messages("worker_fresh_queue") == 0
 
 
 # DESIGN 2, Messages: a worker that lacks a handler puts the message back with a growing delay
@@ -318,7 +319,7 @@ async def _refuse_for(engine: Engine, seconds: int) -> None:
 
 
 async def _offer(engine: Engine, **more: Any) -> None:
-    offer = {
+    offer: dict[str, Any] = {
         "hostname": "elsewhere",
         "version": "1",
         "namespaces": ["test"],
@@ -359,6 +360,17 @@ async def test_a_worker_that_could_not_run_the_step_either_does_not_count(
     await _offer(engine, **other_worker)
     await _refuse_for(engine, 60)
     assert len(await engine.claim(handlers=["other"])) == 1
+
+
+async def test_the_limit_counts_from_when_a_live_worker_offered_the_handler_last(engine: Engine) -> None:
+    await engine.create(chain(1))
+    await _offer(engine)
+    await _refuse_for(engine, 100)
+    await engine.worker.retire()  # a rolling deploy: the next one is about to start
+    refusals = f"SELECT message ->> 'refusals' FROM pgmq.q_{WORKERS}"
+    ((before,),) = await engine.sql(refusals)
+    assert await engine.claim(handlers=["other"]) == []
+    assert await engine.sql(refusals) == [(str(int(before) + 1),)]
 
 
 @pytest.mark.parametrize("gone", ["stopped", "silent"])

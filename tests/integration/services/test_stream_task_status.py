@@ -389,8 +389,9 @@ async def _drained(stream: aio.UnaryStreamCall[Any, Update]) -> list[Update]:
 
 
 async def test_a_stream_that_loses_the_database_may_be_repeated(
-    database_url: str, client: Client, engine: Engine
+    database_url: str, orchestration: OrchestrationService, client: Client, engine: Engine
 ) -> None:  # spec 60 sections 1.6 and 6
+    orchestration._orchestrator.database._pool.timeout = 0.2  # how long it waits for a connection
     await engine.register(diamond())
     task_uuid = (await client.create()).task_uuid
     stream = client.stream(task_uuid)

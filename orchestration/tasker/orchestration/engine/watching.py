@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from tasker.domain.errors import InvalidArgumentError
+from tasker.domain.errors import InvalidArgumentError, UnavailableError
 from tasker.domain.uuids import uuid7
 from tasker.persistence.database import is_transient
 from tasker.persistence.listener import Wakeup
@@ -80,6 +80,7 @@ class Watching:
 
         Raises:
             InvalidArgumentError: The cursor is not one of ours.
+            UnavailableError: The orchestrator stops; continue with the last cursor at another one.
         """
         if cursor is not None and not self._reader.is_cursor(cursor):
             raise InvalidArgumentError.of("resume_cursor", "is not a cursor of this stream; leave it out")
@@ -101,6 +102,7 @@ class Watching:
                     async with asyncio.timeout(delay):
                         await moved.wait()
                 delay = min(delay * 2, _SLOWEST_POLL_SECONDS)
+            raise UnavailableError("this server is shutting down", retry_after_seconds=1)
         finally:
             self._watches_steps -= steps
             self._streams[task_uuid].discard(moved)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
 
@@ -27,19 +27,17 @@ class LeaseSweeper:
         self._broker = broker
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
-        self._connected_at: datetime | None = None
+        self._connected_times = 0
+        self._connected_at = datetime.min.replace(tzinfo=UTC)
 
     async def tick(self) -> float:
         """Sweep one batch."""
-        try:
-            if self._connected_at is None:
-                self._connected_at = await self._broker.now()
-            if await self._broker.now() < self._connected_at + LEASE:
-                return self._poll_seconds
-            lost = await self._broker.sweep_leases(self._batch_size)
-        except Exception:
-            self._connected_at = None
-            raise
+        connected_times, now = await self._broker.sweeping_session()
+        if connected_times != self._connected_times:
+            self._connected_times, self._connected_at = connected_times, now
+        if now < self._connected_at + LEASE:
+            return self._poll_seconds
+        lost = await self._broker.sweep_leases(self._batch_size)
         if lost:
             log.warning("workers_lost", steps=lost)
         return 0 if lost >= self._batch_size else self._poll_seconds

@@ -138,6 +138,8 @@ class StepConsumer:
 
     def _start(self, step: ClaimedStep) -> None:
         self._slots.take()
+        # A run of an earlier claim has lost its lease, or there would not be a new one.
+        self.cancel(step.step_uuid)
         self._submitter.held[step.step_uuid] = step
         task = asyncio.create_task(self._run_step(step), name=step.name)
         self._running[step.step_uuid] = task
@@ -150,10 +152,11 @@ class StepConsumer:
         except _NotBegunError as error:
             self._submitter.put(step, error.outcome)
         except asyncio.CancelledError:
-            self._submitter.held.pop(step.step_uuid, None)
+            self._submitter.release(step)
             log.warning("step_abandoned", step_uuid=str(step.step_uuid), step_name=step.name)
         finally:
-            self._running.pop(step.step_uuid, None)
+            if self._running.get(step.step_uuid) is asyncio.current_task():
+                del self._running[step.step_uuid]
             if execution is None or execution.released.done():
                 self._slots.give_back()
             else:

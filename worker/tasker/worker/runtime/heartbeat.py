@@ -29,9 +29,11 @@ class Heartbeat:
 
     async def tick(self) -> int:
         """Renew once; return how many leases were lost."""
-        lost = await self._broker.renew([step.lease for step in self._submitter.held.values()])
+        held = dict(self._submitter.held)
+        lost = await self._broker.renew([step.lease for step in held.values()])
         for step_uuid in lost:
-            if (step := self._submitter.held.get(step_uuid)) is not None:
+            step = held[step_uuid]
+            if self._submitter.held.get(step_uuid) is step:  # else it has ended, or was claimed anew
                 log.warning("lease_lost", step_uuid=str(step_uuid), step_name=step.name)
                 self._cancel(step_uuid)
         return len(lost)

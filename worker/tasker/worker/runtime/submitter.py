@@ -28,7 +28,7 @@ class ResultSubmitter:
     """Submits results in batches and never drops one: while the database is away it waits and tries again.
 
     Attributes:
-        held: The leases of steps whose result is not submitted yet, by step.
+        held: The newest claims whose result is not submitted yet, by step.
     """
 
     def __init__(self, broker: PgmqWorkerBroker, identity: WorkerIdentity) -> None:
@@ -45,6 +45,11 @@ class ResultSubmitter:
         self._waiting.append((step, _payload(step, outcome)))
         self._idle.clear()
         self._arrived.set()
+
+    def release(self, step: ClaimedStep) -> None:
+        """Hold a claim no more; a newer one of the same step stays."""
+        if self.held.get(step.step_uuid) is step:
+            del self.held[step.step_uuid]
 
     @property
     def backlog(self) -> int:
@@ -65,7 +70,7 @@ class ResultSubmitter:
                 await self._submit(batch)
             self._idle.set()
 
-    async def _submit(self, batch: list[tuple[ClaimedStep, str]]) -> None:
+    async def _submit(self, batch: list[tuple[ClaimedStep, str]], *, instead: bool = False) -> None:
         delay = _FIRST_RETRY_SECONDS
         while True:
             try:
@@ -73,13 +78,13 @@ class ResultSubmitter:
                 break
             except Exception as error:
                 if not is_transient(error):
-                    await self._submit_singly(batch, error)
+                    await self._submit_singly(batch, error, instead=instead)
                     return
                 log.warning("submit_interrupted", results=len(batch), error=type(error).__name__)
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
         for step, _ in batch:
-            self.held.pop(step.step_uuid, None)
+            self.release(step)
             if step.step_uuid not in accepted:
                 log.warning(
                     "result_refused",
@@ -88,12 +93,18 @@ class ResultSubmitter:
                     step_name=step.name,
                 )
 
-    async def _submit_singly(self, batch: list[tuple[ClaimedStep, str]], error: Exception) -> None:
+    async def _submit_singly(
+        self, batch: list[tuple[ClaimedStep, str]], error: Exception, *, instead: bool
+    ) -> None:
         if len(batch) > 1:
             for one in batch:
                 await self._submit([one])
             return
-        step, payload = batch[0]
+        ((step, _),) = batch
+        log.error("result_not_storable", step_uuid=str(step.step_uuid), step_name=step.name, exc_info=error)
+        if instead:
+            self.release(step)  # the lease runs out and the sweeper takes over
+            return
         refusal = not_executed(
             step_context(step),
             ErrorType.RESULT_SERIALIZATION_ERROR,
@@ -101,12 +112,7 @@ class ResultSubmitter:
             retryable=False,
             worker=self._identity,
         )
-        instead = _payload(step, refusal)
-        log.error("result_not_storable", step_uuid=str(step.step_uuid), step_name=step.name, exc_info=error)
-        if payload == instead:
-            self.held.pop(step.step_uuid, None)  # the lease runs out and the sweeper takes over
-        else:
-            await self._submit([(step, instead)])
+        await self._submit([(step, _payload(step, refusal))], instead=True)
 
 
 def step_context(

@@ -1,0 +1,178 @@
+"""The README tells the truth: its files, copied into an empty folder, run as it says and print what it shows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format, message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from tasker.client import TaskerClient, TaskState
+from tests.commands import Command, environment, running
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+#: Where the README says the service listens; here any free port will do.
+SHOWN_ADDRESS = "127.0.0.1:9190"
+ANY_PORTS = ("--orchestration-port", "0", "--worker-port", "0")
+
+# A fenced block, and the file's name if the paragraph above begins with it.
+_BLOCK = re.compile(
+    r"(?:^`(?P<file>[\w./]+)`[^\n]*\n(?:[^\n]+\n)*\n)?^```(?P<language>\w+)\n(?P<body>.*?)^```$", re.M | re.S
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of the README."""
+
+    file: str | None
+    language: str
+    body: str
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The commands of a shell block, as their words."""
+        lines = self.body.replace("\\\n", " ").splitlines()
+        return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+BLOCKS = [Block(found["file"], found["language"], found["body"]) for found in _BLOCK.finditer(README)]
+
+
+class Reader:
+    """Somebody who does what the README says, in order, in an empty folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.printed: str | None = None
+        self.did: list[str] = []
+        self._stack = AsyncExitStack()
+        self._address = ""
+
+    async def __aenter__(self) -> Reader:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def follow(self, block: Block) -> None:
+        """Do what a block says; a block that nobody knows how to follow is a mistake."""
+        if block.file is not None:
+            self._write(block.file, block.body)
+        elif block.language == "text":
+            assert self.printed == block.body
+        else:
+            assert block.language == "sh", f"how is one to follow a block of {block.language}?"
+            for command in block.commands:
+                self.did.append(command[0])
+                await getattr(self, f"_{command[0]}")(*command[1:])
+
+    def _write(self, name: str, body: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body, encoding="utf-8")
+
+    async def _make(self, target: str) -> None:
+        """Look what make would do; doing it is what `make` is for."""
+        code, out, _ = await self.run("make", "--dry-run", target, cwd=ROOT)
+        assert code == 0
+        assert {"demo": "tasker demo", "test": "pytest"}[target] in out
+
+    async def _tasker(self, *arguments: str) -> None:
+        assert arguments[0] == "dev"
+        command: Command = await self._stack.enter_async_context(
+            running(*arguments, *ANY_PORTS, cwd=self.folder)
+        )
+        self._address = await command.says(r"orchestration +(127\.0\.0\.1:\d+)")
+        await command.says("grpcurl")
+        for script in self.folder.glob("*.py"):
+            script.write_text(script.read_text().replace(SHOWN_ADDRESS, self._address))
+
+    async def _python(self, script: str) -> None:
+        code, self.printed, err = await self.run(sys.executable, script, cwd=self.folder)
+        assert (code, err) == (0, "")
+
+    async def _grpcurl(self, plaintext: str, data: str, request: str, address: str, method: str) -> None:
+        """Do what grpcurl does: ask the service for its types, then call it."""
+        assert (plaintext, data, address) == ("-plaintext", "-d", SHOWN_ADDRESS)
+        answer = await asyncio.to_thread(call_by_reflection, self._address, method, json.loads(request))
+        async with TaskerClient(self._address) as client:
+            task = await client.wait(answer["task"]["taskUuid"], timeout=30)
+        assert task.state is TaskState.COMPLETE
+        assert task.context == json.loads(request)["context"]
+
+    async def run(self, *command: str, cwd: Path) -> tuple[int | None, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=cwd,
+            env=environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+
+def call_by_reflection(address: str, method: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Call a method of which nothing is known but its name."""
+    with grpc.insecure_channel(address) as channel:
+        pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        service_name, _, method_name = method.partition("/")
+        descriptor = pool.FindServiceByName(service_name).FindMethodByName(method_name)
+        message = json_format.ParseDict(
+            request, message_factory.GetMessageClass(descriptor.input_type)(), descriptor_pool=pool
+        )
+        call = channel.unary_unary(
+            f"/{method}",
+            request_serializer=type(message).SerializeToString,
+            response_deserializer=message_factory.GetMessageClass(descriptor.output_type).FromString,
+        )
+        answer: dict[str, Any] = json_format.MessageToDict(call(message, timeout=30), descriptor_pool=pool)
+        return answer
+
+
+@pytest.fixture
+async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
+    async with Reader(tmp_path) as reader:
+        yield reader
+
+
+async def test_every_snippet_works(reader: Reader) -> None:
+    for block in BLOCKS:
+        await reader.follow(block)
+    assert reader.did == ["make", "make", "tasker", "python", "grpcurl"]
+    # "Running `create.py` again ends with ..."
+    code, _, err = await reader.run(sys.executable, "create.py", cwd=reader.folder)
+    assert code != 0
+    assert "AlreadyExistsError" in err
+
+
+def test_no_snippet_is_overlooked() -> None:
+    assert 2 * len(BLOCKS) == len(re.findall(r"^```", README, re.M))
+
+
+async def test_the_examples_run_as_it_says(tmp_path: Path) -> None:
+    (command,) = re.findall(r"`tasker (dev [^`]+)`", README)
+    async with running(*command.split(), *ANY_PORTS, "--data-dir", str(tmp_path / "data"), cwd=ROOT) as dev:
+        await dev.says(r"templates +3 ")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        if not target.startswith("https://"):
+            assert (ROOT / target.partition("#")[0]).exists(), f"{page} links to {target}"

