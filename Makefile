@@ -23,7 +23,7 @@ demo: $(STAMP) ## Run a real checkout workflow on an embedded PostgreSQL
 	@$(BIN)/tasker demo
 
 dev: $(STAMP) ## PostgreSQL and both services in this terminal until Ctrl-C
-	@$(BIN)/tasker dev
+	@$(BIN)/tasker dev --templates examples --handlers examples
 
 test: $(STAMP) ## Run every test
 	@$(BIN)/python -m pytest -n 2

@@ -63,7 +63,7 @@ async def _process(
     command: list[str], address: str, database_url: str, **settings: str
 ) -> AsyncIterator[None]:
     environment = os.environ | {"DATABASE_URL": database_url, "TASKER_LOG_LEVEL": "warning"} | settings
-    process = subprocess.Popen([sys.executable, "/tmp/ctl_main.py", *command], env=environment)  # noqa: ASYNC220
+    process = subprocess.Popen([sys.executable, "-m", "tasker.ctl.main", *command], env=environment)  # noqa: ASYNC220
     try:
         await _ready(address)
         yield

@@ -61,7 +61,7 @@ class ValidateCart(StepHandler):
 
 
 class ProcessPayment(StepHandler):
-    """Charges the card, if the customer agreed to exactly this amount."""
+    """Charges the card, if the customer agreed to the amount; a cent more or less is rounding."""
 
     def call(self, context: StepContext) -> dict[str, Any]:
         payment = context.get_input("payment_info")

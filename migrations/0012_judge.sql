@@ -23,7 +23,7 @@ BEGIN
     FROM tasker.hold_tasks_v1('orchestration_step_judgements', p_limit, p_low_water, p_only) h;
 
     RETURN QUERY
-    SELECT h.top, h.busy, m.task_uuid, m.step_uuid, s.name, s.step_type::text, s.state::text, s.attempts,
+    SELECT h.top, h.busy, s.task_uuid, s.step_uuid, s.name, s.step_type::text, s.state::text, s.attempts,
            s.max_attempts, s.retryable, s.on_worker_lost::text, s.backoff::text, s.backoff_base_ms, s.max_backoff_ms,
            r.success, r.status::text, r.result, r.error, r.metadata, r.orchestration, tasker.now()
     FROM (SELECT v_top, v_busy) AS h(top, busy)

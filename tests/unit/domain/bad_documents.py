@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.domain.examples import a_step, a_template, batch_worker, batchable, convergence
-
 from tasker.domain.templates.findings import Code, Severity
+from tests.unit.domain.examples import a_step, a_template, batch_worker, batchable, convergence
 
 E, W, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasker.domain.templates.findings import Code, Severity
 from tests.unit.domain.examples import (
     a_step,
     a_template,
@@ -13,8 +14,6 @@ from tests.unit.domain.examples import (
     decision,
     two_branches,
 )
-
-from tasker.domain.templates.findings import Code, Severity
 
 E, W = Severity.ERROR, Severity.WARNING
 

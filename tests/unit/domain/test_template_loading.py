@@ -91,7 +91,7 @@ def test_nothing_is_no_document(text: str) -> None:
         ("a: !!python/object:os.system x\n", 1, "could not determine a constructor"),
         ("\ta: 1\n", 1, "found character '\\t' that cannot start any token"),
         ("a: \x00\n", None, "unacceptable character"),
-        ("[" * 5000, None, "nested too deeply"),
+        ("[" * 5000, 1, "nested too deeply"),
     ],
 )
 def test_what_cannot_be_parsed_says_where_and_why(text: str, line: int | None, problem: str) -> None:

@@ -10,15 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.domain.examples import (
-    APPROVAL,
-    CSV,
-    a_step,
-    a_template,
-    batch_worker,
-    batchable,
-    convergence,
-)
 
 from tasker.domain.durations import parse_duration
 from tasker.domain.retry import Backoff, OnWorkerLost, RetryPolicy
@@ -28,6 +19,15 @@ from tasker.domain.templates.findings import Code
 from tasker.domain.templates.graph import Graph, Node
 from tasker.domain.templates.plan import PlannedStep, plan
 from tasker.domain.templates.validation import parse, validate
+from tests.unit.domain.examples import (
+    APPROVAL,
+    CSV,
+    a_step,
+    a_template,
+    batch_worker,
+    batchable,
+    convergence,
+)
 
 
 def planned(document: dict[str, Any], environment: str | None = None) -> dict[str, PlannedStep]:

@@ -6,6 +6,11 @@ import copy
 from typing import Any
 
 import pytest
+
+from tasker.domain.templates.document import StepType, Template
+from tasker.domain.templates.findings import Code, Finding, InvalidTemplateError, Severity
+from tasker.domain.templates.loading import load_documents
+from tasker.domain.templates.validation import parse, validate
 from tests.unit.domain.bad_documents import BAD_DOCUMENTS
 from tests.unit.domain.bad_workflows import BAD_WORKFLOWS
 from tests.unit.domain.examples import (
@@ -19,11 +24,6 @@ from tests.unit.domain.examples import (
     decision,
     two_branches,
 )
-
-from tasker.domain.templates.document import StepType, Template
-from tasker.domain.templates.findings import Code, Finding, InvalidTemplateError, Severity
-from tasker.domain.templates.loading import load_documents
-from tasker.domain.templates.validation import parse, validate
 
 E, W = Severity.ERROR, Severity.WARNING
 BAD = BAD_DOCUMENTS + BAD_WORKFLOWS

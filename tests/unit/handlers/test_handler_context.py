@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from tests.unit.handlers.conftest import CORRELATION, STEP, TASK, NewContext
 
 from tasker.worker import CancelSignal
+from tests.unit.handlers.conftest import CORRELATION, STEP, TASK, NewContext
 
 
 @pytest.mark.parametrize(

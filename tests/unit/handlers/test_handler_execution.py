@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.unit.handlers.conftest import NewContext, Run
 
 from tasker.domain.results import ResultStatus
 from tasker.worker import CancelSignal, StepContext, step_handler
 from tasker.worker.handlers.execution import Execution, execute
 from tasker.worker.handlers.functions import marked_handler
+from tests.unit.handlers.conftest import NewContext, Run
 
 Start = Callable[..., Execution]
 

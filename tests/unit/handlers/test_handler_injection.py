@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
-from tests.unit.handlers.conftest import NewContext, Run
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from tasker.worker import (
@@ -26,6 +25,7 @@ from tasker.worker import (
     step_handler,
 )
 from tasker.worker.handlers.functions import function_handler, marked_handler
+from tests.unit.handlers.conftest import NewContext, Run
 
 if TYPE_CHECKING:
     from tasker.worker import StepContext as OnlyForTheChecker

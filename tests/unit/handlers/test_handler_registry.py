@@ -9,7 +9,6 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from tests.unit.handlers.conftest import Run
 
 from tasker.worker import (
     DuplicateHandlerError,
@@ -23,6 +22,7 @@ from tasker.worker import (
     load_handlers,
     step_handler,
 )
+from tests.unit.handlers.conftest import Run
 
 
 @step_handler("shop.price", version="3.0.0")

@@ -15,7 +15,6 @@ from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, Field, RootModel, ValidationError, field_serializer
-from tests.unit.handlers.conftest import STEP, WORKER, NewContext, Run
 
 from tasker.domain.results import ResultStatus, StepExecutionResult
 from tasker.domain.retry import server_hint
@@ -43,6 +42,7 @@ from tasker.worker.handlers.outcomes import (
     not_executed,
     not_resolved,
 )
+from tests.unit.handlers.conftest import STEP, WORKER, NewContext, Run
 
 Make = Callable[[Callable[[], Any]], Any]
 

@@ -23,17 +23,29 @@ class PoisonSearch:
     async def run(self, handle_one: Callable[[int], Awaitable[object]]) -> int:
         """Try every visible message of a batch; return how many were poison.
 
-        A failure of the database is raised, never held against a message.
+        A failure of the database is raised, never held against a message. Poison that cannot be recorded stays, and
+        its failure is raised when the others have had their turn.
         """
         found = 0
+        refusal: Exception | None = None
         for msg_id in await self._broker.visible(self._queue, self._batch_size):
             try:
                 await handle_one(msg_id)
             except Exception as error:
                 if is_transient(error):
                     raise
-                summary = f"{type(error).__name__}: {error}"[:500]
-                if await self._broker.record_poison(self._queue, msg_id, summary):
-                    found += 1
-                    log.error("message_poisoned", queue=self._queue, msg_id=msg_id, error=summary)
+                try:
+                    found += await self._record(msg_id, f"{type(error).__name__}: {error}"[:500])
+                except Exception as failure:
+                    if is_transient(failure):
+                        raise
+                    refusal = failure
+        if refusal is not None:
+            raise refusal
         return found
+
+    async def _record(self, msg_id: int, summary: str) -> bool:
+        recorded = await self._broker.record_poison(self._queue, msg_id, summary)
+        if recorded:
+            log.error("message_poisoned", queue=self._queue, msg_id=msg_id, error=summary)
+        return recorded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -13,6 +13,8 @@ from tasker.domain.templates.findings import Path
 #: A document with more places than this gets lines for the first ones only: anchors can multiply them
 #: without end.
 _MAX_LINES: Final = 100_000
+#: Far beyond any workflow, far below the interpreter's limit.
+_MAX_DEPTH: Final = 100
 _TIMESTAMP_TAG: Final = "tag:yaml.org,2002:timestamp"
 
 
@@ -36,13 +38,24 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that keeps dates as text, since JSON has none."""
+    """SafeLoader that keeps dates as text, since JSON has none, and refuses to nest without end."""
 
     # PyYAML keeps the implicit resolvers by first character.
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own declaration
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP_TAG]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose one node; called by PyYAML for each, recursively."""
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 def load_documents(text: str, source: str) -> list[Document]:
@@ -67,9 +80,8 @@ def load_documents(text: str, source: str) -> list[Document]:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
         documents.append(Document(source, problem=error.problem or str(error), problem_line=line))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        documents.append(Document(source, problem=reason))
+    except (yaml.YAMLError, ValueError) as error:
+        documents.append(Document(source, problem=str(error).splitlines()[0]))
     return documents
 
 
