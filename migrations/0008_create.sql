@@ -83,7 +83,9 @@ $$;
 -- created and started or, if it was refused, the task that already has its identity.
 CREATE FUNCTION tasker.create_tasks_v1(p_environment text, p_tasks jsonb)
 RETURNS TABLE (task_uuid uuid, existing_uuid uuid, created_at timestamptz, updated_at timestamptz)
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_created record;

@@ -101,11 +101,19 @@ $$;
 -- hydrate_step_v1: the context and all dependency results of one step, whatever their size.
 CREATE FUNCTION tasker.hydrate_step_v1(p_task uuid, p_step uuid)
 RETURNS TABLE (context jsonb, dependencies jsonb)
-LANGUAGE sql STABLE AS $$
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT t.context, (
         SELECT coalesce(jsonb_object_agg(p.name, r.result), '{}')
         FROM unnest(s.ancestor_uuids) AS ancestor(step_uuid)
-        JOIN tasker.workflow_steps p ON p.task_uuid = s.task_uuid AND p.step_uuid = ancestor.step_uuid
+        CROSS JOIN LATERAL (
+            SELECT p.task_uuid, p.step_uuid, p.name, p.state FROM tasker.workflow_steps p
+            WHERE p.task_uuid = s.task_uuid AND p.step_uuid = ancestor.step_uuid LIMIT 1
+        ) p
         CROSS JOIN LATERAL (
             SELECT r.result FROM tasker.step_results r
             WHERE r.task_uuid = p.task_uuid AND r.step_uuid = p.step_uuid
@@ -113,8 +121,9 @@ LANGUAGE sql STABLE AS $$
         ) r
         WHERE p.state = 'complete')
     FROM tasker.workflow_steps s
-    JOIN tasker.tasks t ON t.task_uuid = s.task_uuid
-    WHERE s.task_uuid = p_task AND s.step_uuid = p_step
+    CROSS JOIN LATERAL (SELECT t.context FROM tasker.tasks t WHERE t.task_uuid = s.task_uuid LIMIT 1) t
+    WHERE s.task_uuid = p_task AND s.step_uuid = p_step;
+END;
 $$;
 
 -- handler_offered_v1: whether a live worker that serves a task's namespace offers a handler.

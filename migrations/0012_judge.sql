@@ -53,12 +53,14 @@ DECLARE
     v_rows     tid[];
     v_states   text[];
     v_verdicts jsonb[];
+    v_leases   tid[];
     v_changes  tasker.task_change[];
     v_tasks    uuid[];
     v_steps    uuid[];
     v_retries  integer;
 BEGIN
-    SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(v.value) INTO v_rows, v_states, v_verdicts
+    SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(v.value), array_agg(l.ctid)
+    INTO v_rows, v_states, v_verdicts, v_leases
     FROM (
         SELECT DISTINCT ON ((e.value ->> 'step_uuid')::uuid) e.value,
                (e.value ->> 'task_uuid')::uuid AS task_uuid, (e.value ->> 'step_uuid')::uuid AS step_uuid
@@ -72,7 +74,13 @@ BEGIN
           AND (s.state IN ('enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
                OR (v.value ->> 'verdict' = 'poison' AND s.state IN ('enqueued', 'in_progress')))
         FOR NO KEY UPDATE
-    ) s;
+    ) s
+    LEFT JOIN LATERAL (
+        -- Poison alone still finds a lease: every other step was submitted, which ended it.
+        SELECT l.ctid FROM tasker.step_leases l
+        WHERE s.state = 'in_progress' AND l.task_uuid = v.task_uuid AND l.step_uuid = v.step_uuid
+        FOR UPDATE
+    ) l ON true;
 
     v_now := tasker.now();
     WITH verdict AS MATERIALIZED (
@@ -102,8 +110,7 @@ BEGIN
                jsonb_build_object('retryable', false, 'error_type', 'result_processing_error'), v_now
         FROM judged j WHERE j.poisoned
     ), ended AS (
-        DELETE FROM tasker.step_leases l USING judged j
-        WHERE j.from_state = 'in_progress' AND l.task_uuid = j.task_uuid AND l.step_uuid = j.step_uuid
+        DELETE FROM tasker.step_leases l WHERE l.ctid = ANY (v_leases)
     ), recorded AS (
         INSERT INTO tasker.workflow_step_transitions
                (task_uuid, step_uuid, sort_key, from_state, to_state, attempt, metadata, created_at)

@@ -28,9 +28,11 @@ BEGIN
     -- A lease that another transaction holds right now is not lost: it is being submitted.
     RETURN QUERY
     SELECT w.step_uuid FROM unnest(p_tasks, p_steps, p_tokens) AS w(task_uuid, step_uuid, lease_token)
-    WHERE NOT EXISTS (
-        SELECT FROM tasker.step_leases l
-        WHERE l.task_uuid = w.task_uuid AND l.step_uuid = w.step_uuid AND l.lease_token = w.lease_token);
+    LEFT JOIN LATERAL (
+        SELECT true AS held FROM tasker.step_leases l
+        WHERE l.task_uuid = w.task_uuid AND l.step_uuid = w.step_uuid AND l.lease_token = w.lease_token LIMIT 1
+    ) l ON true
+    WHERE l.held IS NULL;
 END;
 $$;
 

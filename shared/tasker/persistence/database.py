@@ -109,6 +109,8 @@ async def _check(connection: Connection) -> None:
 
 async def _configure(connection: Connection) -> None:
     await connection.set_autocommit(True)
+    # Everything goes by key: a plan made while a table was tiny must not read all of it ever after (DESIGN 5.1).
+    await connection.execute("SET enable_seqscan = off")
     connection.prepare_threshold = 0
 
 

@@ -91,6 +91,8 @@ class Listener:
             try:
                 await self._listen()
             except Exception as error:
+                if self._connected.is_set():  # it did listen until now
+                    delay = _FIRST_RETRY_SECONDS
                 # Whatever it was: without hints everything still runs, by polling.
                 log.warning(
                     "listener_disconnected",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -13,6 +14,31 @@ HEALTH_SERVICE: Final = health.SERVICE_NAME
 OVERALL: Final = ""
 #: SERVING for as long as the process can answer, ready or not.
 LIVENESS: Final = "liveness"
+
+
+#: How long a stream may take to pass on its last status.
+_LAST_WORD_SECONDS: Final = 0.1
+
+
+class _Servicer(health.aio.HealthServicer):  # type: ignore[misc, name-defined]  # missing in the stub
+    """Ends its streams when told to: a draining server would wait for them as long as for any call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ending = asyncio.Event()
+
+    async def Watch(  # noqa: N802 - its name in the contract
+        self, request: health_pb2.HealthCheckRequest, context: Any
+    ) -> None:
+        """Stream the status of one name."""
+        watching = asyncio.create_task(super().Watch(request, context))
+        ending = asyncio.create_task(self.ending.wait())
+        try:
+            await asyncio.wait((watching, ending), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((watching,), timeout=_LAST_WORD_SECONDS)
+        finally:
+            watching.cancel()
+            ending.cancel()
 
 
 class HealthReporter:
@@ -25,7 +51,7 @@ class HealthReporter:
 
     def __init__(self, service_names: Iterable[str]) -> None:
         self._names = (OVERALL, *service_names)
-        self._servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stub
+        self._servicer = _Servicer()
         self._ready = False
 
     @property
@@ -44,6 +70,10 @@ class HealthReporter:
         for name in self._names:
             await self._servicer.set(name, status.SERVING if self._ready else status.NOT_SERVING)
         await self._servicer.set(LIVENESS, status.SERVING)
+
+    def end_watches(self) -> None:
+        """End the streams of watchers, who have been told the last status."""
+        self._servicer.ending.set()
 
     def add_to(self, server: aio.Server) -> None:
         """Register the service."""

@@ -107,6 +107,7 @@ class RpcServer:
     async def stop(self, grace_seconds: float | None = None) -> None:
         """Report not ready, refuse new calls, and let calls in flight go on for the grace period."""
         await self.health.set_ready(False)
+        self.health.end_watches()
         await self._server.stop(grace_seconds)
 
     async def wait_until_stopped(self) -> None:

@@ -102,7 +102,10 @@ class Watching:
                     async with asyncio.timeout(delay):
                         await moved.wait()
                 delay = min(delay * 2, _SLOWEST_POLL_SECONDS)
-            raise UnavailableError("this server is shutting down", retry_after_seconds=1)
+            # To end without an error would look like the end of the task.
+            raise UnavailableError(
+                "the service stops; go on elsewhere with the last cursor", retry_after_seconds=1
+            )
         finally:
             self._watches_steps -= steps
             self._streams[task_uuid].discard(moved)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from uuid import UUID
 
-from tasker.domain.errors import TaskNotFoundError, UnavailableError
+from tasker.domain.errors import TaskNotFoundError
 from tasker.domain.states import TaskState
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.watching import TransitionBatch, Watching
@@ -83,10 +83,6 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
                 if state.is_settled:
                     yield await self._ending(task_uuid, state, batch.cursor)
                     return
-        # An OK here would look like the end of the task.
-        raise UnavailableError(
-            "the service stops; go on elsewhere with the last cursor", retry_after_seconds=1
-        )
 
     async def _ending(self, task_uuid: UUID, state: TaskState, cursor: str) -> _Update:
         succeeded = state in (TaskState.COMPLETE, TaskState.RESOLVED_MANUALLY)

@@ -6,7 +6,10 @@ SELECT s.task_uuid, s.step_uuid, s.name, s.state, s.attempts, s.max_attempts, s.
            'step_uuid', s.step_uuid, 'success', r.success, 'status', r.status, 'result', r.result, 'error', r.error,
            'metadata', r.metadata, 'orchestration_metadata', r.orchestration) END,
        tasker.now()
-FROM tasker.workflow_steps s
+FROM (
+    -- Ordered, so that the planner takes the primary key and no index that has the task second.
+    SELECT * FROM tasker.workflow_steps s WHERE s.task_uuid = %s ORDER BY s.step_uuid OFFSET 0
+) s
 LEFT JOIN LATERAL (
     SELECT * FROM tasker.step_results r
     WHERE r.task_uuid = s.task_uuid AND r.step_uuid = s.step_uuid ORDER BY r.sort_key DESC LIMIT 1
@@ -17,5 +20,4 @@ LEFT JOIN LATERAL (
       AND t.to_state IN ('enqueued_as_error_for_orchestration', 'waiting_for_retry', 'error')
     ORDER BY t.sort_key DESC LIMIT 1
 ) f ON true
-WHERE s.task_uuid = %s
 ORDER BY s.step_uuid

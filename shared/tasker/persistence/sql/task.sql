@@ -9,6 +9,9 @@ CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE s.state = 'in_progress') AS in_progress,
            count(*) FILTER (WHERE s.unmet_parents = 0 AND (s.state = 'pending'
                OR (s.state = 'waiting_for_retry' AND s.next_retry_at <= tasker.now()))) AS ready
-    FROM tasker.workflow_steps s WHERE s.task_uuid = t.task_uuid
+    FROM (
+        -- Ordered, so that the planner takes the primary key and no index that has the task second.
+        SELECT * FROM tasker.workflow_steps s WHERE s.task_uuid = t.task_uuid ORDER BY s.step_uuid OFFSET 0
+    ) s
 ) c
 WHERE t.task_uuid = %s

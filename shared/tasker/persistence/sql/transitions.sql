@@ -1,19 +1,22 @@
 -- What was committed on some tasks since an earlier reading, and the cursor that continues after it.
 -- One statement, so that the rows and the cursor belong to one snapshot: the next reading's rows are exactly those
 -- that this snapshot cannot see. Parameters: tasks, steps (whether to include them), cursor (null: everything).
+-- Each task's rows are found by key in a subquery of their own, whatever the statistics say.
 SELECT pg_current_snapshot()::text, h.*
 FROM (SELECT 1) one
 LEFT JOIN LATERAL (
     SELECT t.task_uuid, NULL::uuid AS step_uuid, NULL AS step_name, t.sort_key, t.from_state, t.to_state,
            NULL::integer AS attempt, t.created_at, t.xid
-    FROM tasker.task_transitions t
-    WHERE t.task_uuid = ANY (%(tasks)s)
-      AND (%(cursor)s::text IS NULL OR NOT pg_visible_in_snapshot(t.xid, %(cursor)s::text::pg_snapshot))
+    FROM unnest(%(tasks)s::uuid[]) AS w(task_uuid)
+    CROSS JOIN LATERAL (SELECT t.* FROM tasker.task_transitions t WHERE t.task_uuid = w.task_uuid OFFSET 0) t
+    WHERE %(cursor)s::text IS NULL OR NOT pg_visible_in_snapshot(t.xid, %(cursor)s::text::pg_snapshot)
     UNION ALL
-    SELECT t.task_uuid, t.step_uuid, s.name, t.sort_key, t.from_state, t.to_state, t.attempt, t.created_at, t.xid
-    FROM tasker.workflow_step_transitions t
-    JOIN tasker.workflow_steps s USING (task_uuid, step_uuid)
-    WHERE %(steps)s AND t.task_uuid = ANY (%(tasks)s)
+    SELECT t.task_uuid, t.step_uuid,
+           (SELECT s.name FROM tasker.workflow_steps s WHERE s.task_uuid = t.task_uuid AND s.step_uuid = t.step_uuid),
+           t.sort_key, t.from_state, t.to_state, t.attempt, t.created_at, t.xid
+    FROM unnest(%(tasks)s::uuid[]) AS w(task_uuid)
+    CROSS JOIN LATERAL (SELECT t.* FROM tasker.workflow_step_transitions t WHERE t.task_uuid = w.task_uuid OFFSET 0) t
+    WHERE %(steps)s
       AND (%(cursor)s::text IS NULL OR NOT pg_visible_in_snapshot(t.xid, %(cursor)s::text::pg_snapshot))
 ) h ON true
 ORDER BY h.created_at, h.xid, h.step_uuid NULLS LAST, h.sort_key

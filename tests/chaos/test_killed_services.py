@@ -1,0 +1,128 @@
+"""Processes that die without a word, and processes that are asked to go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from tests.chaos.fleet import Fleet, violations
+from tests.engine import graph
+from tests.services import ServiceProcess, until
+
+TASKS = 80
+
+
+async def test_random_kills_lose_nothing_and_do_nothing_twice(
+    database_url: str,
+) -> None:  # spec 10 #7, spec 20 #1
+    """Two orchestrators, two workers, DAG tasks, kill -9 at random."""
+    chance = random.Random(7)
+    async with Fleet(database_url, orchestrators=2, workers=2) as fleet, fleet.clients() as clients:
+        creating = asyncio.gather(
+            *(fleet.create(clients, n, name="diamond" if n % 2 else "workflow") for n in range(TASKS))
+        )
+        victims = [*fleet.processes, *fleet.workers]
+        chance.shuffle(victims)
+        for victim in victims:
+            await progress(fleet, TASKS * 4 // 10)
+            await victim.kill()
+            await victim.start()
+            if chance.random() < 0.5:
+                await fleet.expire_leases()
+        uuids = await creating
+        await fleet.ready()
+        await fleet.finish(tasks=TASKS)
+        assert len(set(uuids)) == TASKS
+        assert await violations(fleet) == {}
+        ((lost,),) = await fleet.sql(
+            "SELECT count(*) FROM tasker.step_results WHERE error ->> 'error_type' = 'worker_lost'"
+        )
+        assert lost > 0  # it did hit something
+
+
+async def progress(fleet: Fleet, steps: int) -> None:
+    """Wait until so many more steps are complete."""
+
+    async def complete() -> int:
+        rows = await fleet.sql("SELECT count(*) FROM tasker.workflow_steps WHERE state = 'complete'")
+        return int(rows[0][0])
+
+    goal = await complete() + steps
+    looks = 0
+
+    async def reached() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks % 100 == 0:
+            await fleet.expire_leases()  # everything waits for the steps of a dead worker
+        return await complete() >= goal
+
+    await until(reached, what=f"{goal} steps complete")
+
+
+async def test_a_worker_killed_in_a_handler_is_found_out(database_url: str) -> None:
+    # spec 10 #10, spec 20 #11, spec 30 #5
+    document = graph({"again": [], "never": []}, handler="hang_once")
+    document["steps"][1]["on_worker_lost"] = "fail"
+    async with Fleet(database_url, templates=[document]) as fleet, fleet.clients() as (client,):
+        task = await client.create()
+        markers = [fleet.folder / "again-1", fleet.folder / "never-1"]
+        await until(lambda: all(marker.exists() for marker in markers))
+        stream = client.stream(task.task_uuid)
+        (worker,) = fleet.workers
+        await worker.kill()
+        await worker.start()
+        looks = 0
+
+        async def recovered() -> bool:
+            nonlocal looks
+            if looks % 50 == 0:
+                await fleet.expire_leases()
+            looks += 1
+            steps = await client.list_steps(task.task_uuid)
+            return (steps["again"].attempts, steps["again"].HasField("completed_at")) == (2, True)
+
+        await until(recovered)
+        last = [update async for update in stream][-1]
+        assert "worker" in last.error_message
+        rows = await fleet.sql(
+            "SELECT s.name, r.attempt, r.success, r.error ->> 'error_type', s.state::text FROM tasker.step_results r "
+            "JOIN tasker.workflow_steps s USING (task_uuid, step_uuid) ORDER BY 1, 2"
+        )
+        assert rows == [
+            ("again", 1, False, "worker_lost", "complete"),
+            ("again", 2, True, None, "complete"),
+            ("never", 1, False, "worker_lost", "error"),
+        ]
+        assert (fleet.folder / "again-2").exists()
+        assert not (fleet.folder / "never-2").exists()
+
+
+async def test_sigterm_under_load_leaves_nothing_unfinished(
+    database_url: str,
+) -> None:  # spec 20 #12, spec 30 #22
+    tasks = 40
+    async with Fleet(database_url) as fleet, fleet.clients() as clients:
+        (orchestrator,), (worker,) = fleet.orchestrators, fleet.workers
+        await asyncio.gather(*(fleet.create(clients, n, name="diamond") for n in range(tasks)))
+        assert await terminated(worker) == 0
+        assert (
+            await fleet.sql("SELECT step_uuid FROM tasker.workflow_steps WHERE state = 'in_progress'") == []
+        )
+        assert await fleet.sql("SELECT * FROM tasker.step_leases") == []
+        assert await fleet.sql("SELECT 1 FROM tasker.workers WHERE stopped_at IS NULL") == []
+        assert await terminated(orchestrator) == 0
+        await worker.start()
+        await orchestrator.start()
+        await fleet.finish(tasks=tasks)
+        assert await violations(fleet) == {}
+        assert (
+            await fleet.sql("SELECT 1 FROM tasker.workflow_steps WHERE attempts > 1") == []
+        )  # all were recorded
+
+
+async def terminated(process: ServiceProcess) -> int:
+    """Ask a process to go, and return its exit code."""
+    code = await process.terminate()
+    assert code == 0, process.tail()
+    return code

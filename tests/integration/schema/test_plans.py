@@ -1,0 +1,301 @@
+"""The plans of the hot path, read from PostgreSQL as it makes them: they must not depend on statistics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tasker.domain.leases import LEASE
+from tasker.messaging.records import HeldLease
+from tasker.persistence import database
+from tests.engine import Engine, diamond
+
+#: Tables that grow with the work. Left out: `clock`, `watchers` and `workers` (a handful of rows),
+#: `task_namespaces` and `named_tasks` (one row a template version), and the queues, which PGMQ made.
+GROWING = {
+    "tasks",
+    "workflow_steps",
+    "workflow_step_edges",
+    "step_results",
+    "step_leases",
+    "task_transitions",
+    "workflow_step_transitions",
+    "task_identities",
+    "template_steps",
+}
+#: What the hot path calls.
+HOT = {
+    "create_tasks_v1",
+    "claim_steps_v1",
+    "submit_results_v1",
+    "process_results_v1",
+    "take_judgements_v1",
+    "apply_judgements_v1",
+    "wake_tasks_v1",
+    "renew_leases_v1",
+    "hydrate_step_v1",
+}
+
+#: How the test itself looks at a task.
+_LOOKS = "SELECT state FROM tasker.tasks"
+
+_OPTIONS = {
+    "session_preload_libraries": "auto_explain",
+    "auto_explain.log_min_duration": "0",
+    "auto_explain.log_nested_statements": "on",
+    "auto_explain.log_format": "json",
+    "client_min_messages": "log",
+}
+
+DOCUMENT = diamond(retry={"max_attempts": 3, "backoff_base_ms": 100}) | {"identity_strategy": "strict"}
+
+
+@dataclass
+class Plans:
+    """Every plan that was used, nested ones included.
+
+    Attributes:
+        leading: The first column of each index.
+        used: Statement and plan.
+    """
+
+    leading: dict[str, str]
+    used: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def heed(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        """Take a log message; keep it if it is a plan."""
+        _, found, text = (diagnostic.message_primary or "").partition(" plan:\n")
+        if found:
+            plan = json.loads(text)
+            if not plan["Query Text"].startswith(_LOOKS):
+                self.used.append((plan["Query Text"], plan["Plan"]))
+
+    def flaws(self) -> set[str]:
+        """Return what depends on statistics."""
+        return {
+            f"{flaw} in: {' '.join(statement.split())[:150]}"
+            for statement, plan in self.used
+            for node, parent in nodes(plan)
+            if (flaw := self._flaw(node, parent)) is not None
+        }
+
+    def _flaw(self, node: dict[str, Any], parent: dict[str, Any]) -> str | None:
+        kind: str = node["Node Type"]
+        table: str | None = node.get("Relation Name")
+        if kind in ("Hash Join", "Merge Join"):
+            return kind
+        if kind == "Seq Scan" and table in GROWING:
+            return f"Seq Scan on {table}"
+        index = node.get("Index Name")
+        if index in self.leading and (table is None or table in GROWING):
+            condition = node.get("Index Cond", "")
+            if parent.get("Node Type") == "Limit" and "Filter" not in node:
+                return None  # the first in the index's order: it stops at once
+            if not re.search(rf"\b{self.leading[index]}\b", condition):
+                return f"all of {index} read ({condition or 'no condition'})"
+        return None
+
+    def tables(self) -> set[str]:
+        """Return the growing tables that were read through an index."""
+        return {
+            node["Relation Name"]
+            for _, plan in self.used
+            for node, _ in nodes(plan)
+            if "Index Name" in node and node.get("Relation Name") in GROWING
+        }
+
+
+def nodes(
+    plan: dict[str, Any], parent: dict[str, Any] | None = None
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield a plan node and everything below it, each with what is above it."""
+    yield plan, parent or {}
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner, plan)
+
+
+@pytest.fixture
+def explaining(any_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Make engines whose every session tells its plans."""
+    with psycopg.connect(any_database_url, autocommit=True) as connection:
+        # Statistics appear when a test says so.
+        for (table,) in connection.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' "
+            "AND relnamespace IN ('tasker'::regnamespace, 'pgmq'::regnamespace)"
+        ).fetchall():
+            connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)".encode())
+        leading: dict[str, str] = dict(
+            connection.execute(
+                "SELECT i.indexrelid::regclass::text, a.attname FROM pg_index i JOIN pg_attribute a "
+                "ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
+                "JOIN pg_class c ON c.oid = i.indrelid WHERE c.relnamespace = 'tasker'::regnamespace"
+            ).fetchall()
+        )
+    leading = {name.removeprefix("tasker."): column for name, column in leading.items()}
+    configure = database._configure
+    url = make_conninfo(
+        any_database_url, options=" ".join(f"-c {key}={value}" for key, value in _OPTIONS.items())
+    )
+
+    @asynccontextmanager
+    async def explain() -> AsyncIterator[tuple[Engine, Plans]]:
+        plans = Plans(leading)
+
+        async def configured(connection: database.Connection) -> None:
+            connection.add_notice_handler(plans.heed)
+            await configure(connection)
+
+        monkeypatch.setattr(database, "_configure", configured)
+        async with Engine(url) as engine:
+            yield engine, plans
+        monkeypatch.setattr(database, "_configure", configure)
+
+    return explain
+
+
+async def create(engine: Engine, first: int, count: int) -> list[UUID]:
+    """Create tasks with contexts of their own."""
+    template = await engine.register(DOCUMENT)
+    created = await asyncio.gather(*(engine.request(template, {"n": n}) for n in range(first, first + count)))
+    return [creation.task.task_uuid for creation in created]
+
+
+async def grow(url: str, tasks: int) -> None:
+    """Fill the tables: tasks whose first steps are done and whose others are enqueued, claimed or in backoff."""
+    async with Engine(url) as engine:
+        await create(engine, 10_000, tasks)
+        while steps := [step for step in await engine.claim(200) if step.name == "start"]:
+            await engine.succeed(*steps, result={"text": "x" * 300})
+            await engine.results.tick()
+        await engine.process()
+        claimed = await engine.claim(300)
+        await engine.fail(*claimed[:100])
+        await engine.process()
+        # What is still enqueued is taken out of the way of the round that is read.
+        await engine.sql("SELECT pgmq.purge_queue('worker_test_queue')")
+
+
+async def one_round(engine: Engine, first: int) -> None:
+    """Go through the whole hot path with a few tasks: creation to completion, with a retry."""
+    tasks = await create(engine, first, 3)
+    template = await engine.register(DOCUMENT)
+    again = (engine.request(template, {"n": first}) for _ in range(2))
+    replayed = await asyncio.gather(*again, return_exceptions=True)
+    assert all(isinstance(outcome, Exception) for outcome in replayed)
+    steps = await engine.claim()
+    assert {step.task_uuid for step in steps} == set(tasks)
+    lost = await engine.worker.renew([HeldLease(s.task_uuid, s.step_uuid, s.lease_token) for s in steps])
+    assert lost == set()
+    for step in steps:
+        await engine.worker.hydrate(step)
+    await engine.fail(*steps[:1])
+    await engine.succeed(*steps[1:])
+    await engine.process()
+    await engine.move_clock(60)
+    await engine.timers.tick()
+    while any([await engine.state(task) != "complete" for task in tasks]):
+        ready = await engine.claim()
+        assert ready
+        await engine.succeed(*ready)
+        await engine.process()
+
+
+def check(plans: Plans) -> None:
+    """Everything hot was seen, and nothing of it depends on statistics."""
+    called = {name for statement, _ in plans.used for name in HOT if name in statement}
+    assert called == HOT
+    assert plans.tables() >= GROWING - {"task_transitions", "workflow_step_transitions"}  # only written
+    assert plans.flaws() == set()
+
+
+async def test_plans_without_statistics(explaining: Callable[[], Any]) -> None:  # DESIGN 5.1
+    """A fresh database, whose planner guesses."""
+    async with explaining() as (engine, plans):
+        await one_round(engine, 0)
+        check(plans)
+
+
+async def test_plans_after_growth_without_statistics(
+    any_database_url: str, explaining: Callable[[], Any]
+) -> None:  # DESIGN 5.1
+    """Thousands of rows that nobody has counted."""
+    await grow(any_database_url, 1000)
+    async with explaining() as (engine, plans):
+        await one_round(engine, 0)
+        check(plans)
+
+
+async def test_plans_with_statistics_of_smaller_days(
+    any_database_url: str, explaining: Callable[[], Any]
+) -> None:  # DESIGN 5.1
+    """Statistics that say the tables are tiny, and sessions that have planned by them."""
+    async with explaining() as (engine, plans):
+        await one_round(engine, 0)
+        async with engine.database.connection() as connection:
+            await connection.execute("ANALYZE")
+        plans.used.clear()
+        await one_round(engine, 100)
+        await grow(any_database_url, 1000)
+        await one_round(engine, 200)
+        check(plans)
+    async with explaining() as (engine, plans):
+        await one_round(engine, 300)
+        check(plans)
+        async with engine.database.connection() as connection:
+            await connection.execute("ANALYZE")
+        plans.used.clear()
+        await one_round(engine, 400)
+        check(plans)
+
+
+async def test_the_sweeper_finds_the_steps_of_lost_leases_by_key(
+    any_database_url: str, explaining: Callable[[], Any]
+) -> None:  # DESIGN 5.1
+    """Its look at the leases reads them all: the table is as small as what runs right now."""
+    await grow(any_database_url, 300)
+    async with explaining() as (engine, plans):
+        await engine.sweeper.tick()
+        await engine.move_clock(LEASE.total_seconds() + 1)
+        plans.used.clear()
+        await engine.sweeper.tick()
+        assert any("sweep_leases_v1" in statement for statement, _ in plans.used)
+        its_look = "Seq Scan on step_leases in: SELECT jsonb_agg"
+        assert [flaw for flaw in plans.flaws() if not flaw.startswith(its_look)] == []
+
+
+async def test_reading_a_task_does_not_depend_on_statistics(
+    any_database_url: str, explaining: Callable[[], Any]
+) -> None:  # DESIGN 5.1
+    """GetTask, ListSteps and the streams, in sessions that go on while the tables grow."""
+    async with explaining() as (engine, plans):
+        (task,) = await create(engine, 0, 1)
+
+        async def read() -> None:
+            await engine.reader.get(task)
+            await engine.reader.steps(task)
+            await engine.reader.exists(task)
+            cursor, _ = await engine.reader.transitions([task], None, steps=True)
+            await engine.reader.transitions([task], cursor, steps=True)
+            await engine.reader.moved_tasks([task], cursor)
+
+        for statistics in (False, True):
+            if statistics:
+                async with engine.database.connection() as connection:
+                    await connection.execute("ANALYZE")
+            for _ in range(8):  # PostgreSQL keeps a plan after a few times
+                await read()
+        await grow(any_database_url, 1000)
+        plans.used.clear()
+        await read()
+        assert len(plans.used) >= 6
+        assert plans.flaws() == set()
