@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# buf would make its cache wherever it runs.
+export BUF_CACHE_DIR := $(CURDIR)/$(VENV)/buf-cache
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test lint proto bench lock clean
 

@@ -38,7 +38,10 @@ BEGIN
     END IF;
 
     -- A crash of the database may forget this claim if it is allowed to happen again: no wait for the disk.
-    IF v_may_repeat THEN
+    -- One claim of the transaction that may not decides for all of them.
+    IF NOT v_may_repeat THEN
+        PERFORM set_config('synchronous_commit', 'on', true), set_config('tasker.claim_waits', 'on', true);
+    ELSIF coalesce(current_setting('tasker.claim_waits', true), '') <> 'on' THEN
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
 
@@ -174,11 +177,10 @@ BEGIN
     -- Rare, and each message has a delay of its own: 1 s, doubled with every refusal, at most 30 s.
     FOREACH v_message IN ARRAY coalesce(v_refused, '{}') LOOP
         v_refusals := coalesce((v_message ->> 'refusals')::integer, 0);
-        PERFORM pgmq.send(
-            p_queue,
-            v_message || jsonb_build_object('refusals', v_refusals + 1,
-                                            'refused_since', coalesce(v_message ->> 'refused_since', v_now::text)),
-            v_now + make_interval(secs => least(30, 2 ^ least(v_refusals, 5))));
+        EXECUTE format('INSERT INTO pgmq.%I (vt, message) VALUES ($1, $2)', 'q_' || p_queue)
+        USING v_now + make_interval(secs => least(30, 2 ^ least(v_refusals, 5))),
+              v_message || jsonb_build_object('refusals', v_refusals + 1,
+                                              'refused_since', coalesce(v_message ->> 'refused_since', v_now::text));
     END LOOP;
     RETURN v_hopeless;
 END;

@@ -172,7 +172,8 @@ BEGIN
     IF FOUND AND v_step IS NOT NULL THEN
         PERFORM tasker.apply_judgements_v1(jsonb_build_array(jsonb_build_object(
             'task_uuid', v_task, 'step_uuid', v_step, 'verdict', 'poison',
-            'reason', 'result_processing_error: ' || p_error)));
+            -- The whole text may hold SQL and values: it stays with the poison record.
+            'reason', 'result_processing_error: ' || split_part(p_error, ':', 1))));
     END IF;
     RETURN true;
 END;

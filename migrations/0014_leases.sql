@@ -53,6 +53,16 @@ BEGIN
         RETURN 0;
     END IF;
 
+    -- A lease whose step has moved on by other means holds nothing; it must not stand in the way of the others.
+    DELETE FROM tasker.step_leases l WHERE l.ctid = ANY (ARRAY(
+        SELECT l.ctid FROM tasker.step_leases l
+        CROSS JOIN LATERAL (
+            SELECT s.state FROM tasker.workflow_steps s
+            WHERE s.task_uuid = l.task_uuid AND s.step_uuid = l.step_uuid LIMIT 1
+        ) s
+        WHERE l.expires_at <= v_now AND s.state <> 'in_progress'
+        FOR UPDATE OF l SKIP LOCKED));
+
     SELECT jsonb_agg(jsonb_build_object(
         'task_uuid', l.task_uuid, 'step_uuid', l.step_uuid, 'lease_token', l.lease_token,
         'success', false, 'status', 'error', 'result', '{}'::jsonb,

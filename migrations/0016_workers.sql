@@ -3,6 +3,8 @@
 CREATE FUNCTION tasker.register_worker_v1(
     p_worker uuid, p_hostname text, p_version text, p_namespaces text[], p_handlers text[], p_slots integer) RETURNS void
 LANGUAGE sql VOLATILE AS $$
+    -- Workers of last week are of no use to anybody.
+    DELETE FROM tasker.workers w WHERE w.heartbeat_at < tasker.now() - interval '7 days';
     INSERT INTO tasker.workers AS w
            (worker_uuid, hostname, version, namespaces, handlers, slots, started_at, heartbeat_at)
     SELECT p_worker, p_hostname, p_version, p_namespaces, p_handlers, p_slots, n.now, n.now FROM tasker.now() AS n(now)

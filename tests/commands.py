@@ -29,6 +29,8 @@ def environment(**settings: str | Path) -> dict[str, str]:
     }
     return inherited | anywhere | {name: str(value) for name, value in settings.items()}
 
+_LOG_LINE = re.compile(r"\{|[IWE]\d{4} \d\d:\d\d:")
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -40,8 +42,8 @@ class Ended:
 
     @property
     def error(self) -> str:
-        """The one line it complained with; log lines aside."""
-        (line,) = [line for line in self.err.splitlines() if not line.startswith("{")]
+        """The one line it complained with; log lines, ours and those of gRPC's core, aside."""
+        (line,) = [line for line in self.err.splitlines() if not _LOG_LINE.match(line)]
         return line
 
 

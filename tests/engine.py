@@ -160,6 +160,15 @@ class Engine:
             "UPDATE tasker.clock SET shift = shift + make_interval(secs => %s)", (seconds,)
         )
 
+    async def freeze_clock(self) -> None:
+        """Let the engine's clock stand still, an hour ahead: from now on only `move_clock` moves it."""
+        ((definition, instant),) = await self.sql(
+            "SELECT pg_get_functiondef('tasker.now'::regproc), clock_timestamp() + interval '1 hour'"
+        )
+        assert "clock_timestamp()" in definition
+        frozen = definition.replace("clock_timestamp()", f"'{instant.isoformat()}'::timestamptz")
+        await self.database.execute(frozen)
+
     async def state(self, task_uuid: UUID) -> str:
         """Return a task's state."""
         ((state,),) = await self.sql("SELECT state FROM tasker.tasks WHERE task_uuid = %s", task_uuid)

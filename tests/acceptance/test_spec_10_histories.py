@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from uuid import UUID
 
 import pytest
@@ -32,7 +33,7 @@ async def _step_walk(engine: Engine, task: UUID, name: str) -> Walk:
 
 
 def _walk(*states: str) -> Walk:
-    return [(key, origin, end) for key, (origin, end) in enumerate(zip(states, states[1:], strict=False), 1)]
+    return [(key, origin, end) for key, (origin, end) in enumerate(pairwise(states), 1)]
 
 
 async def test_what_nothing_has_happened_to_is_pending_with_sort_key_0(
@@ -86,7 +87,11 @@ async def test_a_permanent_failure_is_too(any_engine: Engine) -> None:  # spec 1
     assert await _task_walk(any_engine, task) == _walk("pending", "steps_in_process", "blocked_by_failures")
 
 
-@pytest.mark.parametrize("document", [chain(4), diamond(), graph({f"s{n}": [] for n in range(5)})], ids=str)
+@pytest.mark.parametrize(
+    "document",
+    [chain(4), diamond(), graph({f"s{n}": [] for n in range(5)})],
+    ids=["chain", "diamond", "roots"],
+)
 async def test_no_history_has_a_gap_whatever_happened(engine: Engine, document: dict[str, object]) -> None:
     tasks = [await engine.create(document) for _ in range(4)]  # spec 10 #2
     for turn in range(30):

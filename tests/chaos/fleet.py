@@ -15,12 +15,14 @@ import psycopg
 from grpc import StatusCode, aio
 
 from tasker.domain.leases import LEASE
-from tests.engine import chain, diamond
+from tests.engine import chain, graph
 from tests.services import Client, ServiceProcess, stop_all, until, write_templates
 
 #: A step may be lost often here, and runs again at once.
 STUBBORN = {"retry": {"max_attempts": 50, "backoff": "none"}}
-TEMPLATES = (chain(4, **STUBBORN), diamond(**STUBBORN) | {"name": "diamond"})
+#: Branches that end at the same moment, on different workers, are what orchestrators race for.
+WIDE = {"start": [], **{f"branch{n}": ["start"] for n in range(5)}, "end": [f"branch{n}" for n in range(5)]}
+TEMPLATES = (chain(4, **STUBBORN), graph(WIDE, **STUBBORN) | {"name": "wide"})
 
 
 class Fleet:

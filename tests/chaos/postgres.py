@@ -52,7 +52,15 @@ class OwnServer:
 
     async def _run(self, program: str, *arguments: object) -> None:
         command = [str(postgres_programs() / program), *map(str, arguments)]
-        process = await asyncio.create_subprocess_exec(
-            *command, user=self._user, stdout=asyncio.subprocess.DEVNULL, cwd=self._folder
-        )
-        assert await process.wait() == 0, f"{program} failed"
+        # To a file, not a pipe: the server inherits it and would keep a pipe open.
+        with (self._folder / "commands").open("w+") as output:
+            process = await asyncio.create_subprocess_exec(
+                *command, user=self._user, stdout=output, stderr=output, cwd=self._folder
+            )
+            code = await process.wait()
+            output.seek(0)
+            assert code == 0, f"{program} {arguments} ended with {code}: {output.read()} {self._log()}"
+
+    def _log(self) -> str:
+        log = self._folder / "log"
+        return log.read_text(errors="replace")[-2000:] if log.exists() else ""

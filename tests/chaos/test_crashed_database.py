@@ -28,9 +28,9 @@ async def server(embedded_url: str) -> AsyncIterator[OwnServer]:
 
 async def test_a_crashed_database_loses_no_task(server: OwnServer) -> None:  # spec 20 #1, DESIGN 5.5
     """Claims may be forgotten, since nobody waited for the disk: their steps run again. Nothing else is."""
-    tasks = 60
+    tasks = 40
     async with Fleet(server.url, workers=2) as fleet, fleet.clients() as clients:
-        creating = asyncio.gather(*(fleet.create(clients, n, name="diamond") for n in range(tasks)))
+        creating = asyncio.gather(*(fleet.create(clients, n, name="wide") for n in range(tasks)))
 
         async def complete() -> int:
             rows = await fleet.sql("SELECT count(*) FROM tasker.workflow_steps WHERE state = 'complete'")

@@ -9,7 +9,7 @@ from tests.chaos.fleet import Fleet, violations
 from tests.engine import graph
 from tests.services import ServiceProcess, until
 
-TASKS = 80
+TASKS = 60
 
 
 async def test_random_kills_lose_nothing_and_do_nothing_twice(
@@ -19,12 +19,12 @@ async def test_random_kills_lose_nothing_and_do_nothing_twice(
     chance = random.Random(7)
     async with Fleet(database_url, orchestrators=2, workers=2) as fleet, fleet.clients() as clients:
         creating = asyncio.gather(
-            *(fleet.create(clients, n, name="diamond" if n % 2 else "workflow") for n in range(TASKS))
+            *(fleet.create(clients, n, name="wide" if n % 2 else "workflow") for n in range(TASKS))
         )
         victims = [*fleet.processes, *fleet.workers]
         chance.shuffle(victims)
         for victim in victims:
-            await progress(fleet, TASKS * 4 // 10)
+            await progress(fleet, TASKS * 5 // 10)
             await victim.kill()
             await victim.start()
             if chance.random() < 0.5:
@@ -101,10 +101,10 @@ async def test_a_worker_killed_in_a_handler_is_found_out(database_url: str) -> N
 async def test_sigterm_under_load_leaves_nothing_unfinished(
     database_url: str,
 ) -> None:  # spec 20 #12, spec 30 #22
-    tasks = 40
+    tasks = 30
     async with Fleet(database_url) as fleet, fleet.clients() as clients:
         (orchestrator,), (worker,) = fleet.orchestrators, fleet.workers
-        await asyncio.gather(*(fleet.create(clients, n, name="diamond") for n in range(tasks)))
+        await asyncio.gather(*(fleet.create(clients, n, name="wide") for n in range(tasks)))
         assert await terminated(worker) == 0
         assert (
             await fleet.sql("SELECT step_uuid FROM tasker.workflow_steps WHERE state = 'in_progress'") == []

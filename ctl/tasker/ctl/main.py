@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import Annotated, NoReturn
 
 import typer
@@ -50,6 +51,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a service listens: tidy up, then exit
     try:
         app()
+    except SystemExit as done:
+        if any(thread.name.startswith("handler") for thread in threading.enumerate()):
+            _leave(done.code if isinstance(done.code, int) else 0)
+        raise
     except Exception as error:
         failure = failure_of(error)
         if failure is None:

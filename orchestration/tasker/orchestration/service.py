@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import structlog
@@ -45,6 +46,7 @@ class OrchestrationService:
         self._settings = settings
         self._orchestrator = Orchestrator(settings)
         self.address = settings.bind_address
+        self._stopping = False
 
     async def start(self) -> None:
         """Bind first, since that is what fails most; then connect, then answer.
@@ -62,23 +64,36 @@ class OrchestrationService:
             translate=as_unavailable,
         )
         self.address = self._server.address
-        await self._orchestrator.start()
-        await self._server.start()
-        await self._probe.start()
+        try:
+            await self._orchestrator.start()
+            await self._server.start()
+            await self._probe.start()
+        except BaseException:
+            await self._stop_all(grace_seconds=0)
+            raise
         log.info("orchestration_started", address=self.address)
 
     async def stop(self) -> None:
-        """Refuse new calls, finish those at hand, stop the loops, disconnect."""
+        """Refuse new calls, finish those at hand, stop the loops, disconnect.
+
+        Raises:
+            TimeoutError: A call or a loop went on for longer than the shutdown timeout.
+        """
         log.info("orchestration_stopping")
-        await self._server.health.set_ready(False)
-        await self._orchestrator.watching.stop()
-        await self._server.stop(self._settings.shutdown_timeout_seconds)
-        await self._probe.stop()
-        await self._orchestrator.stop()
+        self._stopping = True
+        async with asyncio.timeout(self._settings.shutdown_timeout_seconds):
+            await self._stop_all(grace_seconds=self._settings.shutdown_timeout_seconds)
         log.info("orchestration_stopped")
 
+    async def _stop_all(self, *, grace_seconds: float) -> None:
+        await self._server.health.set_ready(False)
+        await self._orchestrator.watching.stop()
+        await self._server.stop(grace_seconds)
+        await self._probe.stop()
+        await self._orchestrator.stop()
+
     async def _set_ready(self, ready: bool) -> None:
-        await self._server.health.set_ready(ready)
+        await self._server.health.set_ready(ready and not self._stopping)
 
     def _registrations(self) -> list[ServiceRegistration[Any]]:
         engine = self._orchestrator

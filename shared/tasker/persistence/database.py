@@ -24,8 +24,11 @@ Row: TypeAlias = tuple[Any, ...]
 Connection: TypeAlias = AsyncConnection[Row]
 Outcome = TypeVar("Outcome")
 
-#: SQLSTATE classes of a database in trouble: connection, rollback, resources, not in state, intervention.
-_TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57"})
+#: SQLSTATE classes of a database in trouble: connection, rollback, resources, not in state, intervention; and of
+#: the disk under it.
+_TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
+#: A standby that has not been promoted yet: during a failover every write meets it.
+_READ_ONLY: Final = "25006"
 #: The two that another try at once usually cures.
 _CONFLICTS: Final = frozenset({"40P01", "40001"})
 
@@ -44,7 +47,7 @@ def is_transient(error: BaseException) -> bool:
         return isinstance(error, OSError)
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)
-    return error.sqlstate[:2] in _TRANSIENT_CLASSES
+    return error.sqlstate[:2] in _TRANSIENT_CLASSES or error.sqlstate == _READ_ONLY
 
 
 def as_unavailable(error: Exception) -> Exception:
@@ -89,7 +92,15 @@ def conninfo(url: str, *, application_name: str) -> str:
         raise DatabaseUrlError(
             "DATABASE_URL is not a PostgreSQL URL; give postgresql://user:password@host:port/database"
         ) from None
-    defaults: dict[str, Any] = {"connect_timeout": 10, "application_name": application_name}
+    # A peer that vanished without a word is noticed within a minute, also by a connection that only listens.
+    defaults: dict[str, Any] = {
+        "connect_timeout": 10,
+        "application_name": application_name,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+    }
     return make_conninfo("", **(defaults | given))
 
 

@@ -8,6 +8,10 @@ from typing import Literal, TextIO
 
 import structlog
 
+#: Without local variables: those hold contexts, results and passwords (spec 50 section 3.1).
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -33,9 +37,13 @@ def configure_logs(
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
             *(
-                (structlog.dev.ConsoleRenderer(colors=target.isatty()),)
+                (
+                    structlog.dev.ConsoleRenderer(
+                        colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+                    ),
+                )
                 if people
-                else (structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer())
+                else (_TRACEBACKS, structlog.processors.JSONRenderer())
             ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

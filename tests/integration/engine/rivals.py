@@ -11,6 +11,8 @@ from uuid import UUID
 
 from psycopg import AsyncConnection, OperationalError
 
+from tasker.domain.uuids import uuid7
+from tasker.messaging.records import TaskToCreate
 from tasker.persistence.database import Row
 from tests.engine import Engine
 
@@ -168,6 +170,29 @@ async def duplicate_messages(engine: Engine, queue: str, copies: int = 1) -> Non
             f"INSERT INTO pgmq.q_{queue} (vt, message) SELECT DISTINCT ON (message) clock_timestamp(), message "
             f"FROM pgmq.q_{queue} RETURNING 1"
         )
+
+
+async def task_like_others(engine: Engine, identity: bytes | None = None) -> TaskToCreate:
+    """Return another task of the template whose tasks exist already."""
+    ((namespace_id, named_task_uuid, digest),) = await engine.sql(
+        "SELECT namespace_id, named_task_uuid, template_digest FROM tasker.named_tasks"
+    )
+    return TaskToCreate(
+        task_uuid=uuid7(),
+        namespace_id=namespace_id,
+        named_task_uuid=named_task_uuid,
+        template_digest=digest,
+        identity=identity,
+        priority=0,
+        correlation_id=uuid7(),
+        parent_correlation_id=None,
+        initiator="test",
+        source_system="test",
+        reason="test",
+        tags=(),
+        context="{}",
+        step_uuids=(uuid7(),),
+    )
 
 
 async def now(engine: Engine) -> datetime:

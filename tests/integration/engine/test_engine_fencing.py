@@ -107,11 +107,10 @@ async def test_all_leases_are_renewed_in_one_statement_and_the_lost_ones_named(a
     for _ in range(3):
         await any_engine.create(chain(1))
     lost, *kept = await any_engine.claim()
-    await any_engine.move_clock(10)
+    await any_engine.freeze_clock()
     await any_engine.database.execute(
         "UPDATE tasker.step_leases SET expires_at = '-infinity' WHERE step_uuid = %s", (lost.step_uuid,)
     )
-    await any_engine.move_clock(LEASE_SECONDS)  # the server may have started only now
     await any_engine.database.execute(
         "UPDATE tasker.step_leases SET expires_at = 'infinity' WHERE step_uuid = ANY (%s)",
         ([step.step_uuid for step in kept],),
@@ -128,8 +127,7 @@ async def test_all_leases_are_renewed_in_one_statement_and_the_lost_ones_named(a
     assert await any_engine.worker.renew([step.lease for step in (lost, *kept)]) == {lost.step_uuid}
     assert await any_engine.sql("SELECT last_value, is_called FROM public.statements") == [(1, True)]
     ((fresh,),) = await any_engine.sql(
-        "SELECT count(*) FROM tasker.step_leases "
-        "WHERE expires_at BETWEEN tasker.now() + '20 s' AND tasker.now() + '30 s'"
+        "SELECT count(*) FROM tasker.step_leases WHERE expires_at = tasker.now() + interval '30 s'"
     )
     assert fresh == 2
 
@@ -137,16 +135,16 @@ async def test_all_leases_are_renewed_in_one_statement_and_the_lost_ones_named(a
 async def test_a_lease_lasts_thirty_seconds_from_its_last_renewal_whatever_the_timeout(
     engine: Engine,
 ) -> None:
-    await engine.move_clock(LEASE_SECONDS)
+    await engine.freeze_clock()
     task = await engine.create(chain(1, timeout_seconds=1))
     (step,) = await engine.claim()
     for _ in range(4):
-        await engine.move_clock(20)
+        await engine.move_clock(29.999)
         assert await engine.orchestration.sweep_leases(10) == 0
         assert await engine.worker.renew([step.lease]) == set()
-    await engine.move_clock(20)
+    await engine.move_clock(29.999)
     assert await engine.orchestration.sweep_leases(10) == 0
-    await engine.move_clock(10)
+    await engine.move_clock(0.001)
     assert await engine.orchestration.sweep_leases(10) == 1
     assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
 
@@ -180,13 +178,13 @@ async def test_a_lease_that_is_just_being_submitted_is_not_lost(any_engine: Engi
 
 
 async def test_the_sweeper_submits_for_the_worker_and_nothing_else(any_engine: Engine) -> None:
-    await any_engine.move_clock(LEASE_SECONDS)
+    await any_engine.freeze_clock()
     task = await any_engine.create(chain(2))
     (step,) = await any_engine.claim()
-    await any_engine.move_clock(LEASE_SECONDS - 5)
+    await any_engine.move_clock(LEASE_SECONDS - 0.001)
     assert await any_engine.orchestration.sweep_leases(10) == 0
     assert await any_engine.states(task) == {"s1": "in_progress", "s2": "pending"}
-    await any_engine.move_clock(5)
+    await any_engine.move_clock(0.001)
     assert await any_engine.orchestration.sweep_leases(10) == 1
 
     assert await any_engine.states(task) == {"s1": "enqueued_as_error_for_orchestration", "s2": "pending"}
@@ -271,21 +269,21 @@ async def test_a_lease_renewed_just_now_is_not_swept(engine: Engine) -> None:
 
 
 async def test_the_sweeper_waits_one_lease_time_after_it_connected(engine: Engine) -> None:
-    await engine.move_clock(LEASE_SECONDS)
+    await engine.freeze_clock()
     task = await engine.create(chain(1))
     await engine.claim()
     await engine.move_clock(1000)
     await engine.sweeper.tick()
-    await engine.move_clock(LEASE_SECONDS - 10)
+    await engine.move_clock(LEASE_SECONDS - 0.001)
     await engine.sweeper.tick()
     assert await engine.states(task) == {"s1": "in_progress"}
-    await engine.move_clock(10)
+    await engine.move_clock(0.001)
     await engine.sweeper.tick()
     assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
 
 
 async def test_the_sweeper_waits_again_after_it_lost_the_database(engine: Engine) -> None:
-    await engine.move_clock(LEASE_SECONDS)
+    await engine.freeze_clock()
     await engine.sweeper.tick()
     await engine.move_clock(LEASE_SECONDS)
     await engine.sweeper.tick()  # from now on it may sweep
@@ -298,10 +296,10 @@ async def test_the_sweeper_waits_again_after_it_lost_the_database(engine: Engine
     with contextlib.suppress(psycopg.OperationalError):
         await engine.sweeper.tick()
     await engine.sweeper.tick()
-    await engine.move_clock(LEASE_SECONDS - 10)
+    await engine.move_clock(LEASE_SECONDS - 0.001)
     await engine.sweeper.tick()
     assert await engine.states(task) == {"s1": "in_progress"}
-    await engine.move_clock(10)
+    await engine.move_clock(0.001)
     await engine.sweeper.tick()
     assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
 
@@ -310,12 +308,14 @@ async def test_nothing_is_swept_until_one_lease_time_after_postgresql_started(an
     task = await any_engine.create(chain(1))
     await any_engine.claim()
     await any_engine.database.execute("UPDATE tasker.step_leases SET expires_at = '-infinity'")
+    await any_engine.freeze_clock()
     await any_engine.database.execute(
-        "UPDATE tasker.clock SET shift = pg_postmaster_start_time() - clock_timestamp() + '10 s'"
+        "UPDATE tasker.clock SET shift = shift + (pg_postmaster_start_time() - tasker.now())"
     )
+    await any_engine.move_clock(LEASE_SECONDS - 0.001)
     assert await any_engine.orchestration.sweep_leases(10) == 0
     assert await any_engine.states(task) == {"s1": "in_progress"}
-    await any_engine.move_clock(LEASE_SECONDS - 10)
+    await any_engine.move_clock(0.001)
     assert await any_engine.orchestration.sweep_leases(10) == 1
 
 

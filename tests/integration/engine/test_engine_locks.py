@@ -8,9 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tasker.domain.uuids import uuid7
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tasker.messaging.records import TaskToCreate
 from tests.engine import Engine, chain, diamond
 from tests.integration.engine.rivals import (
     CLAIM,
@@ -23,6 +21,7 @@ from tests.integration.engine.rivals import (
     rival,
     start,
     start_blocked,
+    task_like_others,
 )
 
 WORKERS = "worker_test_queue"
@@ -241,8 +240,8 @@ async def test_batches_that_share_identities_in_opposite_order_do_not_deadlock(d
     async with Engine(database_url) as one, Engine(database_url) as other:
         await one.create(chain(1))
         identities = [bytes([n] * 32) for n in (1, 2, 3)]
-        forward = [await _task(one, identity) for identity in identities]
-        backward = [await _task(one, identity) for identity in reversed(identities)]
+        forward = [await task_like_others(one, identity) for identity in identities]
+        backward = [await task_like_others(one, identity) for identity in reversed(identities)]
         async with rival(one) as third:
             # Somebody holds the middle one, so both batches stop half-way.
             await third.sql(
@@ -272,7 +271,7 @@ async def test_a_create_waits_for_the_fate_of_an_equal_one(
 ) -> None:  # spec 10 section 9 rule 6
     await any_engine.create(chain(1))
     identity = bytes([7] * 32)
-    task = await _task(any_engine, identity)
+    task = await task_like_others(any_engine, identity)
     async with rival(any_engine) as other:
         await other.sql(
             "INSERT INTO tasker.task_identities VALUES (%s, gen_random_uuid(), tasker.now())", identity
@@ -281,29 +280,6 @@ async def test_a_create_waits_for_the_fate_of_an_equal_one(
         await other.rollback()
     assert (await creating)[task.task_uuid].existing_uuid is None
     assert await any_engine.state(task.task_uuid) == "steps_in_process"
-
-
-async def _task(engine: Engine, identity: bytes) -> TaskToCreate:
-    """Return another task of the template whose tasks exist already."""
-    ((namespace_id, named_task_uuid, digest),) = await engine.sql(
-        "SELECT namespace_id, named_task_uuid, template_digest FROM tasker.named_tasks"
-    )
-    return TaskToCreate(
-        task_uuid=uuid7(),
-        namespace_id=namespace_id,
-        named_task_uuid=named_task_uuid,
-        template_digest=digest,
-        identity=identity,
-        priority=0,
-        correlation_id=uuid7(),
-        parent_correlation_id=None,
-        initiator="test",
-        source_system="test",
-        reason="test",
-        tags=(),
-        context="{}",
-        step_uuids=(uuid7(),),
-    )
 
 
 # DESIGN 2, Locks: a statement that touches several steps first locks them in step_uuid order
@@ -593,7 +569,7 @@ async def test_a_child_is_enqueued_at_the_time_its_row_was_free(engine: Engine) 
 async def test_a_create_reads_the_clock_after_it_has_the_identity(engine: Engine) -> None:
     await engine.create(chain(1))
     identity = bytes([9] * 32)
-    task = await _task(engine, identity)
+    task = await task_like_others(engine, identity)
     started = await now(engine)
     async with rival(engine) as other:
         await other.sql(

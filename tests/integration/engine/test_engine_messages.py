@@ -288,12 +288,14 @@ async def test_a_worker_without_the_handler_puts_the_step_back_for_longer_and_lo
     await any_engine.worker.register(
         hostname="elsewhere", version="1", namespaces=["test"], handlers=["work"], slots=1
     )
+    await any_engine.freeze_clock()
     for expected in (1, 2, 4, 8, 16, 30, 30):
         assert await any_engine.claim(handlers=["other"]) == []
-        assert expected - 0.9 <= await _delay(any_engine) <= expected
+        assert await _delay(any_engine) == expected
+        await any_engine.move_clock(expected - 0.001)
         assert await any_engine.claim(handlers=["work"]) == []  # out of sight for everybody
         await any_engine.worker.renew([])
-        await any_engine.move_clock(expected)
+        await any_engine.move_clock(0.001)
     assert await any_engine.states(task) == {"s1": "enqueued"}
     (step,) = await any_engine.claim()
     assert step.attempt == 1  # waiting for the right worker costs no attempt
@@ -311,12 +313,14 @@ async def test_a_worker_claims_what_it_can_and_puts_back_the_rest(engine: Engine
 
 async def _refuse_for(engine: Engine, seconds: int) -> None:
     """Have a worker without the handler meet the message until it has been refused for so long."""
+    await engine.freeze_clock()
     passed = 0.0
     while passed < seconds:
         assert await engine.claim(handlers=["other"]) == []
-        passed += (wait := max(await _delay(engine), 0) + 0.001)
+        wait = await _delay(engine)
         await engine.move_clock(wait)
         await engine.worker.renew([])
+        passed += wait
 
 
 async def _offer(engine: Engine, **more: Any) -> None:

@@ -21,8 +21,14 @@ from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence import listener as listener_module
 from tasker.persistence.database import Row
 from tasker.persistence.listener import Listener, Wakeup
-from tests.engine import NAMESPACE, Engine, chain, diamond
-from tests.integration.engine.rivals import PATIENCE_SECONDS, disconnect, duplicate_messages, until
+from tests.engine import NAMESPACE, Engine, chain, diamond, failure, success
+from tests.integration.engine.rivals import (
+    PATIENCE_SECONDS,
+    disconnect,
+    duplicate_messages,
+    task_like_others,
+    until,
+)
 
 WORKERS = channel(worker_queue(NAMESPACE))
 RESULTS = channel(RESULTS_QUEUE)
@@ -88,21 +94,28 @@ async def test_each_part_of_the_path_wakes_the_next_one(any_engine: Engine) -> N
         assert await ear.heard() == {}  # complete: there is nothing more to do
 
 
-async def test_a_transaction_notifies_a_channel_once_however_much_it_sends(any_engine: Engine) -> None:
+async def test_creating_many_tasks_at_once_notifies_once(any_engine: Engine) -> None:
+    await any_engine.create(chain(1))
     async with listening(any_engine) as ear:
-        template = await any_engine.register(diamond())
-        await asyncio.gather(*(any_engine.request(template) for _ in range(10)))
-        assert (await ear.heard())[WORKERS] <= 2  # they share a transaction, at most after the first
-        steps = await any_engine.claim()
-        assert len(steps) == 10
+        tasks = [await task_like_others(any_engine) for _ in range(10)]
+        await any_engine.orchestration.create("test", tasks)
+        assert await ear.heard() == {WORKERS: 1}
+
+
+async def test_a_transaction_notifies_a_channel_once_however_much_it_sends(any_engine: Engine) -> None:
+    template = await any_engine.register(diamond())
+    for _ in range(10):
+        await any_engine.request(template)
+    steps = await any_engine.claim()
+    async with listening(any_engine) as ear:
         await any_engine.succeed(*steps)
         assert await ear.heard() == {RESULTS: 1}
         await any_engine.results.tick()  # 20 steps become ready
         assert await ear.heard() == {WORKERS: 1}
         steps = await any_engine.claim()
-        await any_engine.worker.submit([])
-        await any_engine.succeed(*steps[:10])
-        await any_engine.fail(*steps[10:])
+        await any_engine.worker.submit(
+            [success(step, {}) for step in steps[:10]] + [failure(step) for step in steps[10:]]
+        )
         assert await ear.heard() == {RESULTS: 1, JUDGEMENTS: 1}
 
 

@@ -30,6 +30,7 @@ class WorkerService:
         self._settings = settings
         self.worker = Worker(settings, registry)
         self.address = settings.bind_address
+        self._stopping = False
 
     async def start(self) -> None:
         """Bind first, since that is what fails most; then connect, register, claim and answer.
@@ -48,9 +49,17 @@ class WorkerService:
             translate=as_unavailable,
         )
         self.address = self._server.address
-        await self.worker.start()
-        await self._server.start()
-        await self._probe.start()
+        try:
+            await self.worker.start()
+        except BaseException:
+            await self._server.stop(0)
+            raise
+        try:
+            await self._server.start()
+            await self._probe.start()
+        except BaseException:
+            await self.stop()  # steps may run already
+            raise
         log.info("worker_started", address=self.address, namespaces=self.worker.namespaces)
 
     async def stop(self) -> None:
@@ -60,6 +69,7 @@ class WorkerService:
             TimeoutError: Handlers went on for longer than the shutdown timeout.
         """
         log.info("worker_stopping")
+        self._stopping = True
         await self._server.health.set_ready(False)
         try:
             await self.worker.stop()
@@ -69,7 +79,7 @@ class WorkerService:
         log.info("worker_stopped")
 
     async def _set_ready(self, ready: bool) -> None:
-        await self._server.health.set_ready(ready)
+        await self._server.health.set_ready(ready and not self._stopping)
 
     def _registrations(self) -> list[ServiceRegistration[Any]]:
         services = worker_pb2.DESCRIPTOR.services_by_name

@@ -29,6 +29,7 @@ class Batcher(Generic[Item, Outcome]):
         self._run = run
         self._max_size = max_size
         self._waiting: list[tuple[Item, asyncio.Future[Outcome]]] = []
+        self._in_flight: list[tuple[Item, asyncio.Future[Outcome]]] = []
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -38,8 +39,8 @@ class Batcher(Generic[Item, Outcome]):
 
     async def stop(self) -> None:
         """Finish what waits, then stop."""
-        while self._waiting:
-            await asyncio.wait([future for _, future in self._waiting])
+        while unfinished := [*self._in_flight, *self._waiting]:
+            await asyncio.wait([future for _, future in unfinished])
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -59,6 +60,7 @@ class Batcher(Generic[Item, Outcome]):
             # Once around the loop: calls that arrived together share the batch.
             await asyncio.sleep(0)
             batch, self._waiting = self._waiting[: self._max_size], self._waiting[self._max_size :]
+            self._in_flight = batch
             if not self._waiting:
                 self._arrived.clear()
             outcomes: Sequence[Outcome | BaseException]
@@ -72,3 +74,4 @@ class Batcher(Generic[Item, Outcome]):
                     future.exception()  # a caller that left does not make it an unretrieved exception
                 else:
                     future.set_result(outcome)
+            self._in_flight = []

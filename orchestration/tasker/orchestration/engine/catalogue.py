@@ -35,6 +35,7 @@ class TemplateCatalogue:
         self._store = store
         self._environment = environment
         self._known: dict[tuple[str, str, str], RegisteredTemplate] = {}
+        self._generation = 0
         self._lock = asyncio.Lock()
 
     async def get(self, namespace: str, name: str, version: str) -> RegisteredTemplate:
@@ -47,15 +48,18 @@ class TemplateCatalogue:
         if (known := self._known.get(key)) is not None:
             return known
         async with self._lock:
+            generation = self._generation
             stored = await self._find(namespace, name, version)
             registered = await self._prepare(stored)
-            if len(self._known) >= _CAPACITY:
-                self._known.clear()
-            self._known[key] = registered
+            if generation == self._generation:  # else what was just read may be the old revision
+                if len(self._known) >= _CAPACITY:
+                    self._known.clear()
+                self._known[key] = registered
             return registered
 
     def forget(self) -> None:
         """Drop everything: some template has changed."""
+        self._generation += 1
         self._known.clear()
 
     async def _find(self, namespace: str, name: str, version: str) -> StoredTemplate:

@@ -8,12 +8,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from tasker.domain.errors import (
+    FailedPreconditionError,
     FieldViolation,
     IdentityConflictError,
     InvalidArgumentError,
     UnavailableError,
 )
 from tasker.domain.identity import context_digest, identity_hash
+from tasker.domain.templates.document import StepType
 from tasker.domain.uuids import uuid7
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.records import CreatedTask, TaskToCreate
@@ -96,6 +98,7 @@ class TaskCreator:
         """
         _check(request)
         registered = await self._catalogue.get(request.namespace, request.name, request.version)
+        _refuse_dynamic(registered)
         prepared = registered.context_rules.prepare(request.context)
         task = self._to_create(request, registered, prepared.context, prepared.text)
         created = await self._batches.submit(task)
@@ -166,6 +169,16 @@ class TaskCreator:
         except Exception as error:
             return error
         return outcome
+
+
+def _refuse_dynamic(registered: RegisteredTemplate) -> None:
+    """Refuse a template whose decisions and batches would silently create nothing."""
+    dynamic = [step.name for step in registered.steps if step.step_type is not StepType.STANDARD]
+    if dynamic:
+        raise FailedPreconditionError(
+            f"template {registered.template.key} has decision or batch steps ({', '.join(dynamic)}), "
+            "which this version of Tasker does not run yet; use standard steps"
+        )
 
 
 def _check(request: NewTask) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from tasker.domain.errors import UnavailableError
 from tasker.orchestration.engine.orchestrator import Orchestrator
+from tasker.persistence.database import is_transient
 from tasker.persistence.probe import DatabaseProbe
 from tasker.rpc.context import ServicerContext
 from tasker.v1 import health_pb2, health_pb2_grpc
@@ -104,7 +105,12 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         if not self._probe.ready:
             return _check("unknown", "the database does not answer")
         started = time.perf_counter()
-        depth = await self._orchestrator.queue_depth()
+        try:
+            depth = await self._orchestrator.queue_depth()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return _check("unknown", "the database does not answer")
         elapsed = round((time.perf_counter() - started) * 1000)
         status = "unhealthy" if depth >= 10_000 else "degraded" if depth >= 5_000 else "healthy"
         return _check(status, f"{depth} results wait", elapsed)

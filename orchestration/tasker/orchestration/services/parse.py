@@ -50,7 +50,7 @@ def _context(request: tasks_pb2.CreateTaskRequest) -> Mapping[str, Any] | None:
     if request.HasField("context_json"):
         try:
             value = json.loads(request.context_json)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidArgumentError.of("context_json", f"is not JSON: {error}") from None
         if not isinstance(value, dict):
             raise InvalidArgumentError.of("context_json", f"must be an object, got {type(value).__name__}")

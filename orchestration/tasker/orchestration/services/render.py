@@ -15,6 +15,9 @@ from tasker.domain.states import StepState
 from tasker.persistence.tasks import StepRecord, TaskRecord
 from tasker.v1 import common_pb2, tasks_pb2
 
+#: A message nests at most 100 levels when parsed, and each level of JSON takes three of a Struct.
+_MAX_DEPTH: Final = 30
+
 TASK_STATES: Final = {
     name.removeprefix("TASK_STATE_").lower(): number for name, number in common_pb2.TaskState.items()
 }
@@ -108,10 +111,25 @@ def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskC
 
 
 def struct(value: Mapping[str, Any]) -> Struct:
-    """Return a JSON object as a Struct; its numbers are doubles, the exact ones are in the `_json` field."""
+    """Return a JSON object as a Struct; its numbers are doubles, the exact ones are in the `_json` field.
+
+    What no client could decode (a number beyond the doubles, nesting beyond protobuf's limit) is left out here.
+    """
     message = Struct()
-    message.update(value)
+    try:
+        message.update(_decodable(value, _MAX_DEPTH))
+    except OverflowError:
+        message.Clear()
     return message
+
+
+def _decodable(value: Any, depth: int) -> Any:
+    """Return a JSON value cut off below `depth` levels."""
+    if isinstance(value, Mapping):
+        return {key: _decodable(item, depth - 1) for key, item in value.items()} if depth else None
+    if isinstance(value, list):
+        return [_decodable(item, depth - 1) for item in value] if depth else None
+    return value
 
 
 def timestamp(instant: datetime) -> Timestamp:

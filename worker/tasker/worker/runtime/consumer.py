@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 
 from tasker.domain.results import ErrorType
+from tasker.domain.templates.document import Step, Template
 from tasker.messaging.pgmq import PgmqWorkerBroker, channel, worker_queue
 from tasker.messaging.records import ClaimedStep
 from tasker.persistence.database import is_transient
@@ -64,6 +65,8 @@ class StepConsumer:
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="handler")
         self._running: dict[UUID, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._turn = 0
 
     @property
     def slots_in_use(self) -> int:
@@ -72,14 +75,21 @@ class StepConsumer:
 
     async def run(self) -> None:
         """Claim and start steps until `drain`."""
+        try:
+            await self._run()
+        finally:
+            self._stopped.set()
+
+    async def _run(self) -> None:
         hinted: Sequence[str] | None = None
         backlog = False
         while not self._stopping.is_set():
+            await self._submitter.room()
             free = await self._slots.wait_free(linger_seconds=_LINGER_SECONDS if backlog else 0)
             if not free or self._stopping.is_set():
                 continue
             limit = min(free, _MAX_BATCH)
-            steps = await self._claim(hinted or list(self._queues.values()), limit)
+            steps = await self._claim(self._in_turn(hinted or list(self._queues.values())), limit)
             for step in steps:
                 self._start(step)
             backlog = len(steps) == limit
@@ -91,10 +101,11 @@ class StepConsumer:
                 hinted = [self._queues[name] for name in news] if news else None
 
     async def drain(self) -> None:
-        """Claim no more, and wait for the steps that run."""
+        """Claim no more, and wait for the steps that run, those of the last claim included."""
         self._stopping.set()
         self._wakeup.set()
         self._slots.wake()
+        await self._stopped.wait()
         while self._running:
             await asyncio.wait(self._running.values())
 
@@ -107,6 +118,12 @@ class StepConsumer:
         """Let the threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def _in_turn(self, queues: Sequence[str]) -> list[str]:
+        """Begin with another queue each time: a backlog in one must not starve the others."""
+        self._turn += 1
+        first = self._turn % len(queues) if queues else 0
+        return [*queues[first:], *queues[:first]]
+
     async def _claim(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
         delay = _FIRST_RETRY_SECONDS
         while not self._stopping.is_set():
@@ -115,26 +132,35 @@ class StepConsumer:
             except Exception as error:
                 if not is_transient(error):
                     log.exception("claim_failed", queues=list(queues))
-                    return await self._claim_singly(queues)
+                    if steps := await self._claim_singly(queues, limit):
+                        return steps
                 log.warning("claim_interrupted", error=type(error).__name__, retry_seconds=delay)
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
         return []
 
-    async def _claim_singly(self, queues: Sequence[str]) -> list[ClaimedStep]:
+    async def _claim_singly(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
         """Try messages one by one; those that fail on their own are poison (DESIGN section 2)."""
         claimed: list[ClaimedStep] = []
-        for queue in queues:
-            for msg_id in await self._broker.visible(queue, self._slots.free - len(claimed)):
-                try:
-                    claimed += await self._broker.claim([queue], self._registry.callables(), 1, only=msg_id)
-                except Exception as error:
-                    if is_transient(error):
-                        return claimed
-                    summary = f"{type(error).__name__}: {error}"[:500]
-                    if await self._broker.record_poison(queue, msg_id, summary):
-                        log.error("message_poisoned", queue=queue, msg_id=msg_id, error=summary)
+        try:
+            for queue in queues:
+                for msg_id in await self._broker.visible(queue, limit - len(claimed)):
+                    claimed += await self._claim_one(queue, msg_id)
+        except Exception:
+            # What was claimed so far must run, whatever stopped the search.
+            log.exception("poison_search_failed", queues=list(queues))
         return claimed
+
+    async def _claim_one(self, queue: str, msg_id: int) -> list[ClaimedStep]:
+        try:
+            return await self._broker.claim([queue], self._registry.callables(), 1, only=msg_id)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            summary = f"{type(error).__name__}: {error}"[:500]
+            if await self._broker.record_poison(queue, msg_id, summary):
+                log.error("message_poisoned", queue=queue, msg_id=msg_id, error=summary)
+            return []
 
     def _start(self, step: ClaimedStep) -> None:
         self._slots.take()
@@ -166,9 +192,7 @@ class StepConsumer:
     async def _begin(self, step: ClaimedStep) -> Execution:
         timeout_seconds = step.timeout_seconds or self._handler_timeout_seconds
         try:
-            if not step.hydrated:
-                await self._broker.hydrate(step)
-            template, definition = await self._revisions.step(step.template_digest, step.template_step_name)
+            template, definition = await self._fetch(step)
             handler = self._registry.resolve(step.handler, definition.handler.method)
             context = step_context(
                 step,
@@ -189,6 +213,21 @@ class StepConsumer:
         return Execution(
             handler, context, timeout_seconds=timeout_seconds, executor=self._threads, worker=self._identity
         )
+
+    async def _fetch(self, step: ClaimedStep) -> tuple[Template, Step]:
+        """Fetch what did not travel with the claim; while the database is away, wait: the lease is renewed."""
+        delay = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                if not step.hydrated:
+                    await self._broker.hydrate(step)
+                return await self._revisions.step(step.template_digest, step.template_step_name)
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("fetch_interrupted", error=type(error).__name__, retry_seconds=delay)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
 
 
 class _NotBegunError(Exception):

@@ -20,6 +20,7 @@ from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, not_executed
 log = structlog.get_logger(__name__)
 
 _MAX_BATCH: Final = 200
+_MAX_WAITING: Final = 1000
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LONGEST_RETRY_SECONDS: Final = 5.0
 
@@ -36,6 +37,7 @@ class ResultSubmitter:
         self._identity = identity
         self._waiting: list[tuple[ClaimedStep, str]] = []
         self._arrived = asyncio.Event()
+        self._relieved = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self.held: dict[UUID, ClaimedStep] = {}
@@ -51,10 +53,11 @@ class ResultSubmitter:
         if self.held.get(step.step_uuid) is step:
             del self.held[step.step_uuid]
 
-    @property
-    def backlog(self) -> int:
-        """How many results wait."""
-        return len(self._waiting)
+    async def room(self) -> None:
+        """Wait while so many results wait that claiming more steps would only add to them."""
+        while len(self._waiting) >= _MAX_WAITING:
+            self._relieved.clear()
+            await self._relieved.wait()
 
     async def flush(self) -> None:
         """Wait until every result is submitted."""
@@ -68,6 +71,7 @@ class ResultSubmitter:
             while self._waiting:
                 batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
                 await self._submit(batch)
+                self._relieved.set()
             self._idle.set()
 
     async def _submit(self, batch: list[tuple[ClaimedStep, str]], *, instead: bool = False) -> None:

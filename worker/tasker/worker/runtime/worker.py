@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -48,6 +47,7 @@ class Worker:
         self._identity = WorkerIdentity(f"worker_{self.worker_uuid}", socket.gethostname())
         self.database = Database(settings.database_url.get_secret_value(), application_name="tasker-worker")
         self.registration = Registration()
+        self._listener = Listener(self.database.url_parameters)
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -58,6 +58,20 @@ class Worker:
             SchemaVersionError: Its schema does not fit.
             TemplateDirectoryError: There is no such directory.
         """
+        try:
+            await self._connect()
+        except BaseException:
+            await self._listener.stop()
+            await self.database.close()
+            raise
+        self._claiming = asyncio.create_task(self._consumer.run(), name="claims")
+        self._background = [
+            self._claiming,
+            asyncio.create_task(self._submitter.run(), name="submissions"),
+            asyncio.create_task(self._heartbeat.run(), name="heartbeat"),
+        ]
+
+    async def _connect(self) -> None:
         await self.database.open()
         await check_schema(self.database)
         store = TemplateStore(self.database)
@@ -68,7 +82,6 @@ class Worker:
             worker_uuid=self.worker_uuid,
             refusal_limit=timedelta(seconds=self._settings.refusal_limit_seconds),
         )
-        self._listener = Listener(self.database.url_parameters)
         wakeup = Wakeup()
         for namespace in self.registration.namespaces:
             self._listener.subscribe(channel(worker_queue(namespace)), wakeup)
@@ -85,7 +98,7 @@ class Worker:
             wakeup=wakeup,
             identity=self._identity,
         )
-        heartbeat = Heartbeat(self._broker, self._submitter, self._consumer.cancel)
+        self._heartbeat = Heartbeat(self._broker, self._submitter, self._consumer.cancel)
         await self._broker.register(
             hostname=self._identity.hostname,
             version=VERSION,
@@ -94,11 +107,6 @@ class Worker:
             slots=self._settings.slots,
         )
         await self._listener.start()
-        self._claiming = asyncio.create_task(self._consumer.run(), name="claims")
-        self._background = [
-            asyncio.create_task(self._submitter.run(), name="submissions"),
-            asyncio.create_task(heartbeat.run(), name="heartbeat"),
-        ]
 
     async def stop(self) -> None:
         """Claim no more, let running steps finish and be recorded, and disconnect.
@@ -109,18 +117,21 @@ class Worker:
         try:
             async with asyncio.timeout(self._settings.shutdown_timeout_seconds):
                 await self._consumer.drain()
-                await self._claiming
                 await self._submitter.flush()
                 await self._broker.retire()
         finally:
-            for task in (self._claiming, *self._background):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-            self._consumer.close()
-            await self._listener.stop()
-            await self._broker.close()
-            await self.database.close()
+            await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        for task in self._background:
+            task.cancel()
+        for outcome in await asyncio.gather(*self._background, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                log.error("background_task_failed", exc_info=outcome)
+        self._consumer.close()
+        await self._listener.stop()
+        await self._broker.close()
+        await self.database.close()
 
     @property
     def is_listening(self) -> bool:
