@@ -1,9 +1,9 @@
 -- phase: pre
 -- claim_by_ids_v1: hand enqueued steps to a worker.
--- Takes the steps that are still `enqueued` and whose handler is among p_handlers (null: any), counts the attempt, starts their lease under the worker's token
--- and returns all a handler needs. Steps that moved on are left out: their message is no longer needed.
--- Context and dependency results beyond p_hydration_bytes a step stay behind (`hydrated` is false then);
--- hydrate_step_v1 fetches them outside this transaction.
+-- Takes the steps that are still `enqueued` and whose handler is among p_handlers (null: any), counts the attempt,
+-- starts their lease under the worker's token and returns all a handler needs. Steps that moved on are left out:
+-- their message is no longer needed. Context and dependency results beyond p_hydration_bytes a step stay behind
+-- (`hydrated` is false then); hydrate_step_v1 fetches them outside this transaction.
 CREATE FUNCTION tasker.claim_by_ids_v1(
     p_tasks uuid[], p_steps uuid[], p_handlers text[], p_worker uuid, p_token uuid, p_lease interval,
     p_hydration_bytes integer

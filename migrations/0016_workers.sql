@@ -1,7 +1,8 @@
 -- phase: pre
 -- register_worker_v1: announce a worker, what it serves and what it can run; again after a reconnect.
 CREATE FUNCTION tasker.register_worker_v1(
-    p_worker uuid, p_hostname text, p_version text, p_namespaces text[], p_handlers text[], p_slots integer) RETURNS void
+    p_worker uuid, p_hostname text, p_version text, p_namespaces text[], p_handlers text[], p_slots integer)
+RETURNS void
 LANGUAGE sql VOLATILE AS $$
     -- Workers of last week are of no use to anybody.
     DELETE FROM tasker.workers w WHERE w.heartbeat_at < tasker.now() - interval '7 days';

@@ -29,6 +29,7 @@ def environment(**settings: str | Path) -> dict[str, str]:
     }
     return inherited | anywhere | {name: str(value) for name, value in settings.items()}
 
+
 _LOG_LINE = re.compile(r"\{|[IWE]\d{4} \d\d:\d\d:")
 
 

@@ -103,7 +103,7 @@ class TaskerClient:
             initiator: Who asks.
             source_system: Where the request comes from.
             reason: Why.
-            priority: From -100 to 100; higher runs first.
+            priority: From -100 to 100; kept with the task, steps are claimed in the order they were enqueued.
             tags: Labels to find the task by.
 
         Raises:

@@ -28,7 +28,7 @@ class Step:
         total_parents: How many steps it waits for.
         completed_parents: How many of them are done.
         results: The stored outcome of the last attempt: `success`, `result`, `error`, `metadata`.
-        backoff_request_seconds: The delay its handler asked for.
+        backoff_request_seconds: The delay before its next attempt, as it was last computed.
         created_at: When it was created.
         updated_at: When its state last changed.
         completed_at: When it ended.
@@ -82,13 +82,13 @@ class Task:
         initiator: Who asked for it.
         source_system: Where the request came from.
         reason: Why it was created.
-        priority: From -100 to 100; higher runs first.
+        priority: From -100 to 100; kept with the task, steps are claimed in the order they were enqueued.
         tags: Labels to find it by.
         correlation_id: Ties it to other work.
         parent_correlation_id: Correlation id of the work that caused it.
         created_at: When it was created.
         updated_at: When it last changed.
-        completed_at: When it reached a terminal state.
+        completed_at: When it completed; None in every other state.
         total_steps: How many steps it has so far.
         pending_steps: Steps that wait for others.
         in_progress_steps: Steps that a worker runs.

@@ -185,9 +185,8 @@ class StepExecutionResult:
     def from_json(cls, data: object) -> StepExecutionResult | None:
         """Read a stored result, whoever wrote it; None if it is no result at all.
 
-        What is missing or of the wrong type takes its default: a sloppy result must be judged, not lost. An
-            `error`
-        status is a system fault and not retryable unless it says so (spec 10 section 2).
+        What is missing or of the wrong type takes its default: a sloppy result must be judged, not lost. A status of
+        `error` is a system fault and not retryable unless it says so (spec 10 section 2).
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("success"), bool):
             return None

@@ -56,7 +56,7 @@ class CreateTaskRequest(_message.Message):
     reason: _builtins.str
     """Why the task is created."""
     priority: _builtins.int
-    """From -100 to 100; higher runs first. 0 when absent."""
+    """From -100 to 100; kept with the task; steps are claimed in the order they were enqueued. 0 when absent."""
     parent_correlation_id: _builtins.str
     """Correlation UUID of the work that caused this task."""
     idempotency_key: _builtins.str
@@ -667,7 +667,7 @@ class Task(_message.Message):
     source_system: _builtins.str
     reason: _builtins.str
     priority: _builtins.int
-    """From -100 to 100; higher runs first."""
+    """From -100 to 100; kept with the task, steps are claimed in the order they were enqueued."""
     correlation_id: _builtins.str
     """UUID that ties this task to other work. Always set."""
     parent_correlation_id: _builtins.str
@@ -700,7 +700,7 @@ class Task(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def completed_at(self) -> _timestamp_pb2.Timestamp:
-        """When the task reached a terminal state."""
+        """When the task completed; absent in every other state."""
 
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
@@ -804,7 +804,7 @@ class Step(_message.Message):
     """Attempts made so far."""
     max_attempts: _builtins.int
     backoff_request_seconds: _builtins.int
-    """Delay the handler asked for, in seconds."""
+    """Delay before the next attempt as it was last computed, in whole seconds rounded up."""
     results_json: _builtins.str
     """The results as JSON text, exact where the Struct is not."""
     @_builtins.property
