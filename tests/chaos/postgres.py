@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.services import postgres_programs
 
+_BECOME = """
+import os, pwd, sys
+user = pwd.getpwnam(sys.argv[1])
+os.setgroups([])
+os.setgid(user.pw_gid)
+os.setuid(user.pw_uid)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 _OPTIONS = "-c fsync=off -c listen_addresses= -c max_connections=60"
 
 
@@ -52,10 +61,13 @@ class OwnServer:
 
     async def _run(self, program: str, *arguments: object) -> None:
         command = [str(postgres_programs() / program), *map(str, arguments)]
+        if self._user is not None:
+            # Not the `user` of asyncio: that forks, and a fork beside running gRPC calls may crash.
+            command = [sys.executable, "-c", _BECOME, self._user, *command]
         # To a file, not a pipe: the server inherits it and would keep a pipe open.
         with (self._folder / "commands").open("w+") as output:
             process = await asyncio.create_subprocess_exec(
-                *command, user=self._user, stdout=output, stderr=output, cwd=self._folder
+                *command, stdout=output, stderr=output, cwd=self._folder
             )
             code = await process.wait()
             output.seek(0)

@@ -394,3 +394,18 @@ async def test_only_a_claim_that_may_be_forgotten_does_not_wait_for_the_disk(
         await worker.sql("SET LOCAL synchronous_commit = on")
         assert await worker.claim(task, uuid) == [uuid]
         assert await worker.sql("SHOW synchronous_commit") == [(commit,)]
+
+
+async def test_a_lease_that_its_step_left_behind_does_not_keep_the_others_from_being_swept(
+    engine: Engine,
+) -> None:
+    left, lost = [await engine.create(chain(1)) for _ in range(2)]
+    await engine.claim()
+    await engine.database.execute(
+        "UPDATE tasker.workflow_steps SET state = 'cancelled' WHERE task_uuid = %s", (left,)
+    )
+    await engine.move_clock(LEASE_SECONDS + 1)
+    assert sum([await engine.orchestration.sweep_leases(1) for _ in range(2)]) == 1
+    assert await engine.states(left) == {"s1": "cancelled"}
+    assert await engine.states(lost) == {"s1": "enqueued_as_error_for_orchestration"}
+    assert not await engine.sql("SELECT 1 FROM tasker.step_leases")
