@@ -409,3 +409,23 @@ async def test_a_lease_that_its_step_left_behind_does_not_keep_the_others_from_b
     assert await engine.states(left) == {"s1": "cancelled"}
     assert await engine.states(lost) == {"s1": "enqueued_as_error_for_orchestration"}
     assert not await engine.sql("SELECT 1 FROM tasker.step_leases")
+
+
+@pytest.mark.parametrize("order", [("may", "must_not"), ("must_not", "may")], ids=" then ".join)
+async def test_one_claim_that_must_not_be_forgotten_decides_for_its_transaction(
+    engine: Engine, order: tuple[str, str]
+) -> None:
+    tasks = {
+        "may": await engine.create(chain(1) | {"name": "may"}),
+        "must_not": await engine.create(chain(1, on_worker_lost="fail") | {"name": "must_not"}),
+    }
+    async with rival(engine) as worker:
+        for name in order:
+            step = (await engine.steps(tasks[name]))["s1"].step_uuid
+            assert await worker.claim(tasks[name], step) == [step]
+        assert await worker.sql("SHOW synchronous_commit") == [("on",)]
+        await worker.commit()
+        another = await engine.create(chain(1) | {"name": "may"})
+        step = (await engine.steps(another))["s1"].step_uuid
+        assert await worker.claim(another, step) == [step]
+        assert await worker.sql("SHOW synchronous_commit") == [("off",)]  # and for no other

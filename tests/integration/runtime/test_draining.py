@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.worker.runtime.worker import Worker
 from tests.engine import Engine, chain
 from tests.services import Gate, Workshop, within
@@ -80,3 +82,58 @@ async def test_a_handler_that_does_not_end_is_left_to_its_lease(
     assert (await engine.states(task))["s1"] == "in_progress"
     assert len(await engine.sql("SELECT * FROM tasker.step_leases")) == 1
     gate.opened.set()
+
+
+async def test_steps_of_a_claim_in_flight_run_and_are_recorded(
+    engine: Engine, workshop: Workshop, new_worker: NewWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:  # spec 30 #22
+    claimed, go_on = asyncio.Event(), asyncio.Event()
+    claim = PgmqWorkerBroker.claim
+
+    async def slow_claim(*args: Any, **more: Any) -> Any:
+        steps = await claim(*args, **more)
+        if steps:
+            claimed.set()
+            await go_on.wait()
+        return steps
+
+    monkeypatch.setattr(PgmqWorkerBroker, "claim", slow_claim)
+    worker = new_worker(chain(1))
+    task = await engine.create(chain(1))
+    await worker.start()
+    await within(claimed.wait())
+    stopping = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0)
+    go_on.set()
+    await within(stopping)
+    await engine.process()
+    assert await engine.state(task) == "complete"
+
+
+async def test_a_poison_search_that_fails_does_not_end_the_claims(
+    engine: Engine, workshop: Workshop, new_worker: NewWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = asyncio.Event()
+    gate = workshop.behaviours["s1"] = Gate({})
+    claim = PgmqWorkerBroker.claim
+
+    async def claim_once_broken(*args: Any, **more: Any) -> Any:
+        if not failed.is_set():
+            raise RuntimeError("no message can be claimed")
+        return await claim(*args, **more)
+
+    async def broken_search(*_: Any) -> Any:
+        failed.set()
+        raise RuntimeError("nor looked at")
+
+    monkeypatch.setattr(PgmqWorkerBroker, "claim", claim_once_broken)
+    monkeypatch.setattr(PgmqWorkerBroker, "visible", broken_search)
+    task = await engine.create(chain(1))
+    worker = new_worker(chain(1))
+    await worker.start()
+    await within(failed.wait())
+    await within(gate.entered.wait())
+    gate.opened.set()
+    await within(worker.stop())
+    await engine.process()
+    assert await engine.state(task) == "complete"

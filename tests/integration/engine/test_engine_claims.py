@@ -1,0 +1,64 @@
+"""Claims: whether they wait for the disk, and which templates come that far."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasker.domain.errors import FailedPreconditionError
+from tasker.domain.leases import LEASE
+from tasker.messaging.pgmq import worker_queue
+from tests.engine import Engine, chain
+
+_CLAIM = (
+    "SELECT count(*) FROM tasker.claim_steps_v1(%s, '{0,0}', 10, gen_random_uuid(), gen_random_uuid(), %s, '{work}', "
+    "'60 s', 65536, NULL)"
+)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "waits"), [({"once": 1, "often": 3}, "on"), ({"once": 3, "often": 3}, "off")]
+)
+@pytest.mark.parametrize("first", ["once", "often"])
+async def test_one_step_that_may_not_repeat_makes_the_whole_claim_wait_for_the_disk(
+    engine: Engine, attempts: dict[str, int], waits: str, first: str
+) -> None:  # DESIGN 5.5: only if every step in the batch may repeat
+    for namespace, maximum in attempts.items():
+        await engine.create(chain(1, retry={"max_attempts": maximum}) | {"namespace_name": namespace})
+    second = "often" if first == "once" else "once"
+    async with engine.database.transaction() as connection:
+        cursor = await connection.execute(
+            _CLAIM.encode(), ([worker_queue(first), worker_queue(second)], LEASE)
+        )
+        assert await cursor.fetchone() == (2,)
+        cursor = await connection.execute(b"SELECT current_setting('synchronous_commit')")
+        assert await cursor.fetchone() == (waits,)
+
+
+async def test_a_template_this_engine_cannot_run_is_refused_whole(engine: Engine) -> None:
+    document = chain(2)
+    document["steps"] += [
+        {"name": "route", "type": "decision", "dependencies": ["s2"], "handler": "work"},
+        {"name": "branch", "dependencies": ["route"], "handler": "work"},
+    ]
+    template = await engine.register(document)
+    with pytest.raises(FailedPreconditionError, match="route"):
+        await engine.request(template)
+    assert await engine.sql("SELECT count(*) FROM tasker.tasks") == [(0,)]
+
+
+async def test_a_template_that_changes_while_it_is_read_is_not_kept(engine: Engine) -> None:  # spec 40 #8
+    template = await engine.register(chain(1))
+    catalogue = engine.creator._catalogue
+    find = catalogue._find
+
+    async def find_while_it_changes(namespace: str, name: str, version: str):  # type: ignore[no-untyped-def]
+        stored = await find(namespace, name, version)
+        await engine.register(chain(2))
+        catalogue.forget()
+        return stored
+
+    catalogue._find = find_while_it_changes  # type: ignore[method-assign]
+    await catalogue.get(template.namespace_name, template.name, template.version)
+    catalogue._find = find  # type: ignore[method-assign]
+    later = await catalogue.get(template.namespace_name, template.name, template.version)
+    assert len(later.steps) == 2
