@@ -269,7 +269,7 @@ async def test_the_sweeper_finds_the_steps_of_lost_leases_by_key(
         plans.used.clear()
         await engine.sweeper.tick()
         assert any("sweep_leases_v1" in statement for statement, _ in plans.used)
-        its_look = "Seq Scan on step_leases in: SELECT jsonb_agg"
+        its_look = "Seq Scan on step_leases in: "
         assert [flaw for flaw in plans.flaws() if not flaw.startswith(its_look)] == []
 
 
