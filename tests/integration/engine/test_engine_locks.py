@@ -430,6 +430,16 @@ async def test_a_step_cancelled_while_its_submit_waits_keeps_no_result(any_engin
     await assert_history_is_whole(any_engine, task)
 
 
+async def test_a_lease_alone_does_not_make_a_result_good(engine: Engine) -> None:
+    task = await engine.create(chain(1))
+    (step,) = await engine.claim()
+    # Its lease is left behind.
+    await engine.database.execute("UPDATE tasker.workflow_steps SET state = 'cancelled'")
+    assert await engine.succeed(step) == set()
+    assert await engine.states(task) == {"s1": "cancelled"}
+    assert not await engine.sql("SELECT 1 FROM tasker.step_results")
+
+
 async def test_a_step_cancelled_while_its_result_is_processed_stays_cancelled(engine: Engine) -> None:
     task = await engine.create(chain(1))
     (step,) = await engine.claim()
