@@ -1,12 +1,9 @@
-"""The services under test: inside the test on free ports, or as processes of their own; and what makes them suffer."""
+"""The services under test, on free ports, their clients, and what makes them suffer."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -354,96 +351,3 @@ class FreezingProxy:
             pass
         finally:
             sink.close()
-
-
-# Services as processes
-
-
-class ServiceProcess:
-    """A service as a process of its own, on a Unix socket, which keeps its address over restarts.
-
-    Args:
-        kind: `orchestration` or `worker`.
-        folder: For its socket and its log; the path must be short.
-        environment: Its settings.
-    """
-
-    def __init__(self, kind: str, name: str, folder: Path, environment: Mapping[str, str]) -> None:
-        self.name = name
-        self.address = f"unix:{folder / name}.sock"
-        self.log = folder / f"{name}.log"
-        self._command = (sys.executable, "-m", "tasker.ctl.main", kind)
-        address = "WORKER" if kind == "worker" else "ORCHESTRATION"
-        self._environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("TASKER_")},
-            "TASKER_LOG_FORMAT": "json",
-            f"TASKER_{address}_GRPC_BIND_ADDRESS": self.address,
-            **environment,
-        }
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Start it; it becomes ready by and by."""
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    async def ready(self) -> None:
-        """Wait until it says so."""
-        async with Client(self.address) as client:
-            request = health_pb2.HealthCheckRequest()
-
-            async def is_serving() -> bool:
-                assert self.is_running, f"{self.name} ended: {self.tail()}"
-                try:
-                    answer = await client.probes.Check(request, timeout=5, wait_for_ready=True)
-                except aio.AioRpcError:
-                    return False
-                return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-            await until(is_serving, what=f"{self.name} ready: {self.tail()}")
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it has not ended."""
-        return self._process is not None and self._process.returncode is None
-
-    async def kill(self) -> None:
-        """End it without a word."""
-        await self._end(signal.SIGKILL)
-
-    async def terminate(self) -> int:
-        """Ask it to drain, and return its exit code."""
-        return await self._end(signal.SIGTERM)
-
-    async def _end(self, how: signal.Signals) -> int:
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(how)
-        return await asyncio.wait_for(self._process.wait(), PATIENCE_SECONDS)
-
-    def tail(self) -> str:
-        """Return the end of its log."""
-        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
-
-
-@asynccontextmanager
-async def processes(*services: ServiceProcess) -> AsyncIterator[None]:
-    """Start processes and wait until they are ready; kill what is left of them at the end."""
-    try:
-        for service in services:
-            await service.start()
-        await asyncio.gather(*(service.ready() for service in services))
-        yield
-    finally:
-        await stop_all(services)
-
-
-async def stop_all(services: Iterable[ServiceProcess]) -> None:
-    """Kill the processes that still run."""
-    await asyncio.gather(*(service.kill() for service in services if service.is_running))

@@ -15,8 +15,9 @@ import psycopg
 from grpc import StatusCode, aio
 
 from tasker.domain.leases import LEASE
+from tests.chaos.processes import ServiceProcess, stop_all
 from tests.engine import chain, graph
-from tests.services import Client, ServiceProcess, stop_all, until, write_templates
+from tests.services import Client, until, write_templates
 
 #: A step may be lost often here, and runs again at once.
 STUBBORN = {"retry": {"max_attempts": 50, "backoff": "none"}}

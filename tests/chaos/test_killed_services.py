@@ -6,8 +6,9 @@ import asyncio
 import random
 
 from tests.chaos.fleet import Fleet, violations
+from tests.chaos.processes import ServiceProcess
 from tests.engine import graph
-from tests.services import ServiceProcess, until
+from tests.services import until
 
 TASKS = 60
 

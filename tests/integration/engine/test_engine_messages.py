@@ -353,6 +353,15 @@ async def test_a_step_that_a_live_worker_can_run_is_put_back_beyond_the_limit(an
     assert len(await any_engine.claim()) == 1
 
 
+async def test_a_worker_that_appears_at_the_last_moment_saves_the_step(engine: Engine) -> None:
+    await engine.create(chain(1))
+    await _refuse_for(engine, 60)
+    await _offer(engine)
+    assert await engine.claim(handlers=["other"]) == []
+    await engine.move_clock(30)
+    assert len(await engine.claim()) == 1
+
+
 @pytest.mark.parametrize(
     "other_worker",
     [{"namespaces": ["elsewhere"]}, {"handlers": ["another"]}],

@@ -75,9 +75,9 @@ async def test_an_orchestrator_that_is_well_says_so(client: Client) -> None:  # 
     basic = await client.health.CheckHealth(tasker_health_pb2.HealthRequest(), timeout=PATIENCE_SECONDS)
     alive = await client.health.CheckLiveness(tasker_health_pb2.LivenessRequest(), timeout=PATIENCE_SECONDS)
     assert (basic.status, alive.status) == ("healthy", "alive")
-    ready = await readiness(client)
     full = await until(lambda: _healthy(client))
     assert isinstance(full, tasker_health_pb2.DetailedHealthResponse)
+    ready = await readiness(client)
     assert ready.status == "ready"
     for response in (basic, alive, ready, full):
         assert datetime.fromisoformat(response.timestamp).tzinfo is not None  # RFC 3339

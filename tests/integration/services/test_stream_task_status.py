@@ -1,9 +1,8 @@
-"""TaskService/StreamTaskStatus: every committed transition in order, to the end, resumable."""
+"""TaskService/StreamTaskStatus: the current state, every committed transition in order, the end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,58 +14,16 @@ from tasker.orchestration.service import OrchestrationService
 from tasker.v1 import common_pb2
 from tests import services
 from tests.engine import Engine, chain, diamond, graph
+from tests.integration.services.updates import (
+    COMPLETE,
+    ERROR,
+    STEP_CHANGE,
+    TASK_CHANGE,
+    read,
+    shown,
+    state,
+)
 from tests.services import Client, Gate, Update, Workshop, refused, until, within
-
-COMPLETE, ERROR = Update.UPDATE_TYPE_TASK_COMPLETE, Update.UPDATE_TYPE_TASK_ERROR
-TASK_CHANGE, STEP_CHANGE = Update.UPDATE_TYPE_TASK_STATE_CHANGE, Update.UPDATE_TYPE_STEP_STATE_CHANGE
-
-
-def shown(updates: Iterable[Update]) -> list[tuple[Any, ...]]:
-    """Return updates in brief: a task's state, or a step's name, state and attempt."""
-    return [
-        (update.step_update.name, state(update), update.step_update.attempt)
-        if update.update_type == STEP_CHANGE
-        else (state(update),)
-        for update in updates
-    ]
-
-
-def state(update: Update) -> str:
-    if update.update_type == STEP_CHANGE:
-        return common_pb2.StepState.Name(update.step_update.state).removeprefix("STEP_STATE_").lower()
-    return common_pb2.TaskState.Name(update.task_state).removeprefix("TASK_STATE_").lower()
-
-
-async def history(engine: Engine, task_uuid: str) -> dict[str, list[str]]:
-    """Return the states each entity of a task came to, in order, by name; the task is ''."""
-    told: dict[str, list[str]] = {}
-    for name, to_state in await engine.sql(
-        "SELECT '' AS name, to_state FROM (SELECT * FROM tasker.task_transitions WHERE task_uuid = %s "
-        "ORDER BY sort_key) t UNION ALL SELECT name, to_state FROM (SELECT s.name, t.to_state FROM "
-        "tasker.workflow_step_transitions t JOIN tasker.workflow_steps s USING (task_uuid, step_uuid) "
-        "WHERE t.task_uuid = %s ORDER BY t.sort_key) t",
-        UUID(task_uuid),
-        UUID(task_uuid),
-    ):
-        told.setdefault(name, []).append(to_state)
-    return told
-
-
-def by_entity(updates: Iterable[Update]) -> dict[str, list[str]]:
-    """Return the states that updates brought, by entity."""
-    told: dict[str, list[str]] = {}
-    for update in updates:
-        if update.update_type in (TASK_CHANGE, STEP_CHANGE):
-            told.setdefault(update.step_update.name, []).append(state(update))
-    return told
-
-
-async def read(stream: aio.UnaryStreamCall[Any, Update]) -> Update:
-    """Return the next message."""
-    update = await within(anext(aiter(stream)))
-    assert isinstance(update, Update)
-    return update
-
 
 # What it brings
 
@@ -173,125 +130,6 @@ async def test_a_task_that_waits_is_not_over(client: Client, engine: Engine) -> 
     assert state(await read(stream)) == "steps_in_process"
     await engine.succeed(*await engine.claim())
     assert [state(update) async for update in stream] == ["complete", "complete"]
-
-
-# Nothing lost, nothing twice
-
-
-async def test_many_fast_tasks_lose_nothing(
-    database_url: str, client: Client, engine: Engine, workshop: Workshop, templates: Path
-) -> None:  # spec 60 section 7
-    async with services.worker(database_url, workshop.registry, templates):
-        tasks = await asyncio.gather(
-            *(client.create(name="diamond" if n % 2 else "workflow") for n in range(40))
-        )
-        streams = await asyncio.gather(
-            *(client.follow(task.task_uuid, include_steps=True, resume_cursor="") for task in tasks)
-        )
-    for task, updates in zip(tasks, streams, strict=True):
-        assert updates[-1].update_type == COMPLETE
-        assert by_entity(updates) == await history(engine, task.task_uuid)
-        instants = [update.timestamp.ToNanoseconds() for update in updates]
-        assert instants == sorted(instants)
-
-
-async def test_what_follows_the_first_message_is_complete_too(
-    database_url: str, client: Client, engine: Engine, workshop: Workshop, templates: Path
-) -> None:  # spec 60 section 7
-    """The stream opens somewhere in the middle: from there on each entity's history has no gap."""
-    async with services.worker(database_url, workshop.registry, templates):
-        tasks = await asyncio.gather(*(client.create(name="diamond") for _ in range(20)))
-        streams = await asyncio.gather(*(client.follow(task.task_uuid, include_steps=True) for task in tasks))
-    for task, updates in zip(tasks, streams, strict=True):
-        told, true = by_entity(updates[1:]), await history(engine, task.task_uuid)
-        for name, states in told.items():
-            assert true[name][-len(states) :] == states
-
-
-@pytest.mark.parametrize("steps", [True, False])
-async def test_each_cursor_continues_without_gap_or_repetition(
-    database_url: str, client: Client, workshop: Workshop, templates: Path, steps: bool
-) -> None:  # spec 60 section 9
-    async with services.worker(database_url, workshop.registry, templates):
-        task_uuid = (await client.create(name="diamond")).task_uuid
-        pieces: list[Update] = []
-        cursor = ""
-        while not (pieces and pieces[-1].update_type == COMPLETE):
-            # Leaves at every message that carries a cursor, and comes back with it.
-            stream = client.stream(task_uuid, include_steps=steps, resume_cursor=cursor)
-            async for update in stream:
-                pieces.append(update)
-                if update.cursor:
-                    cursor = update.cursor
-                    stream.cancel()
-                    break
-    whole = await client.follow(task_uuid, include_steps=steps, resume_cursor="")
-    assert shown(pieces) == shown(whole)
-    assert by_entity(whole)[""] == ["steps_in_process", "complete"]
-
-
-async def test_the_cursor_of_the_first_message_continues(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 9
-    await engine.register(chain(1))
-    task_uuid = (await client.create()).task_uuid
-    stream = client.stream(task_uuid, include_steps=True)
-    cursor = (await read(stream)).cursor
-    stream.cancel()
-    await engine.succeed(*await engine.claim())
-    resumed = await client.follow(task_uuid, include_steps=True, resume_cursor=cursor)
-    assert shown(resumed) == [
-        ("s1", "in_progress", 1),
-        ("s1", "enqueued_for_orchestration", 1),
-        ("s1", "complete", 1),
-        ("complete",),
-        ("complete",),
-    ]
-
-
-async def test_the_cursor_of_the_end_repeats_only_the_end(client: Client, engine: Engine) -> None:
-    await engine.register(chain(1))
-    task_uuid = (await client.create()).task_uuid
-    await engine.succeed(*await engine.claim())
-    last = (await client.follow(task_uuid))[-1]
-    again = await within(client.follow(task_uuid, resume_cursor=last.cursor))
-    assert [update.update_type for update in again] == [COMPLETE]
-
-
-async def test_another_orchestrator_continues_a_cursor(
-    database_url: str, client: Client, engine: Engine
-) -> None:  # spec 10 section 10
-    await engine.register(chain(1))
-    task_uuid = (await client.create()).task_uuid
-    stream = client.stream(task_uuid)
-    cursor = (await read(stream)).cursor
-    stream.cancel()
-    async with services.orchestration(database_url) as second, Client(second.address) as other:
-        await engine.succeed(*await engine.claim())
-        resumed = await other.follow(task_uuid, resume_cursor=cursor)
-    assert [update.update_type for update in resumed] == [TASK_CHANGE, COMPLETE]
-
-
-async def test_a_bad_cursor_is_an_invalid_argument(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 6
-    await engine.register(chain(1))
-    task_uuid = (await client.create()).task_uuid
-    for bad in (
-        "x",
-        "1:2",
-        "1:2:3;",
-        "-1:2:",
-        "9" * 20 + ":1:",
-        "5:1:",
-        "1:3:9",
-        "1:9:3,2",
-        "1:9:3,",
-        "0:1:",
-        "²:3:",
-    ):
-        refusal = await refused(client.follow(task_uuid, resume_cursor=bad))
-        assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"resume_cursor"}), bad
 
 
 # Ends and errors
