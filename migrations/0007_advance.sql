@@ -2,7 +2,9 @@
 -- How the functions from here on keep their plans, whatever the statistics say (a fresh or fast-growing table has
 -- none that are true): rows are found by key in a LATERAL subquery of their own, which LIMIT or a row lock keeps
 -- whole, so that only the index plan exists; what was found and locked is updated by its ctid, which cannot move
--- while the lock is held. Sequential scans, hash and merge joins are off and plans generic. A test reads the plans.
+-- while the lock is held. Sequential scans, hash and merge joins are off and plans generic, by settings of the
+-- session that calls (persistence/database.py): a function that sets them itself takes a tenth longer. A test reads
+-- the plans.
 
 -- What one transaction changes in a task's counts.
 CREATE TYPE tasker.task_change AS (
@@ -39,9 +41,7 @@ CREATE FUNCTION tasker.advance_tasks_v1(
     p_satisfied_steps uuid[],
     p_survey          boolean
 ) RETURNS tasker.outbox
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_now    timestamptz;
@@ -52,6 +52,7 @@ DECLARE
     v_queues text[];
     v_outbox tasker.outbox;
     v_moved  integer;
+    v_hinted boolean;
 BEGIN
     IF p_survey THEN
         v_now := tasker.now();
@@ -186,7 +187,7 @@ BEGIN
     INTO v_outbox.queues, v_outbox.tasks, v_outbox.steps, v_moved
     FROM touched e WHERE e.ready;
 
-    PERFORM tasker.hint_watchers_v1(v_moved = 0);
+    v_hinted := tasker.hint_watchers_v1(v_moved = 0);
     RETURN v_outbox;
 END;
 $$;

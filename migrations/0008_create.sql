@@ -6,13 +6,12 @@
 CREATE FUNCTION tasker.insert_tasks_v1(
     p_environment text, p_tasks jsonb,
     OUT queues text[], OUT tasks uuid[], OUT steps uuid[], OUT refused uuid[], OUT existing uuid[])
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_now      timestamptz;
     v_changes  tasker.task_change[];
+    v_outbox   tasker.outbox;
 BEGIN
     v_now := tasker.now();
     INSERT INTO tasker.task_identities (identity_hash, task_uuid, created_at)
@@ -74,8 +73,10 @@ BEGIN
     SELECT array_agg(ROW (c.task_uuid, c.total, 0, 0, 0, 0)::tasker.task_change) INTO v_changes
     FROM (SELECT s.task_uuid, count(*) AS total FROM stepped s GROUP BY s.task_uuid) c;
 
-    SELECT a.queues, a.tasks, a.steps INTO queues, tasks, steps
-    FROM tasker.advance_tasks_v1(v_changes, NULL, NULL, true) a;
+    v_outbox := tasker.advance_tasks_v1(v_changes, NULL, NULL, true);
+    queues := v_outbox.queues;
+    tasks := v_outbox.tasks;
+    steps := v_outbox.steps;
 END;
 $$;
 
@@ -83,15 +84,14 @@ $$;
 -- created and started or, if it was refused, the task that already has its identity.
 CREATE FUNCTION tasker.create_tasks_v1(p_environment text, p_tasks jsonb)
 RETURNS TABLE (task_uuid uuid, existing_uuid uuid, created_at timestamptz, updated_at timestamptz)
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_created record;
+    v_sent    boolean;
 BEGIN
     v_created := tasker.insert_tasks_v1(p_environment, p_tasks);
-    PERFORM tasker.send_steps_v1(ROW (v_created.queues, v_created.tasks, v_created.steps)::tasker.outbox);
+    v_sent := tasker.send_steps_v1(ROW (v_created.queues, v_created.tasks, v_created.steps)::tasker.outbox);
 
     RETURN QUERY
     SELECT r.task_uuid, v_created.existing[array_position(v_created.refused, r.task_uuid)], t.created_at, t.updated_at

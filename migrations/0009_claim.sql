@@ -2,8 +2,8 @@
 -- claim_by_ids_v1: hand enqueued steps to a worker.
 -- Takes the steps that are still `enqueued` and whose handler is among p_handlers (null: any), counts the attempt,
 -- starts their lease under the worker's token and returns all a handler needs. Steps that moved on are left out:
--- their message is no longer needed. Context and dependency results beyond p_hydration_bytes a step stay behind
--- (`hydrated` is false then); hydrate_step_v1 fetches them outside this transaction.
+-- their message is no longer needed. Context and dependency results that together take more than p_hydration_bytes
+-- stay behind (`hydrated` is false then); hydrate_step_v1 fetches them outside this transaction.
 CREATE FUNCTION tasker.claim_by_ids_v1(
     p_tasks uuid[], p_steps uuid[], p_handlers text[], p_worker uuid, p_token uuid, p_lease interval,
     p_hydration_bytes integer
@@ -11,14 +11,14 @@ CREATE FUNCTION tasker.claim_by_ids_v1(
     task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
     template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
     inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_now        timestamptz;
     v_rows       tid[];
     v_may_repeat boolean;
+    v_setting    text;
+    v_hinted     boolean;
 BEGIN
     SELECT array_agg(s.ctid),
            bool_and(s.retryable AND s.attempts + 1 < s.max_attempts AND s.on_worker_lost = 'retry')
@@ -40,9 +40,10 @@ BEGIN
     -- A crash of the database may forget this claim if it is allowed to happen again: no wait for the disk.
     -- One claim of the transaction that may not decides for all of them.
     IF NOT v_may_repeat THEN
-        PERFORM set_config('synchronous_commit', 'on', true), set_config('tasker.claim_waits', 'on', true);
+        v_setting := set_config('synchronous_commit', 'on', true);
+        v_setting := set_config('tasker.claim_waits', 'on', true);
     ELSIF coalesce(current_setting('tasker.claim_waits', true), '') <> 'on' THEN
-        PERFORM set_config('synchronous_commit', 'off', true);
+        v_setting := set_config('synchronous_commit', 'off', true);
     END IF;
 
     v_now := tasker.now();
@@ -69,20 +70,20 @@ BEGIN
            (SELECT ns.name FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id),
            t.template_digest::bytea,
            t.correlation_id, c.attempts, c.max_attempts, c.timeout_seconds, c.inputs, c.checkpoint,
-           CASE WHEN pg_column_size(t.context) <= p_hydration_bytes THEN t.context END,
-           d.results,
-           pg_column_size(t.context) <= p_hydration_bytes AND d.complete
+           CASE WHEN h.all_small THEN t.context END,
+           CASE WHEN h.all_small THEN d.results ELSE '{}' END,
+           h.all_small
     FROM claimed c
     CROSS JOIN LATERAL (
         SELECT t.namespace_id, t.template_digest, t.correlation_id, t.context FROM tasker.tasks t
         WHERE t.task_uuid = c.task_uuid LIMIT 1
     ) t
     CROSS JOIN LATERAL (
-        SELECT coalesce(jsonb_object_agg(a.name, a.result) FILTER (WHERE a.running_size <= p_hydration_bytes), '{}')
-                   AS results,
-               coalesce(max(a.running_size), 0) <= p_hydration_bytes AS complete
+        -- Without the large ones, so that what is too much is never put together.
+        SELECT coalesce(jsonb_object_agg(a.name, a.result) FILTER (WHERE a.size <= p_hydration_bytes), '{}') AS results,
+               coalesce(sum(a.size), 0) AS size
         FROM (
-            SELECT p.name, r.result, sum(pg_column_size(r.result)) OVER (ORDER BY p.step_uuid) AS running_size
+            SELECT p.name, r.result, pg_column_size(r.result) AS size
             FROM unnest(c.ancestor_uuids) AS ancestor(step_uuid)
             CROSS JOIN LATERAL (
                 SELECT p.task_uuid, p.step_uuid, p.name, p.state FROM tasker.workflow_steps p
@@ -95,18 +96,17 @@ BEGIN
             ) r
             WHERE p.state = 'complete'
         ) a
-    ) d;
+    ) d
+    CROSS JOIN LATERAL (SELECT pg_column_size(t.context) + d.size <= p_hydration_bytes AS all_small) h;
 
-    PERFORM tasker.hint_watchers_v1(true);
+    v_hinted := tasker.hint_watchers_v1(true);
 END;
 $$;
 
 -- hydrate_step_v1: the context and all dependency results of one step, whatever their size.
 CREATE FUNCTION tasker.hydrate_step_v1(p_task uuid, p_step uuid)
 RETURNS TABLE (context jsonb, dependencies jsonb)
-LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -146,9 +146,7 @@ $$;
 -- handler, with a growing delay; return those that have been refused for too long with no live worker to take them.
 CREATE FUNCTION tasker.refuse_messages_v1(
     p_queue text, p_messages jsonb[], p_handlers text[], p_refusal_limit interval) RETURNS jsonb[]
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_now      timestamptz := tasker.now();
     v_hopeless jsonb[];
@@ -200,11 +198,11 @@ CREATE FUNCTION tasker.claim_steps_v1(
     task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
     template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
     inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
+    v_now      timestamptz := tasker.now();
+    v_pop      text;
     v_messages jsonb[];
     v_top      bigint;
     v_tasks    uuid[];
@@ -214,14 +212,13 @@ DECLARE
 BEGIN
     FOR i IN 1 .. cardinality(p_queues) LOOP
         EXIT WHEN v_left <= 0;
-        CONTINUE WHEN to_regclass(format('pgmq.%I', 'q_' || p_queues[i])) IS NULL;
+        v_pop := format('tasker.%I', 'pop_from_' || p_queues[i]);
+        CONTINUE WHEN to_regproc(v_pop) IS NULL;
 
-        SELECT array_agg(m.message), max(m.msg_id) INTO v_messages, v_top
-        FROM tasker.pop_messages_v1(p_queues[i], v_left, p_low_waters[i], p_only) m;
+        EXECUTE 'SELECT p.messages, p.tasks, p.steps, p.top_msg_id FROM ' || v_pop || '($1, $2, $3, $4) p'
+        INTO v_messages, v_tasks, v_steps, v_top
+        USING v_now, v_left, coalesce(p_only - 1, p_low_waters[i]), coalesce(p_only, 9223372036854775807);
         CONTINUE WHEN v_messages IS NULL;
-
-        SELECT array_agg((m ->> 'task_uuid')::uuid), array_agg((m ->> 'step_uuid')::uuid)
-        INTO v_tasks, v_steps FROM unnest(v_messages) m;
         RETURN QUERY
         SELECT p_queues[i], v_top, c.*
         FROM tasker.claim_by_ids_v1(v_tasks, v_steps, p_handlers, p_worker, p_token, p_lease, p_hydration_bytes) c;

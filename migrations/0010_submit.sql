@@ -7,9 +7,7 @@
 -- p_results: [{task_uuid, step_uuid, lease_token, success, status, result, error, metadata,
 --              orchestration_metadata}]
 CREATE FUNCTION tasker.submit_by_ids_v1(p_results jsonb) RETURNS tasker.outbox
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_now     timestamptz;
@@ -18,6 +16,7 @@ DECLARE
     v_leases  tid[];
     v_workers uuid[];
     v_outbox  tasker.outbox;
+    v_hinted  boolean;
 BEGIN
     -- Locks the steps in order, then their leases: a renewal or the sweeper can only come before or after.
     SELECT array_agg(r.value), array_agg(s.ctid), array_agg(l.ctid), array_agg(l.worker_uuid)
@@ -78,7 +77,7 @@ BEGIN
     INTO v_outbox
     FROM submitted s;
 
-    PERFORM tasker.hint_watchers_v1(true);
+    v_hinted := tasker.hint_watchers_v1(true);
     RETURN v_outbox;
 END;
 $$;
@@ -89,9 +88,10 @@ RETURNS TABLE (task_uuid uuid, step_uuid uuid)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_outbox tasker.outbox;
+    v_sent   boolean;
 BEGIN
     v_outbox := tasker.submit_by_ids_v1(p_results);
-    PERFORM tasker.send_steps_v1(v_outbox);
+    v_sent := tasker.send_steps_v1(v_outbox);
     RETURN QUERY SELECT * FROM unnest(v_outbox.tasks, v_outbox.steps);
 END;
 $$;

@@ -3,9 +3,7 @@
 -- The caller holds the tasks' locks. Steps past their notification state are skipped, their task is
 -- evaluated all the same, so a message delivered twice is harmless. Returns what to send.
 CREATE FUNCTION tasker.process_by_ids_v1(p_tasks uuid[], p_steps uuid[]) RETURNS tasker.outbox
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_now     timestamptz;
@@ -56,23 +54,25 @@ $$;
 CREATE FUNCTION tasker.hold_tasks_v1(
     p_queue text, p_limit integer, p_low_water bigint, p_only bigint,
     OUT tasks uuid[], OUT steps uuid[], OUT busy integer, OUT top_msg_id bigint)
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
+    v_messages record;
     v_msg_ids  bigint[];
     v_held     uuid[];
     v_distinct integer;
     v_busy     bigint[];
+    v_dropped  boolean;
 BEGIN
     busy := 0;
-    SELECT array_agg(m.msg_id), array_agg(m.task_uuid), array_agg(m.step_uuid), max(m.msg_id)
-    INTO v_msg_ids, tasks, steps, top_msg_id
-    FROM tasker.hold_messages_v1(p_queue, p_limit, p_low_water, p_only) m;
+    v_messages := tasker.hold_messages_v1(p_queue, p_limit, p_low_water, p_only);
+    v_msg_ids := v_messages.msg_ids;
     IF v_msg_ids IS NULL THEN
         RETURN;
     END IF;
+    tasks := v_messages.tasks;
+    steps := v_messages.steps;
+    top_msg_id := v_msg_ids[cardinality(v_msg_ids)];  -- they come in order
 
     SELECT array_agg(t.task_uuid), count(*) INTO v_held, v_distinct
     FROM (SELECT DISTINCT m.task_uuid FROM unnest(tasks) AS m(task_uuid) ORDER BY m.task_uuid) m
@@ -98,7 +98,7 @@ BEGIN
         INTO tasks, steps, v_msg_ids
         FROM unnest(v_msg_ids, tasks, steps) AS m(msg_id, task_uuid, step_uuid);
     END IF;
-    PERFORM tasker.drop_messages_v1(p_queue, v_msg_ids);
+    v_dropped := tasker.drop_messages_v1(p_queue, v_msg_ids);
 END;
 $$;
 
@@ -109,14 +109,15 @@ CREATE FUNCTION tasker.process_results_v1(
     OUT handled integer, OUT delayed integer, OUT top_msg_id bigint)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    v_tasks uuid[];
-    v_steps uuid[];
+    v_held record;
+    v_sent boolean;
 BEGIN
-    SELECT h.tasks, h.steps, h.busy, h.top_msg_id INTO v_tasks, v_steps, delayed, top_msg_id
-    FROM tasker.hold_tasks_v1('orchestration_step_results', p_limit, p_low_water, p_only) h;
-    handled := coalesce(cardinality(v_steps), 0);
+    v_held := tasker.hold_tasks_v1('orchestration_step_results', p_limit, p_low_water, p_only);
+    delayed := v_held.busy;
+    top_msg_id := v_held.top_msg_id;
+    handled := coalesce(cardinality(v_held.steps), 0);
     IF handled > 0 THEN
-        PERFORM tasker.send_steps_v1(tasker.process_by_ids_v1(v_tasks, v_steps));
+        v_sent := tasker.send_steps_v1(tasker.process_by_ids_v1(v_held.tasks, v_held.steps));
     END IF;
 END;
 $$;

@@ -9,9 +9,7 @@ RETURNS TABLE (
     attempts integer, max_attempts integer, retryable boolean, on_worker_lost text, backoff text,
     backoff_base_ms integer, max_backoff_ms integer, success boolean, status text, result jsonb, error jsonb,
     metadata jsonb, orchestration jsonb, judged_at timestamptz)
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_tasks uuid[];
@@ -44,9 +42,7 @@ $$;
 -- `none` only has the task evaluated; `poison` is an error that may strike a step anywhere in flight. Other steps
 -- past their notification state keep their state. Returns what to send.
 CREATE FUNCTION tasker.judge_by_ids_v1(p_verdicts jsonb) RETURNS tasker.outbox
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_now      timestamptz;
@@ -58,6 +54,7 @@ DECLARE
     v_tasks    uuid[];
     v_steps    uuid[];
     v_retries  integer;
+    v_hinted   boolean;
 BEGIN
     SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(v.value), array_agg(l.ctid)
     INTO v_rows, v_states, v_verdicts, v_leases
@@ -134,14 +131,14 @@ BEGIN
     FROM counted c;
 
     IF v_retries > 0 THEN
-        PERFORM tasker.hint_v1('tasker_timer');
+        v_hinted := tasker.hint_v1('tasker_timer');
     END IF;
     RETURN tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, false);
 END;
 $$;
 
 -- apply_judgements_v1: judge_by_ids_v1 and its messages.
-CREATE FUNCTION tasker.apply_judgements_v1(p_verdicts jsonb) RETURNS void
+CREATE FUNCTION tasker.apply_judgements_v1(p_verdicts jsonb) RETURNS boolean
 LANGUAGE sql VOLATILE AS $$
     SELECT tasker.send_steps_v1(tasker.judge_by_ids_v1(p_verdicts))
 $$;

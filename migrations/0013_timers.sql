@@ -3,13 +3,12 @@
 -- Returns how many it woke and in how many milliseconds the next timer is due (null: none is set).
 CREATE FUNCTION tasker.wake_tasks_v1(p_limit integer)
 RETURNS TABLE (woken integer, next_due_ms double precision)
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_now     timestamptz := tasker.now();
     v_changes tasker.task_change[];
+    v_sent    boolean;
 BEGIN
     SELECT array_agg(ROW (l.task_uuid, 0, 0, 0, 0, 0)::tasker.task_change) INTO v_changes
     FROM (
@@ -21,7 +20,7 @@ BEGIN
     woken := coalesce(cardinality(v_changes), 0);
 
     IF woken > 0 THEN
-        PERFORM tasker.send_steps_v1(tasker.advance_tasks_v1(v_changes, NULL, NULL, true));
+        v_sent := tasker.send_steps_v1(tasker.advance_tasks_v1(v_changes, NULL, NULL, true));
     END IF;
 
     -- Not greatest(0, …), which makes nothing of null: that would be a timer due at once.

@@ -4,9 +4,7 @@
 CREATE FUNCTION tasker.renew_leases_v1(
     p_worker uuid, p_tasks uuid[], p_steps uuid[], p_tokens uuid[], p_lease interval)
 RETURNS TABLE (step_uuid uuid)
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_rows tid[];
@@ -41,9 +39,7 @@ $$;
 -- locks the step before its lease; steps that somebody holds are left for the next sweep. It does nothing until one
 -- lease time after PostgreSQL's start, when no worker could renew. Returns how many it submitted.
 CREATE FUNCTION tasker.sweep_leases_v1(p_limit integer, p_lease interval) RETURNS integer
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_now     timestamptz := tasker.now();
     v_results jsonb;

@@ -6,8 +6,7 @@
 -- would do no harm). Returns one row a task.
 CREATE FUNCTION tasker.reconcile_tasks_v1(p_after uuid, p_limit integer, p_grace interval)
 RETURNS TABLE (task_uuid uuid, drift jsonb, resent integer)
-LANGUAGE plpgsql VOLATILE
-SET enable_mergejoin = off SET jit = off AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_now     timestamptz := tasker.now();
@@ -18,7 +17,8 @@ DECLARE
     v_queue   text;
     v_tasks   uuid[];
     v_steps   uuid[];
-    v_sent    uuid[] := '{}';
+    v_resent  uuid[] := '{}';
+    v_sent    boolean;
 BEGIN
     SELECT array_agg(l.task_uuid) INTO v_open
     FROM (
@@ -74,7 +74,7 @@ BEGIN
     INTO v_changes, v_drift
     FROM difference d;
 
-    PERFORM tasker.send_steps_v1(tasker.advance_tasks_v1(v_changes, NULL, NULL, true));
+    v_sent := tasker.send_steps_v1(tasker.advance_tasks_v1(v_changes, NULL, NULL, true));
 
     INSERT INTO tasker.step_leases (task_uuid, step_uuid, lease_token, worker_uuid, attempt, expires_at)
     SELECT s.task_uuid, s.step_uuid, gen_random_uuid(), '00000000-0000-0000-0000-000000000000', s.attempts, v_now
@@ -105,7 +105,7 @@ BEGIN
         GROUP BY w.queue
     LOOP
         v_steps := tasker.resend_steps_v1(v_queue, v_tasks, v_steps);
-        v_sent := v_sent || v_steps;
+        v_resent := v_resent || v_steps;
     END LOOP;
 
     RETURN QUERY
@@ -114,19 +114,21 @@ BEGIN
                   || CASE WHEN v_unmet ? o.task_uuid::text
                           THEN jsonb_build_object('unmet_parents', v_unmet -> o.task_uuid::text) ELSE '{}' END, '{}'),
            (SELECT count(*)::integer FROM tasker.workflow_steps s
-            WHERE s.task_uuid = o.task_uuid AND s.step_uuid = ANY (v_sent))
+            WHERE s.task_uuid = o.task_uuid AND s.step_uuid = ANY (v_resent))
     FROM unnest(v_open) AS o(task_uuid);
 END;
 $$;
 
 -- resend_steps_v1: send again the messages that are no longer in the queue; return their steps.
 CREATE FUNCTION tasker.resend_steps_v1(p_queue text, p_tasks uuid[], p_steps uuid[]) RETURNS uuid[]
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE
+SET enable_hashjoin = on AS $$
 DECLARE
     v_tasks uuid[];
     v_steps uuid[];
+    v_done  boolean;
 BEGIN
-    PERFORM tasker.ensure_queue_v1(p_queue);
+    v_done := tasker.ensure_queue_v1(p_queue);
     -- One pass over the queue, hashed: a long backlog is read once for the whole batch.
     EXECUTE format($sql$
         SELECT array_agg(w.task_uuid), array_agg(w.step_uuid)
@@ -137,8 +139,7 @@ BEGIN
         RETURN '{}';
     END IF;
 
-    PERFORM tasker.send_steps_v1(
-        ROW (array_fill(p_queue, ARRAY[cardinality(v_steps)]), v_tasks, v_steps)::tasker.outbox);
+    v_done := tasker.push_steps_v1(p_queue, v_tasks, v_steps);
     RETURN v_steps;
 END;
 $$;

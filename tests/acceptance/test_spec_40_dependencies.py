@@ -94,9 +94,9 @@ def _incompressible(size: int) -> dict[str, Any]:
 
 
 async def test_what_fits_travels_with_the_claim(any_engine: Engine) -> None:
-    context = _incompressible(HYDRATION_BYTES // 2)
+    context = _incompressible(HYDRATION_BYTES // 3)
     await any_engine.create(chain(2), context)
-    result = _incompressible(HYDRATION_BYTES // 2)
+    result = _incompressible(HYDRATION_BYTES // 3)
     await any_engine.succeed(*await any_engine.claim(), result=result)
     await any_engine.process()
     (step,) = await any_engine.claim()
@@ -111,7 +111,7 @@ async def test_a_large_context_stays_behind_until_it_is_fetched(any_engine: Engi
     await any_engine.succeed(first, result={"small": True})
     await any_engine.process()
     (step,) = await any_engine.claim()
-    assert (step.context, step.dependencies, step.hydrated) == (None, {"s1": {"small": True}}, False)
+    assert (step.context, step.dependencies, step.hydrated) == (None, {}, False)
     await any_engine.worker.hydrate(step)
     assert (step.context, step.dependencies, step.hydrated) == (context, {"s1": {"small": True}}, True)
 
@@ -128,8 +128,6 @@ async def test_large_results_stay_behind_until_they_are_fetched(any_engine: Engi
         await any_engine.succeed(step, result=results[name])
         await any_engine.process()
     (step,) = await any_engine.claim()
-    assert step.context == {"n": 1}
-    assert not step.hydrated
-    assert step.dependencies.keys() < results.keys()  # never a part taken for the whole
+    assert (step.context, step.dependencies, step.hydrated) == (None, {}, False)
     await any_engine.worker.hydrate(step)
     assert (step.context, step.dependencies, step.hydrated) == ({"n": 1}, results, True)

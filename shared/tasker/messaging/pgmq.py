@@ -22,12 +22,12 @@ from tasker.messaging.records import (
     SubmittedStep,
     TaskToCreate,
 )
-from tasker.persistence.database import Connection, Database
+from tasker.persistence.database import Connection, Database, Sessions
 
 RESULTS_QUEUE: Final = "orchestration_step_results"
 JUDGEMENTS_QUEUE: Final = "orchestration_step_judgements"
 
-#: Context and dependency results up to this size travel with the claim; larger ones are fetched for their step.
+#: Context and dependency results that together take up to this travel with the claim; else they are fetched.
 HYDRATION_BYTES: Final = 64 * 1024
 
 
@@ -42,14 +42,13 @@ def channel(queue: str) -> str:
 
 
 class PgmqWorkerBroker:
-    """A worker's side: claim, submit, renew. Claiming and submitting overlap, so each has a session."""
+    """A worker's side: claim, submit, renew. Claiming and submitting overlap under load, on two sessions then."""
 
     def __init__(self, database: Database, *, worker_uuid: UUID, refusal_limit: timedelta) -> None:
         self._database = database
         self._worker_uuid = worker_uuid
         self._refusal_limit = refusal_limit
-        self._claims = database.session()
-        self._submissions = database.session()
+        self._sessions = database.sessions()
         self._low_water: defaultdict[str, LowWater] = defaultdict(LowWater)
 
     async def claim(
@@ -62,7 +61,7 @@ class PgmqWorkerBroker:
         token = uuid4()
         marks = [self._low_water[queue].start() for queue in queues]
         try:
-            rows = await self._claims.fetch_all(
+            rows = await self._sessions.fetch_all(
                 b"SELECT * FROM tasker.claim_steps_v1(%s, %s::bigint[], %s, %s, %s, %s, %s, %s, %s, %s)",
                 (
                     list(queues),
@@ -87,16 +86,16 @@ class PgmqWorkerBroker:
 
     async def hydrate(self, step: ClaimedStep) -> None:
         """Fetch the context and dependency results that were too large to travel with the claim."""
-        row = await self._database.fetch_one(
-            "SELECT * FROM tasker.hydrate_step_v1(%s, %s)", (step.task_uuid, step.step_uuid)
+        rows = await self._sessions.fetch_all(
+            b"SELECT * FROM tasker.hydrate_step_v1(%s, %s)", (step.task_uuid, step.step_uuid)
         )
-        if row is not None:
-            step.context, step.dependencies = row
+        if rows:
+            ((step.context, step.dependencies),) = rows
         step.hydrated = True
 
     async def submit(self, results: Sequence[str]) -> set[UUID]:
         """Submit results, each the JSON text of one; return the steps whose result was accepted."""
-        rows = await self._submissions.fetch_all(
+        rows = await self._sessions.fetch_all(
             b"SELECT step_uuid FROM tasker.submit_results_v1(%s::text::jsonb)",
             ("[" + ",".join(results) + "]",),
         )
@@ -104,8 +103,8 @@ class PgmqWorkerBroker:
 
     async def renew(self, leases: Sequence[HeldLease]) -> set[UUID]:
         """Renew leases and the worker's own heartbeat; return the steps whose lease is lost."""
-        rows = await self._database.fetch_all(
-            "SELECT * FROM tasker.renew_leases_v1(%s, %s::uuid[], %s::uuid[], %s::uuid[], %s)",
+        rows = await self._sessions.fetch_all(
+            b"SELECT * FROM tasker.renew_leases_v1(%s, %s::uuid[], %s::uuid[], %s::uuid[], %s)",
             (
                 self._worker_uuid,
                 [lease.task_uuid for lease in leases],
@@ -135,12 +134,11 @@ class PgmqWorkerBroker:
 
     async def record_poison(self, queue: str, msg_id: int, error: str) -> bool:
         """Take a message that cannot be claimed out of its queue."""
-        return await _record_poison(self._database, queue, msg_id, error)
+        return await _record_poison(self._sessions, queue, msg_id, error)
 
     async def close(self) -> None:
-        """Close both sessions."""
-        await self._claims.close()
-        await self._submissions.close()
+        """Close all sessions."""
+        await self._sessions.close()
 
 
 class PgmqOrchestrationBroker:
@@ -148,16 +146,14 @@ class PgmqOrchestrationBroker:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._creations = database.session()
-        self._results = database.session()
-        self._judgements = database.session()
+        self._sessions = database.sessions()
         self._sweeps = database.session()
         self._results_mark = LowWater()
         self._judgements_mark = LowWater()
 
     async def create(self, environment: str, tasks: Sequence[TaskToCreate]) -> dict[UUID, CreatedTask]:
         """Create tasks in one transaction; conflicting identities are refused one by one."""
-        rows = await self._creations.fetch_all(
+        rows = await self._sessions.fetch_all(
             b"SELECT * FROM tasker.create_tasks_v1(%s, %s::text::jsonb)",
             (environment, "[" + ",".join(map(_task_json, tasks)) + "]"),
         )
@@ -166,7 +162,7 @@ class PgmqOrchestrationBroker:
     async def process_results(self, limit: int, *, only: int | None = None) -> Batch:
         """Complete the steps of up to `limit` plain successes, or of one message, and advance their tasks."""
         try:
-            ((handled, delayed, top),) = await self._results.fetch_all(
+            ((handled, delayed, top),) = await self._sessions.fetch_all(
                 b"SELECT handled, delayed, top_msg_id FROM tasker.process_results_v1(%s, %s, %s)",
                 (limit, self._results_mark.start(), only),
             )
@@ -180,7 +176,7 @@ class PgmqOrchestrationBroker:
     async def judgements(self, limit: int, *, only: int | None = None) -> AsyncIterator[Judgements]:
         """Take results that need judgement, in one transaction with `Judgements.apply`."""
         try:
-            async with self._judgements.transaction() as connection:
+            async with self._sessions.transaction() as connection:
                 cursor = await connection.execute(
                     b"SELECT * FROM tasker.take_judgements_v1(%s, %s, %s)",
                     (limit, self._judgements_mark.start(), only),
@@ -199,15 +195,14 @@ class PgmqOrchestrationBroker:
 
     async def record_poison(self, queue: str, msg_id: int, error: str) -> bool:
         """Take a message that cannot be processed out of its queue; its step moves to `error`."""
-        return await _record_poison(self._database, queue, msg_id, error)
+        return await _record_poison(self._sessions, queue, msg_id, error)
 
     async def wake_tasks(self, limit: int) -> tuple[int, float | None]:
         """Look again at tasks whose timer is due; return how many, and in how many seconds the next one is."""
-        row = await self._database.fetch_one(
-            "SELECT woken, next_due_ms FROM tasker.wake_tasks_v1(%s)", (limit,)
+        ((woken, due_ms),) = await self._sessions.fetch_all(
+            b"SELECT woken, next_due_ms FROM tasker.wake_tasks_v1(%s)", (limit,)
         )
-        assert row is not None
-        return row[0], None if row[1] is None else row[1] / 1000
+        return woken, None if due_ms is None else due_ms / 1000
 
     async def sweeping_session(self) -> tuple[int, datetime]:
         """Return how many times the session that sweeps has connected, and the engine's clock."""
@@ -222,15 +217,15 @@ class PgmqOrchestrationBroker:
 
     async def reconcile(self, after: UUID, limit: int, grace: timedelta) -> list[Reconciled]:
         """Recompute what open tasks keep about themselves, evaluate them and repair their messages."""
-        rows = await self._database.fetch_all(
-            "SELECT * FROM tasker.reconcile_tasks_v1(%s, %s, %s) ORDER BY task_uuid", (after, limit, grace)
+        rows = await self._sessions.fetch_all(
+            b"SELECT * FROM tasker.reconcile_tasks_v1(%s, %s, %s) ORDER BY task_uuid", (after, limit, grace)
         )
         return [Reconciled(*row) for row in rows]
 
     async def close(self) -> None:
         """Close all sessions."""
-        for session in (self._creations, self._results, self._judgements, self._sweeps):
-            await session.close()
+        await self._sessions.close()
+        await self._sweeps.close()
 
 
 class Judgements:
@@ -267,9 +262,11 @@ async def _visible(database: Database, queue: str, limit: int) -> list[int]:
     return [msg_id for (msg_id,) in rows]
 
 
-async def _record_poison(database: Database, queue: str, msg_id: int, error: str) -> bool:
-    row = await database.fetch_one("SELECT tasker.record_poison_v1(%s, %s, %s)", (queue, msg_id, error))
-    return bool(row and row[0])
+async def _record_poison(sessions: Sessions, queue: str, msg_id: int, error: str) -> bool:
+    ((recorded,),) = await sessions.fetch_all(
+        b"SELECT tasker.record_poison_v1(%s, %s, %s)", (queue, msg_id, error)
+    )
+    return bool(recorded)
 
 
 def _task_json(task: TaskToCreate) -> str:

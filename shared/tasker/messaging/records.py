@@ -14,9 +14,10 @@ class ClaimedStep:
 
     Attributes:
         attempt: Executions including this one, from 1.
-        context: The task's context; None when it stayed behind (`hydrated` is False then).
+        context: The task's context.
         dependencies: Results of all ancestors, by step name.
-        hydrated: Whether context and dependencies are complete; otherwise the broker's `hydrate` fetches them.
+        hydrated: Whether context and dependencies came with the claim. Together they may be too large for that; then
+            they are None and empty until the broker's `hydrate` has fetched them.
         lease_token: What fences its result.
     """
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from tasker.domain.states import TaskState
 from tasker.persistence.database import Database
 from tasker.persistence.statements import statement
 
@@ -101,6 +102,13 @@ class TaskReader:
         """Return a task, or None."""
         row = await self._database.fetch_one(_TASK, (task_uuid,))
         return TaskRecord(*row) if row else None
+
+    async def state(self, task_uuid: UUID) -> TaskState | None:
+        """Return the state of a task, or None when there is no such task."""
+        row = await self._database.fetch_one(
+            "SELECT state FROM tasker.tasks WHERE task_uuid = %s", (task_uuid,)
+        )
+        return TaskState(row[0]) if row else None
 
     async def exists(self, task_uuid: UUID) -> bool:
         """Tell whether there is such a task."""

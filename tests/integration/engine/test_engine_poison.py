@@ -289,6 +289,7 @@ async def test_a_statement_timeout_is_no_poison(engine: Engine) -> None:
     await engine.succeed(step)
     ((name,),) = await engine.sql("SELECT current_database()")
     await engine.database.execute(f"ALTER DATABASE {name} SET statement_timeout = '50ms'")
+    await engine.orchestration.close()  # the setting is for new sessions
     async with rival(engine) as other:
         await other.sql("SET LOCAL statement_timeout = 0")
         await other.lock("workflow_steps", step.step_uuid)
@@ -297,7 +298,7 @@ async def test_a_statement_timeout_is_no_poison(engine: Engine) -> None:
     assert await poison(engine) == []
     assert await engine.messages(RESULTS_QUEUE) == 1
     await engine.database.execute(f"ALTER DATABASE {name} RESET statement_timeout")
-    await engine.orchestration.close()  # the setting was that of its sessions
+    await engine.orchestration.close()
     await engine.process()
     assert await engine.state(task) == "complete"
 

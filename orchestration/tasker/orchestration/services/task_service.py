@@ -60,20 +60,19 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         if the cursor is empty.
         """
         task_uuid = parse.task_uuid(request.task_uuid)
-        record = await self._reader.get(task_uuid)
-        if record is None:
-            raise TaskNotFoundError(task_uuid)
-        state = TaskState(record.state)
-        resumed = request.HasField("resume_cursor")
+        # Before what follows a cursor, so that nothing can end in between. A whole history names the state itself.
+        state = await self._reader.state(task_uuid) if request.resume_cursor else None
         batches = self._watching.watch(
             task_uuid, steps=request.include_steps, cursor=request.resume_cursor or None
         )
         async with aclosing(batches):
-            snapshot_due = not resumed
+            snapshot_due = not request.HasField("resume_cursor")
             async for batch in batches:
                 state = next(
                     (TaskState(t.to_state) for t in reversed(batch.transitions) if not t.step_uuid), state
                 )
+                if state is None:
+                    raise TaskNotFoundError(task_uuid)
                 if snapshot_due:
                     snapshot_due = False
                     yield _snapshot(request.task_uuid, state, batch.cursor)
