@@ -3,9 +3,12 @@
 The results soon pass 2^53, where JSON readers begin to round, so they travel as decimal strings.
 """
 
+from collections.abc import Callable, Mapping
 from math import prod
+from operator import add, mul
+from typing import Any, Final
 
-from tasker.worker import StepContext, StepHandler, StepValidationError
+from tasker.worker import ConfigurationError, StepContext, StepHandler, StepValidationError
 
 
 class Square(StepHandler):
@@ -23,6 +26,25 @@ class MultiplyAndSquare(StepHandler):
         return {"value": str(prod(operands(context)) ** 2), "operation": "multiply_and_square"}
 
 
+class Arithmetic(StepHandler):
+    """One operation on the parent's result and a fixed number; the template's `initialization` names both."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.operation: str = config["operation"]
+        self.operand: int = config["operand"]
+        if self.operation not in OPERATIONS:
+            raise ConfigurationError(
+                f"initialization.operation must be one of {', '.join(OPERATIONS)}, got {self.operation!r}"
+            )
+
+    def call(self, context: StepContext) -> dict[str, str]:
+        (number,) = operands(context)
+        return {
+            "value": str(OPERATIONS[self.operation](number, self.operand)),
+            "operation": self.operation,
+        }
+
+
 def operands(context: StepContext) -> list[int]:
     """Return the numbers a step works on."""
     if not context.dependencies:
@@ -38,3 +60,14 @@ def even_number(context: StepContext) -> int:
             f"even_number must be an even integer, got {number!r}", error_code="VALIDATION_ERROR"
         )
     return number
+
+
+def divide(number: int, divisor: int) -> int:
+    """Return the quotient; there are no fractions here."""
+    quotient, remainder = divmod(number, divisor)
+    if remainder:
+        raise StepValidationError(f"{number} is not a multiple of {divisor}", error_code="VALIDATION_ERROR")
+    return quotient
+
+
+OPERATIONS: Final[Mapping[str, Callable[[int, int], int]]] = {"add": add, "multiply": mul, "divide": divide}

@@ -1,0 +1,33 @@
+"""What the handlers of the examples are called with here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from tasker.worker import StepContext, StepHandler
+
+
+def context(
+    inputs: Mapping[str, Any], dependencies: tuple[str, ...] = (), **results: Mapping[str, Any]
+) -> StepContext:
+    """Return the context of a step."""
+    return StepContext(
+        task_uuid=UUID(int=1),
+        step_uuid=UUID(int=2),
+        correlation_id=UUID(int=3),
+        namespace="examples",
+        step_name="step",
+        handler_name="handler",
+        input_data=inputs,
+        dependencies=dependencies,
+        dependency_results=results,
+    )
+
+
+def result(handler: StepHandler, context: StepContext) -> dict[str, Any]:
+    """Return what a class's `call` returns, which must be an object."""
+    outcome = handler.call(context)
+    assert isinstance(outcome, dict)
+    return outcome
