@@ -229,6 +229,6 @@ async def test_a_template_in_use_is_not_changed_and_still_served(
     task = await engine.create(chain(2))
     worker = await start_worker(chain(3))  # same version, other content
     assert len(worker.registration.errors) == 1
-    assert "1 unfinished tasks" in worker.registration.errors[0]
+    assert "unfinished tasks: 1" in worker.registration.errors[0]
     await until(lambda: settled(engine, task))
     assert await engine.states(task) == {"s1": "complete", "s2": "complete"}

@@ -48,6 +48,9 @@ EXPORTS = {
     "HandlerNotFoundError",
     "HandlerRegistry",
     "HandlerResolutionError",
+    "HandlerDefinition",
+    "RegistryResolver",
+    "ResolverNotFoundError",
     "StepExecutionResult",
     "load_handlers",
 }

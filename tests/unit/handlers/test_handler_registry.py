@@ -238,7 +238,8 @@ def test_discovery_finds_each_handler_once_and_survives_broken_modules(package: 
     assert isinstance(found.problems[3].error, DuplicateHandlerError)
 
     again = registry.discover(sys.modules["shelf"])
-    assert again.handlers == ()
+    assert again.handlers == found.handlers
+    assert len(registry) == 3
 
 
 def test_a_broken_module_behind_a_dotted_path_is_reported_not_missed(package: Path) -> None:
@@ -271,6 +272,28 @@ def test_a_handler_module_that_does_not_import_says_so(package: Path) -> None:
         load_handlers("no_such_package")
     with pytest.raises(HandlerImportError, match=r"nowhere.py does not exist"):
         load_handlers(package / "nowhere.py")
+
+
+def test_a_broken_module_among_others_does_not_stop_the_start(package: Path) -> None:  # spec 30 #12
+    write(package / "cards.py", handler_source("charge"))
+    write(package / "broken.py", "raise RuntimeError('on purpose')")
+    for _ in range(2):  # also if its handlers are registered already
+        registry = load_handlers("shelf")
+        load_handlers("shelf", registry=registry)
+        assert registry.callables() == ("charge",)
+        assert "on purpose" in str(registry.problems[0])
+    with pytest.raises(HandlerNotFoundError, match=r"known: charge; left out: .*'shelf.broken'.*on purpose"):
+        registry.resolve("ship")
+    # A place that has nothing else is one that nobody would miss silently.
+    with pytest.raises(HandlerImportError, match="on purpose"):
+        load_handlers("shelf.cards", "shelf.broken")
+
+
+def test_two_handlers_of_one_name_stop_the_start(package: Path) -> None:
+    write(package / "cards.py", handler_source("charge"))
+    write(package / "twin.py", handler_source("charge"))
+    with pytest.raises(DuplicateHandlerError, match=r"'charge' is taken by shelf.cards.handle"):
+        load_handlers("shelf")
 
 
 def test_all_problems_are_told_not_only_the_first(package: Path) -> None:

@@ -24,6 +24,7 @@ from tasker.worker.handlers.errors import (
     NotFoundError,
     PermanentError,
     RateLimitError,
+    ResolverNotFoundError,
     ResourceContentionError,
     RetryableError,
     ServiceUnavailableError,
@@ -35,6 +36,7 @@ from tasker.worker.handlers.functions import depends_on, inputs, step_handler
 from tasker.worker.handlers.handler import Handler
 from tasker.worker.handlers.markers import Config, Dep, Inputs
 from tasker.worker.handlers.registry import HandlerRegistry, load_handlers
+from tasker.worker.handlers.resolvers import HandlerDefinition, RegistryResolver
 from tasker.worker.handlers.results import StepHandlerResult
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "ErrorClassifier",
     "ErrorType",
     "Handler",
+    "HandlerDefinition",
     "HandlerDefinitionError",
     "HandlerError",
     "HandlerImportError",
@@ -62,6 +65,8 @@ __all__ = [
     "NotFoundError",
     "PermanentError",
     "RateLimitError",
+    "RegistryResolver",
+    "ResolverNotFoundError",
     "ResourceContentionError",
     "RetryableError",
     "ServiceUnavailableError",

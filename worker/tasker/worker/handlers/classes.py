@@ -7,9 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tasker.domain.errors import FieldViolation
+from tasker.domain.json_schema import Schema, schema_problems
 from tasker.domain.results import ErrorType
 from tasker.worker.handlers.context import StepContext
-from tasker.worker.handlers.errors import HandlerDefinitionError, HandlerMethodNotFoundError, RetryAfter
+from tasker.worker.handlers.errors import (
+    ConfigurationError,
+    HandlerDefinitionError,
+    HandlerMethodNotFoundError,
+    RetryAfter,
+    refusal,
+)
 from tasker.worker.handlers.handler import Handler, origin_of
 from tasker.worker.handlers.results import StepHandlerResult
 
@@ -51,7 +59,10 @@ class StepHandler(ABC):
         return ["process"]
 
     def config_schema(self) -> dict[str, Any] | None:
-        """Return a JSON Schema of the configuration, if there is one."""
+        """Return a JSON Schema of the template's `handler.initialization`; asked once, before the first run.
+
+        A configuration that breaks it fails the step permanently as `validation_error`, before anything runs.
+        """
         return None
 
     def success(
@@ -101,12 +112,48 @@ def class_handler(
     else:
         make = _constructor(target, name)
 
-    def call(context: StepContext) -> object:
-        return getattr(make(context), method)(context)
-
-    is_async = inspect.iscoroutinefunction(getattr(cls, method))
     origin = origin_of(cls) if method == DEFAULT_METHOD else f"{origin_of(cls)}.{method}"
-    return Handler(name, cls.handler_version, is_async, call, origin)
+    function = getattr(cls, method)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerDefinitionError(f"handler {name!r}: {origin} is a generator; return the result")
+    config = _ConfigCheck(name)
+
+    def call(context: StepContext) -> object:
+        handler = make(context)
+        config.check(handler, context)
+        return getattr(handler, method)(context)
+
+    return Handler(name, cls.handler_version, inspect.iscoroutinefunction(function), call, origin)
+
+
+class _ConfigCheck:
+    """Holds configurations against the schema of a class (spec 30 section 4)."""
+
+    def __init__(self, handler_name: str) -> None:
+        self._handler_name = handler_name
+        self._schema: Schema | None = None
+        self._is_asked = False
+
+    def check(self, handler: StepHandler, context: StepContext) -> None:
+        if not self._is_asked:
+            self._schema = self._ask(handler)
+            self._is_asked = True
+        violations = self._schema.violations(dict(context.step_config)) if self._schema else []
+        if violations:
+            raise refusal(
+                self._handler_name,
+                [FieldViolation(f"config.{v.field}".rstrip("."), v.description) for v in violations],
+            )
+
+    def _ask(self, handler: StepHandler) -> Schema | None:
+        schema = handler.config_schema()
+        if schema is None:
+            return None
+        if problems := schema_problems(schema):
+            raise ConfigurationError(
+                f"handler {self._handler_name!r}: its config_schema is no JSON Schema: {'; '.join(problems)}"
+            )
+        return Schema(schema)
 
 
 def _check_method(cls: type[StepHandler], name: str, method: str) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from tasker.domain.errors import TaskerError
+from tasker.domain.errors import FieldViolation, TaskerError
 
 #: Seconds, a duration, or the value of a `Retry-After` header as it came (seconds or an HTTP date).
 RetryAfter = float | timedelta | str
@@ -144,6 +144,15 @@ class StepValidationError(PermanentError):
     error_type = "validation_error"
 
 
+def refusal(handler_name: str, violations: Iterable[FieldViolation]) -> StepValidationError:
+    """Return the error of a handler that was given what it cannot work with; it names every field."""
+    found = list(violations)
+    return StepValidationError(
+        f"handler {handler_name!r} cannot run: {'; '.join(map(str, found))}",
+        context={"fields": [{"field": v.field, "description": v.description} for v in found]},
+    )
+
+
 class NotFoundError(PermanentError):
     """What the handler should work on does not exist."""
 
@@ -198,15 +207,38 @@ class HandlerNotFoundError(HandlerResolutionError):
 
     Attributes:
         known: The names that handlers answer to.
+        why: What is known about the cause; empty if nothing is.
     """
 
-    def __init__(self, callable_name: str, known: Iterable[str] = (), reason: str = "") -> None:
+    def __init__(
+        self, callable_name: str, known: Iterable[str] = (), why: str = "", left_out: Iterable[str] = ()
+    ) -> None:
+        """`left_out` says what kept handlers from being known at all, such as modules that do not import."""
         self.known = tuple(sorted(known))
-        more = len(self.known) - _NAMES_SHOWN
-        shown = ", ".join(self.known[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-        because = f" ({reason})" if reason else ""
+        self.why = why
+        because = f" ({why})" if why else ""
+        remarks = "".join(f"; left out: {one}" for one in left_out)
         super().__init__(
-            f"no registered handler answers to {callable_name!r}{because}; known: {shown or 'none'}",
+            f"no registered handler answers to {callable_name!r}{because}; known: {_shown(self.known)}{remarks}",
+            callable_name,
+        )
+
+
+class ResolverNotFoundError(HandlerResolutionError):
+    """The template's `handler.resolver` names a resolver that the worker does not have.
+
+    Attributes:
+        resolver: The name.
+        known: The names of the resolvers there are.
+    """
+
+    def __init__(self, callable_name: str, resolver: str, known: Iterable[str]) -> None:
+        self.resolver = resolver
+        self.known = tuple(known)
+        super().__init__(
+            f"handler {callable_name!r} wants resolver {resolver!r}, which this worker does not have; known: "
+            f"{_shown(self.known)}; correct the template's handler.resolver, or add the resolver's class to a "
+            "handler module",
             callable_name,
         )
 
@@ -234,3 +266,8 @@ class HandlerImportError(HandlerResolutionError):
             callable_name or module,
         )
         self.module = module
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return (", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")) or "none"

@@ -15,7 +15,7 @@ from typing import Any
 from tasker.domain.results import ErrorType, StepExecutionResult
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.handler import Handler
-from tasker.worker.handlers.outcomes import Attempt, Sealed, WorkerIdentity
+from tasker.worker.handlers.outcomes import Attempt, ResultCheck, Sealed, WorkerIdentity
 
 
 class _ExecutorClosedError(Exception):
@@ -55,8 +55,10 @@ class Execution:
         timeout_seconds: float,
         executor: ThreadPoolExecutor,
         worker: WorkerIdentity | None = None,
+        result_check: ResultCheck | None = None,
     ) -> None:
         self._handler = handler
+        self._result_check = result_check
         self._timeout_seconds = timeout_seconds
         self._executor = executor
         self._worker = worker or WorkerIdentity()
@@ -167,6 +169,7 @@ class Execution:
             started_at=self._started_at,
             completed_at=datetime.now(UTC),
             execution_time_ms=round((perf_counter() - self._started) * 1000),
+            result_check=self._result_check,
         )
 
     def _timeout_message(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasker.domain.errors import FieldViolation
 from tasker.worker.handlers.context import StepContext
-from tasker.worker.handlers.errors import StepValidationError
+from tasker.worker.handlers.errors import refusal
 from tasker.worker.handlers.markers import Source
 
 
@@ -120,7 +120,7 @@ class InjectionPlan:
             elif injection.when_missing is WhenMissing.REFUSE:
                 violations.append(FieldViolation(injection.field, "is missing"))
         if violations:
-            raise _refusal(self.handler_name, violations)
+            raise refusal(self.handler_name, violations)
         return arguments
 
 
@@ -137,11 +137,3 @@ def _violations(injection: Injection, exc: ValidationError) -> Iterator[FieldVio
     for error in exc.errors(include_url=False, include_context=False, include_input=False):
         path = ".".join([injection.field, *map(str, error["loc"])])
         yield FieldViolation(path, error["msg"])
-
-
-def _refusal(handler_name: str, violations: Sequence[FieldViolation]) -> StepValidationError:
-    listed = "; ".join(map(str, violations))
-    return StepValidationError(
-        f"handler {handler_name!r} cannot run: {listed}",
-        context={"fields": [{"field": v.field, "description": v.description} for v in violations]},
-    )

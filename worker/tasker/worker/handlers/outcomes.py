@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import socket
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from tasker.domain.errors import FieldViolation
 from tasker.domain.results import (
     BackoffHint,
     BackoffType,
@@ -43,6 +44,10 @@ from tasker.worker.handlers.results import StepHandlerResult, normalise_return, 
 MAX_MESSAGE_CHARACTERS: Final = 2000
 MAX_BACKTRACE_ENTRIES: Final = 25
 MAX_BACKTRACE_ENTRY_CHARACTERS: Final = 500
+_MAX_VIOLATIONS: Final = 20
+
+#: Looks at the object that a success stores, and returns what forbids to store it.
+ResultCheck = Callable[[Mapping[str, Any]], Sequence[FieldViolation]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,11 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The facts about one execution that every outcome of it shares."""
+    """The facts about one execution that every outcome of it shares.
+
+    Attributes:
+        result_check: What successes must pass besides; None takes all of them.
+    """
 
     step_uuid: str
     worker: WorkerIdentity
@@ -76,6 +85,7 @@ class Attempt:
     started_at: datetime
     completed_at: datetime
     execution_time_ms: int = 0
+    result_check: ResultCheck | None = None
 
     def returned(self, value: object) -> Sealed:
         """Return the outcome of a handler that returned; a `StepHandlerResult` may still say it failed."""
@@ -127,7 +137,7 @@ class Attempt:
             body = result_body(said.result)
             custom = to_jsonable(dict(said.metadata))
             metadata = self._metadata(retryable=False, custom=custom)
-            return _seal(
+            sealed = _seal(
                 StepExecutionResult(self.step_uuid, True, ResultStatus.COMPLETED, body, None, metadata)
             )
         except ResultNotStorableError as exc:
@@ -136,11 +146,31 @@ class Attempt:
             )
         except Exception as exc:  # a serializer is the author's code and may raise anything
             problem = f"{type(exc).__name__}: {_message_of(exc)}"
+        else:
+            violations = self.result_check(body) if self.result_check else ()
+            return self._out_of_schema(violations) if violations else sealed
         return self.broke(
             ErrorType.RESULT_SERIALIZATION_ERROR,
             _text(f"the handler's result cannot be stored: {problem}", MAX_PROBLEM_CHARACTERS),
             retryable=False,
             original_success=True,
+        )
+
+    def _out_of_schema(self, violations: Sequence[FieldViolation]) -> Sealed:
+        shown = [
+            {
+                "field": _text(v.field, MAX_PROBLEM_CHARACTERS),
+                "description": _text(v.description, MAX_PROBLEM_CHARACTERS),
+            }
+            for v in violations[:_MAX_VIOLATIONS]
+        ]
+        return self._failure(
+            f"the handler's result breaks the step's result_schema: {'; '.join(map(str, violations))}",
+            ErrorType.VALIDATION_ERROR,
+            False,
+            status=ResultStatus.ERROR,
+            error_context={"fields": shown},
+            custom={"original_success": True},
         )
 
     def _refused(self, said: StepHandlerResult) -> Sealed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,22 @@ from tasker.worker.handlers.errors import (
     HandlerImportError,
     HandlerMethodNotFoundError,
     HandlerNotFoundError,
+    HandlerResolutionError,
+    ResolverNotFoundError,
 )
 from tasker.worker.handlers.functions import function_handler, marked_handler
 from tasker.worker.handlers.handler import Handler, origin_of
+from tasker.worker.handlers.resolvers import (
+    ClassLookup,
+    ExplicitMapping,
+    HandlerDefinition,
+    RegistryResolver,
+)
 
 _Target = Handler | StepHandler | type[StepHandler]
+
+#: How many left-out modules the message about a missing handler lists.
+_PROBLEMS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +44,7 @@ class Discovery:
     """What a walk over modules found.
 
     Attributes:
-        handlers: Names now registered that were not before.
+        handlers: Names of the handlers found there, each once, whether they were registered before or not.
         problems: What was left out and why.
     """
 
@@ -43,23 +55,33 @@ class Discovery:
 class HandlerRegistry:
     """The handlers of one worker; there is no global one, and decorating registers nothing.
 
-    A name is looked up among the registered handlers first, then as a dotted path to a class, an instance or
-    a decorated function.
+    A name is looked up among the registered handlers first, then by the resolvers that were added, then as a
+    dotted path to a class, an instance or a decorated function.
+
+    Attributes:
+        problems: What discovery had to leave out so far.
     """
 
     def __init__(self) -> None:
-        self._targets: dict[str, _Target] = {}
-        self._resolved: dict[tuple[str, str], Handler] = {}
+        self._explicit = ExplicitMapping()
+        self._resolvers: list[RegistryResolver] = [self._explicit, ClassLookup()]
+        self._resolved: dict[tuple[str, str, str | None], Handler] = {}
+        self._found_by_resolvers: set[str] = set()
+        self.problems: list[Problem] = []
 
     def __len__(self) -> int:
-        return len(self._targets)
+        return len(self._explicit.targets)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._targets
+        return name in self._explicit.targets
 
     def callables(self) -> tuple[str, ...]:
         """Return every name a handler is known to answer to, sorted."""
-        return tuple(sorted(self._targets))
+        return tuple(sorted({*self._explicit.targets, *self._found_by_resolvers}))
+
+    def resolvers(self) -> tuple[str, ...]:
+        """Return the names of the resolvers, in the order in which they are asked."""
+        return tuple(resolver.name for resolver in self._resolvers)
 
     def register(self, target: Any, *, name: str | None = None) -> str:
         """Add a decorated function, a `StepHandler` class or an instance, and return its name.
@@ -84,10 +106,37 @@ class HandlerRegistry:
             name = name or class_handler(compiled).name
             class_handler(compiled, name)  # says now, not at the first execution, what is wrong with it
         name = name or _own_name(compiled)
-        taken = self._targets.setdefault(name, compiled)
+        taken = self._explicit.targets.setdefault(name, compiled)
         if taken is not compiled:
             raise DuplicateHandlerError(name, _origin(taken), _origin(compiled))
+        self._resolved.clear()
         return name
+
+    def add_resolver(self, resolver: RegistryResolver) -> None:
+        """Add a way of finding handlers; adding one of the same class again changes nothing.
+
+        Raises:
+            HandlerDefinitionError: It has no name, or another resolver has it.
+        """
+        if not resolver.name:
+            raise HandlerDefinitionError(f"resolver {origin_of(resolver)} needs a `name`")
+        try:
+            re.compile(resolver.pattern or "")
+        except re.error as exc:
+            raise HandlerDefinitionError(
+                f"resolver {resolver.name!r}: pattern {resolver.pattern!r} is no regular expression: {exc}"
+            ) from exc
+        for other in self._resolvers:
+            if other.name == resolver.name:
+                if type(other) is type(resolver):
+                    return
+                raise HandlerDefinitionError(
+                    f"resolver name {resolver.name!r} is taken by {origin_of(other)}, so {origin_of(resolver)} "
+                    "cannot have it; rename one"
+                )
+        self._resolvers.append(resolver)
+        self._resolvers.sort(key=lambda one: one.priority)
+        self._resolved.clear()
 
     def discover(self, where: str | Path | ModuleType) -> Discovery:
         """Register every handler in a module, and in all modules under it if it is a package.
@@ -99,87 +148,124 @@ class HandlerRegistry:
         Args:
             where: A module, its dotted name, or the path of a file or directory.
         """
-        found: list[str] = []
+        found: dict[str, None] = {}
         problems: list[Problem] = []
         for module in _modules(where):
             if isinstance(module, Problem):
                 problems.append(module)
                 continue
-            for target in _handlers_in(module):
-                before = len(self)
+            for target in _contents(module):
                 try:
-                    name = self.register(target)
+                    if isinstance(target, type) and issubclass(target, RegistryResolver):
+                        self.add_resolver(_made(target))
+                    else:
+                        found[self.register(target)] = None
                 except TaskerError as exc:
                     problems.append(Problem(origin_of(target), exc))
-                else:
-                    if len(self) > before:
-                        found.append(name)
+        self.problems += problems
         return Discovery(tuple(found), tuple(problems))
 
-    def resolve(self, callable_name: str, method: str | None = None) -> Handler:
-        """Return the handler that a template's `handler.callable` and `handler.method` name.
+    def resolve(self, callable_name: str, method: str | None = None, resolver: str | None = None) -> Handler:
+        """Return the handler that a template's `handler` names.
+
+        Args:
+            callable_name: The template's `handler.callable`.
+            method: Its `handler.method`.
+            resolver: Its `handler.resolver`: the only one to ask.
 
         Raises:
             HandlerNotFoundError: Nothing that can work answers to the name; lists the names that are known.
             HandlerMethodNotFoundError: The handler has no such public method.
             HandlerImportError: The name is a path into a module that does not import.
+            ResolverNotFoundError: There is no such resolver.
         """
-        key = (callable_name, method or DEFAULT_METHOD)
+        key = (callable_name, method or DEFAULT_METHOD, resolver)
         if key not in self._resolved:
-            target = self._targets.get(callable_name)
-            if target is None:
-                target = self._look_up(callable_name)
+            definition = HandlerDefinition(*key)
+            target = self._find(definition)
             try:
-                self._resolved[key] = _compile(target, callable_name, key[1])
+                handler = _compile(target, callable_name, definition.method)
             except HandlerDefinitionError as exc:
-                raise HandlerNotFoundError(callable_name, self._targets, str(exc)) from exc
-            self._targets.setdefault(callable_name, target)
+                raise self._not_found(definition, str(exc)) from exc
+            except HandlerMethodNotFoundError:
+                self._found_by_resolvers.add(callable_name)  # its step fails by that, instead of waiting
+                raise
+            self._found_by_resolvers.add(callable_name)
+            self._resolved[key] = handler
         return self._resolved[key]
 
-    def _look_up(self, path: str) -> _Target:
-        """Return what a dotted path leads to.
-
-        Only a module or attribute that does not exist means "not found": a module that breaks is reported.
-        """
-        module_name, _, attribute = path.rpartition(".")
-        if not module_name or not all(part.isidentifier() for part in path.split(".")):
-            raise HandlerNotFoundError(path, self._targets)
-        try:
-            module = discovery.import_module(module_name)
-        except ModuleNotFoundError:
-            raise HandlerNotFoundError(path, self._targets, f"there is no module {module_name!r}") from None
-        found = getattr(module, attribute, None)
-        if found is None:
-            raise HandlerNotFoundError(path, self._targets, f"{module_name!r} has no {attribute!r}")
-        target = _as_target(found)
-        if target is None:
-            raise HandlerNotFoundError(
-                path, self._targets, "that is neither decorated with @step_handler nor a StepHandler"
+    def _find(self, definition: HandlerDefinition) -> _Target:
+        """Ask the resolvers in the order of their priority, or the one that the template names."""
+        reasons: list[str] = []
+        for resolver in self._asked(definition):
+            try:
+                if definition.resolver is None and not resolver.can_resolve(definition):
+                    continue
+                found = resolver.resolve_handler(definition)
+            except HandlerNotFoundError as exc:
+                reasons += [exc.why] if exc.why else []
+                continue
+            except HandlerResolutionError:
+                raise
+            except Exception as exc:  # a resolver is the user's code
+                failure = f"resolver {resolver.name!r} raised {type(exc).__name__}: {exc}"
+                raise self._not_found(definition, failure) from exc
+            if found is None:
+                continue
+            target = _as_target(found)
+            if target is not None:
+                return target
+            reasons.append(
+                f"resolver {resolver.name!r} found {origin_of(found)}, which is neither decorated with "
+                "@step_handler nor a StepHandler"
             )
-        return target
+        if definition.resolver is not None and not reasons:
+            reasons.append(f"resolver {definition.resolver!r} does not know it")
+        raise self._not_found(definition, "; ".join(reasons))
+
+    def _asked(self, definition: HandlerDefinition) -> list[RegistryResolver]:
+        if definition.resolver is None:
+            return self._resolvers
+        named = [one for one in self._resolvers if one.name == definition.resolver]
+        if not named:
+            raise ResolverNotFoundError(definition.callable, definition.resolver, self.resolvers())
+        return named
+
+    def _not_found(self, definition: HandlerDefinition, reason: str) -> HandlerNotFoundError:
+        left_out = [str(problem) for problem in self.problems[:_PROBLEMS_SHOWN]]
+        return HandlerNotFoundError(definition.callable, self.callables(), reason, left_out)
 
 
 def load_handlers(
     *where: str | Path | ModuleType, registry: HandlerRegistry | None = None
 ) -> HandlerRegistry:
-    """Register all handlers of modules, packages, files and directories, and insist that all of them work.
+    """Register all handlers of modules, packages, files and directories, for start-up.
 
-    For start-up and for `PYTHON_HANDLER_PATH`: a handler that is silently missing would only show much later,
-    as a step nobody can run.
+    A module that does not import is left out if others of its place have handlers: `registry.problems` tells
+    which, and the worker logs it. A place that has none at all because of that stops the start, and so does a
+    handler that cannot work: the steps it should run would only fail later.
 
     Args:
         where: Dotted names, or paths of files and directories. A text that names an existing path is a path.
         registry: Where to register; a new one by default.
 
     Raises:
-        HandlerImportError: A module does not import; names it, and its own error is the cause.
+        HandlerImportError: A place has modules that do not import, and no handler besides; names one, and its
+            own error is the cause.
         HandlerDefinitionError: A handler cannot work, or two share a name.
     """
     registry = HandlerRegistry() if registry is None else registry
-    problems = [problem for one in where for problem in registry.discover(one).problems]
-    if problems:
-        error = problems[0].error
-        for other in problems[1:]:
+    fatal: list[Problem] = []
+    for one in where:
+        found = registry.discover(one)
+        fatal += [
+            problem
+            for problem in found.problems
+            if not found.handlers or not isinstance(problem.error, HandlerImportError)
+        ]
+    if fatal:
+        error = fatal[0].error
+        for other in fatal[1:]:
             error.add_note(f"also: {other}")
         raise error
     return registry
@@ -204,12 +290,14 @@ def _modules(where: str | Path | ModuleType) -> Iterator[ModuleType | Problem]:
     return iter([Problem(where, error)])
 
 
-def _handlers_in(module: ModuleType) -> Iterator[object]:
-    """Yield the module's handlers in the order of their definition."""
+def _contents(module: ModuleType) -> Iterator[object]:
+    """Yield the module's handlers and resolvers in the order of their definition."""
     for value in list(vars(module).values()):
         if isinstance(value, type):
             # An inherited name belongs to the parent; a class without one is meant to be derived from.
-            named = issubclass(value, StepHandler) and value.__dict__.get("handler_name")
+            named = (issubclass(value, StepHandler) and value.__dict__.get("handler_name")) or (
+                issubclass(value, RegistryResolver) and value.__dict__.get("name")
+            )
             if named and not inspect.isabstract(value):
                 yield value
         elif marked_handler(value) is not None or (isinstance(value, StepHandler) and value.handler_name):
@@ -219,7 +307,16 @@ def _handlers_in(module: ModuleType) -> Iterator[object]:
 def _as_target(value: object) -> _Target | None:
     if isinstance(value, type):
         return value if issubclass(value, StepHandler) else None
-    return value if isinstance(value, StepHandler) else marked_handler(value)
+    return value if isinstance(value, (StepHandler, Handler)) else marked_handler(value)
+
+
+def _made(resolver: type[RegistryResolver]) -> RegistryResolver:
+    try:
+        return resolver()
+    except Exception as exc:  # its constructor is the user's code
+        raise HandlerDefinitionError(
+            f"resolver {resolver.name!r}: {origin_of(resolver)} cannot be made: {type(exc).__name__}: {exc}"
+        ) from exc
 
 
 def _compile(target: _Target, callable_name: str, method: str) -> Handler:
@@ -234,5 +331,5 @@ def _own_name(target: _Target) -> str:
     return target.name if isinstance(target, Handler) else class_handler(target).name
 
 
-def _origin(target: _Target) -> str:
+def _origin(target: object) -> str:
     return target.origin if isinstance(target, Handler) else origin_of(target)

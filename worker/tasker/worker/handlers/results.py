@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,10 +97,12 @@ def result_body(value: object) -> dict[str, Any]:
     too.
 
     Raises:
-        ValueError: The value, or something in it, has no JSON form.
+        ValueError: The value, or something in it, has no JSON form; or it is an iterator, which may have no end.
     """
     if value is None:
         return {}
+    if isinstance(value, Iterator):
+        raise ValueError(f"a {type(value).__name__} is no result; return what it yields, as a list")
     if isinstance(value, pydantic.BaseModel):
         value = value.model_dump(mode="json")
     elif isinstance(value, Mapping):

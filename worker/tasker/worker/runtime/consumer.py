@@ -12,7 +12,6 @@ from uuid import UUID
 import structlog
 
 from tasker.domain.results import ErrorType
-from tasker.domain.templates.document import Step, Template
 from tasker.messaging.pgmq import PgmqWorkerBroker, channel, worker_queue
 from tasker.messaging.records import ClaimedStep
 from tasker.persistence.database import is_transient
@@ -21,7 +20,8 @@ from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution
 from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, not_executed, not_resolved
 from tasker.worker.handlers.registry import HandlerRegistry
-from tasker.worker.runtime.revisions import RevisionCache
+from tasker.worker.runtime.result_schemas import ResultValidation, result_check
+from tasker.worker.runtime.revisions import KnownStep, RevisionCache
 from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.submitter import ResultSubmitter, step_context
 
@@ -47,6 +47,7 @@ class StepConsumer:
         namespaces: Sequence[str],
         slots: int,
         handler_timeout_seconds: float,
+        result_validation: ResultValidation,
         poll_seconds: float,
         wakeup: Wakeup,
         identity: WorkerIdentity,
@@ -57,6 +58,7 @@ class StepConsumer:
         self._submitter = submitter
         self._queues = {channel(worker_queue(namespace)): worker_queue(namespace) for namespace in namespaces}
         self._handler_timeout_seconds = handler_timeout_seconds
+        self._result_validation = result_validation
         self._poll_seconds = poll_seconds
         self._wakeup = wakeup
         self._identity = identity
@@ -192,13 +194,14 @@ class StepConsumer:
     async def _begin(self, step: ClaimedStep) -> Execution:
         timeout_seconds = step.timeout_seconds or self._handler_timeout_seconds
         try:
-            template, definition = await self._fetch(step)
-            handler = self._registry.resolve(step.handler, definition.handler.method)
+            known = await self._fetch(step)
+            definition = known.step.handler
+            handler = self._registry.resolve(step.handler, definition.method, definition.resolver)
             context = step_context(
                 step,
-                task_name=template.name,
-                task_version=template.version,
-                dependencies=definition.dependencies,
+                task_name=known.template.name,
+                task_version=known.template.version,
+                dependencies=known.step.dependencies,
                 deadline=datetime.now(UTC) + timedelta(seconds=timeout_seconds),
             )
         except HandlerResolutionError as error:
@@ -211,10 +214,15 @@ class StepConsumer:
             )
             raise _NotBegunError(outcome) from error
         return Execution(
-            handler, context, timeout_seconds=timeout_seconds, executor=self._threads, worker=self._identity
+            handler,
+            context,
+            timeout_seconds=timeout_seconds,
+            executor=self._threads,
+            worker=self._identity,
+            result_check=result_check(self._result_validation, step, known),
         )
 
-    async def _fetch(self, step: ClaimedStep) -> tuple[Template, Step]:
+    async def _fetch(self, step: ClaimedStep) -> KnownStep:
         """Fetch what did not travel with the claim; while the database is away, wait: the lease is renewed."""
         delay = _FIRST_RETRY_SECONDS
         while True:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
+from tasker.domain.json_schema import Schema
 from tasker.domain.templates.document import Step, Template
 from tasker.persistence.templates import TemplateStore
 
 _CAPACITY: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class KnownStep:
+    """A step of a template revision.
+
+    Attributes:
+        result_schema: What its results must look like, ready for use.
+    """
+
+    template: Template
+    step: Step
+    result_schema: Schema | None
 
 
 class RevisionCache:
@@ -16,10 +31,10 @@ class RevisionCache:
 
     def __init__(self, store: TemplateStore) -> None:
         self._store = store
-        self._known: OrderedDict[bytes, tuple[Template, dict[str, Step]]] = OrderedDict()
+        self._known: OrderedDict[bytes, dict[str, KnownStep]] = OrderedDict()
 
-    async def step(self, digest: bytes, name: str) -> tuple[Template, Step]:
-        """Return the template and the step of that name in it.
+    async def step(self, digest: bytes, name: str) -> KnownStep:
+        """Return the step of that name in the revision.
 
         Raises:
             LookupError: There is no such revision or step, which only manual surgery can cause.
@@ -29,8 +44,12 @@ class RevisionCache:
             if document is None:
                 raise LookupError(f"template revision {digest.hex()} is not registered")
             template = Template.model_validate(document)
-            self._known[digest] = template, {step.name: step for step in template.steps}
+            self._known[digest] = {step.name: _known(template, step) for step in template.steps}
             if len(self._known) > _CAPACITY:
                 self._known.popitem(last=False)
-        template, steps = self._known[digest]
-        return template, steps[name]
+        return self._known[digest][name]
+
+
+def _known(template: Template, step: Step) -> KnownStep:
+    schema = None if step.result_schema is None else Schema(step.result_schema)
+    return KnownStep(template, step, schema)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from datetime import timedelta
-from pathlib import Path
 
 import structlog
 
@@ -75,15 +74,21 @@ class Worker:
         await self.database.open()
         await check_schema(self.database)
         store = TemplateStore(self.database)
-        self.registration = await register_directory(Path(self._settings.template_path), store)
-        self._report()
+        self.registration = await register_directory(
+            self._settings.template_path,
+            store,
+            strict=self._settings.strict_templates,
+            force_overwrite=self._settings.force_overwrite,
+        )
+        self.registration.write_log()
+        self._report_handlers()
         self._broker = PgmqWorkerBroker(
             self.database,
             worker_uuid=self.worker_uuid,
             refusal_limit=timedelta(seconds=self._settings.refusal_limit_seconds),
         )
         wakeup = Wakeup()
-        for namespace in self.registration.namespaces:
+        for namespace in self.registration.discovered_namespaces:
             self._listener.subscribe(channel(worker_queue(namespace)), wakeup)
         self._submitter = ResultSubmitter(self._broker, self._identity)
         self._consumer = StepConsumer(
@@ -91,9 +96,10 @@ class Worker:
             self._registry,
             RevisionCache(store),
             self._submitter,
-            namespaces=self.registration.namespaces,
+            namespaces=self.registration.discovered_namespaces,
             slots=self._settings.slots,
             handler_timeout_seconds=self._settings.handler_timeout_seconds,
+            result_validation=self._settings.result_validation,
             poll_seconds=_POLL_SECONDS,
             wakeup=wakeup,
             identity=self._identity,
@@ -102,7 +108,7 @@ class Worker:
         await self._broker.register(
             hostname=self._identity.hostname,
             version=VERSION,
-            namespaces=self.registration.namespaces,
+            namespaces=self.registration.discovered_namespaces,
             handlers=self._registry.callables(),
             slots=self._settings.slots,
         )
@@ -151,24 +157,16 @@ class Worker:
     @property
     def namespaces(self) -> list[str]:
         """The namespaces served."""
-        return self.registration.namespaces
+        return self.registration.discovered_namespaces
 
-    def _report(self) -> None:
-        report = self.registration
-        for line in report.errors:
-            log.error("template_refused", problem=line)
-        for line in report.warnings:
-            log.warning("template_remark", remark=line)
-        log.info(
-            "templates_registered",
-            files=report.total_files,
-            templates=[template.key for template in report.templates],
-            refused=len(report.errors),
-        )
-        for template in report.templates:
+    def _report_handlers(self) -> None:
+        for problem in self._registry.problems:
+            log.error("handlers_left_out", where=problem.where, problem=str(problem))
+        for template in self.registration.templates:
             for step in template.steps:
+                handler = step.handler
                 try:
-                    self._registry.resolve(step.handler.callable, step.handler.method)
+                    self._registry.resolve(handler.callable, handler.method, handler.resolver)
                 except HandlerResolutionError as error:
                     log.warning(
                         "handler_missing", template=template.key, step_name=step.name, problem=str(error)

@@ -1,0 +1,266 @@
+"""From a template's `handler` to what runs: methods, resolvers, discovery."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tasker.worker import (
+    HandlerDefinition,
+    HandlerRegistry,
+    RegistryResolver,
+    StepContext,
+    StepHandler,
+    load_handlers,
+    step_handler,
+)
+from tests import services
+from tests.commands import running
+from tests.engine import Engine, graph
+from tests.integration.runtime.conftest import StartWorker
+from tests.integration.runtime.stored import recorded, run_to_the_end, settled
+from tests.services import until
+
+HERE = f"{__name__}.Looked"
+
+
+class Looked(StepHandler):
+    """What a dotted path leads to."""
+
+    def call(self, context: StepContext) -> Any:
+        return {"by": "class lookup"}
+
+
+@step_handler("explicit")
+async def explicit() -> dict[str, str]:
+    return {"by": "explicit mapping"}
+
+
+@step_handler("custom")
+async def custom() -> dict[str, str]:
+    return {"by": "custom resolver"}
+
+
+class Custom(RegistryResolver):
+    name = "custom"
+    prefix = "tests."
+
+    def __init__(self) -> None:
+        self.asked: list[HandlerDefinition] = []
+
+    def resolve_handler(self, definition: HandlerDefinition) -> object | None:
+        self.asked.append(definition)
+        return None if definition.callable.endswith("Unknown") else custom
+
+
+class Unknown(Looked):
+    """One that the custom resolver is asked for and does not know."""
+
+
+class Payments(StepHandler):
+    handler_name = "payments"
+
+    def call(self, context: StepContext) -> Any:
+        return {"by": "call"}
+
+    def refund(self, context: StepContext) -> Any:
+        return self.success({"by": "refund"})
+
+    async def refund_later(self, context: StepContext) -> Any:
+        return {"by": "refund_later"}
+
+    def _secret(self, context: StepContext) -> Any:
+        raise AssertionError("it is private")
+
+
+def handled_by(**handlers: dict[str, Any] | str) -> dict[str, Any]:
+    """Return a template of one step for each of these handlers."""
+    return graph({}) | {"steps": [{"name": name, "handler": handler} for name, handler in handlers.items()]}
+
+
+async def test_a_template_may_name_a_method(engine: Engine, start_worker: StartWorker) -> None:  # spec 30 #10
+    methods = ("call", "refund", "refund_later", "_secret", "ghost", "success")
+    document = handled_by(**{f"s{n}": {"callable": "payments", "method": m} for n, m in enumerate(methods)})
+    registry = HandlerRegistry()
+    registry.register(Payments)
+    task = await engine.create(document)
+    await start_worker(document, registry=registry)
+    found = await run_to_the_end(engine, task)
+    by_method = {method: found[f"s{n}"] for n, method in enumerate(methods)}
+    for method in ("call", "refund", "refund_later"):
+        assert by_method[method].result == {"by": method}
+    for method in ("_secret", "ghost", "success"):
+        error = by_method[method].error
+        assert (error["error_type"], error["retryable"]) == ("handler_method_not_found", False)
+        assert repr(method) in error["message"]
+        assert "'payments'" in error["message"]
+
+
+async def test_a_method_behind_a_dotted_path_that_is_missing_is_told_at_once(
+    engine: Engine, start_worker: StartWorker
+) -> None:  # spec 30 #10
+    """The worker has the class, so there is nobody to wait for."""
+    document = handled_by(s1={"callable": HERE, "method": "ghost"})
+    task = await engine.create(document)
+    await start_worker(document, registry=HandlerRegistry(), refusal_limit_seconds=3600)
+    found = await run_to_the_end(engine, task)
+    assert found["s1"].error["error_type"] == "handler_method_not_found"
+
+
+async def test_an_unknown_resolver_is_an_explicit_error(
+    engine: Engine, start_worker: StartWorker
+) -> None:  # spec 30 #10
+    document = handled_by(
+        known={"callable": "explicit", "resolver": "oracle"},
+        unknown={"callable": "ghost", "resolver": "oracle"},
+    )
+    registry = HandlerRegistry()
+    registry.register(explicit)
+    task = await engine.create(document)
+    with capture_logs() as logs:
+        await start_worker(document, registry=registry, refusal_limit_seconds=0)
+    assert len([line for line in logs if line["event"] == "handler_missing"]) == 2
+    found = await run_to_the_end(engine, task)
+    for row in found.values():
+        assert (row.error["error_type"], row.error["retryable"]) == ("handler_not_found", False)
+        assert "wants resolver 'oracle', which this worker does not have" in row.error["message"]
+        assert "known: explicit_mapping, class_lookup" in row.error["message"]
+
+
+async def test_a_custom_resolver_stands_between_explicit_names_and_dotted_paths(
+    engine: Engine, start_worker: StartWorker
+) -> None:  # spec 30 #11
+    registered = f"{__name__}.Registered"
+    resolver = Custom()
+    registry = HandlerRegistry()
+    registry.register(Looked, name=registered)
+    registry.add_resolver(resolver)
+    assert registry.resolvers() == ("explicit_mapping", "custom", "class_lookup")
+    document = handled_by(
+        registered=registered,
+        found_by_both=HERE,
+        passed_on=f"{__name__}.Unknown",
+        hint_to_class={"callable": HERE, "resolver": "class_lookup"},
+        hint_past_prefix={"callable": "elsewhere", "resolver": "custom"},
+        hint_to_nobody={"callable": f"{__name__}.Unknown", "resolver": "custom"},
+    )
+    task = await engine.create(document)
+    await start_worker(document, registry=registry)
+    found = await run_to_the_end(engine, task)
+    results = {name: row.result.get("by") for name, row in found.items()}
+    assert results == {
+        "registered": "class lookup",  # what was registered under the name
+        "found_by_both": "custom resolver",
+        "passed_on": "class lookup",
+        "hint_to_class": "class lookup",
+        "hint_past_prefix": "custom resolver",
+        "hint_to_nobody": None,
+    }
+    error = found["hint_to_nobody"].error
+    assert (error["error_type"], error["retryable"]) == ("handler_not_found", False)
+    assert "resolver 'custom' does not know it" in error["message"]
+    assert registered not in {definition.callable for definition in resolver.asked}
+
+
+@pytest.fixture
+def handlers(tmp_path: Path) -> Path:
+    """A folder of handler modules, one of which does not import."""
+    folder = tmp_path / "shop_handlers"
+    folder.mkdir()
+    modules = {
+        "cards": """
+            from tasker.worker import StepHandler, step_handler
+
+            @step_handler("pay")
+            def pay():
+                return {"by": "function"}
+
+            class Refund(StepHandler):
+                handler_name = "refund"
+                def call(self, context):
+                    return {"by": "class"}
+            """,
+        "again": "from shop_handlers_cards import Refund, pay\n",
+        "broken": "raise RuntimeError('the settings are missing')\n",
+    }
+    for name, source in modules.items():
+        (folder / f"shop_handlers_{name}.py").write_text(dedent(source))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let what a test imports from its folder be forgotten afterwards."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in [name for name in sys.modules if name.startswith("shop_handlers_")]:
+        del sys.modules[name]
+
+
+async def test_discovery_survives_a_broken_module(
+    engine: Engine, start_worker: StartWorker, handlers: Path
+) -> None:  # spec 30 #12
+    registry = load_handlers(handlers)
+    assert registry.callables() == ("pay", "refund")  # each once, though two modules have them
+    document = handled_by(pay="pay", refund="refund", ship="ship")
+    task = await engine.create(document)
+    with capture_logs() as logs:
+        await start_worker(document, registry=registry, refusal_limit_seconds=0)
+    (left_out,) = [line for line in logs if line["event"] == "handlers_left_out"]
+    assert "shop_handlers_broken" in left_out["problem"]
+    assert "the settings are missing" in left_out["problem"]
+    found = await run_to_the_end(engine, task)
+    assert (found["pay"].result, found["refund"].result) == ({"by": "function"}, {"by": "class"})
+    # Whoever misses a handler is told where it may have gone.
+    assert found["ship"].error["error_type"] == "handler_not_found"
+    assert "the settings are missing" in found["ship"].error["message"]
+
+
+async def test_a_worker_process_goes_on_without_a_broken_module(
+    engine: Engine, database_url: str, handlers: Path, tmp_path: Path
+) -> None:  # spec 30 #12
+    document = handled_by(pay="pay")
+    services.write_templates(tmp_path / "templates", document)
+    task = await engine.create(document)
+    settings = {
+        "DATABASE_URL": database_url,
+        "TASKER_TEMPLATE_PATH": "templates",
+        "PYTHON_HANDLER_PATH": handlers.name,
+    }
+    async with running("worker", cwd=tmp_path, **settings) as worker:
+        await worker.says(r"handlers_left_out", on="err")
+        await until(lambda: settled(engine, task))
+        ended = await worker.signalled(signal.SIGTERM)
+    assert (ended.code, await engine.state(task)) == (0, "complete")
+
+
+async def test_a_resolver_in_a_handler_module_is_found(
+    engine: Engine, start_worker: StartWorker, handlers: Path
+) -> None:  # spec 30 section 9
+    (handlers / "shop_handlers_mail.py").write_text(
+        dedent("""
+            from tasker.worker import RegistryResolver, step_handler
+
+            @step_handler("mail.any")
+            def mail():
+                return {"by": "mail"}
+
+            class Mail(RegistryResolver):
+                name = "mail"
+                pattern = r"mail\\.\\w+$"
+                def resolve_handler(self, definition):
+                    return mail
+            """)
+    )
+    registry = load_handlers(handlers)
+    document = handled_by(welcome="mail.welcome", goodbye="mail.goodbye")
+    task = await engine.create(document)
+    await start_worker(document, registry=registry)
+    found = await recorded(engine, task, results=2)
+    assert {row.result["by"] for row in found.values()} == {"mail"}
