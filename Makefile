@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 export BUF_CACHE_DIR := $(CURDIR)/$(VENV)/buf-cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint proto bench lock clean
+.PHONY: help setup demo dev test lint proto schema bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ lint: $(STAMP) ## Style, types, import rules, contract lint and generated-code d
 
 proto: $(STAMP) ## Regenerate the stubs in shared/tasker/v1
 	@$(BIN)/python proto/generate.py
+
+schema: $(STAMP) ## Regenerate the template schema in docs
+	@$(BIN)/python -m tasker.domain.templates.editor_schema > docs/template.schema.json
 
 bench: $(STAMP) ## Measure latency and throughput; writes benchmarks/latest.json
 	@$(BIN)/python -m benchmarks.run

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasker.domain.context import InputValidation
 from tasker.domain.errors import TaskerError
 
 
@@ -52,6 +53,9 @@ class OrchestrationSettings(Settings):
     """The orchestration service."""
 
     bind_address: str = Field("0.0.0.0:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
+    input_validation: InputValidation = Field(
+        InputValidation.ENFORCE, validation_alias="TASKER_INPUT_VALIDATION"
+    )
 
 
 class WorkerSettings(Settings):
@@ -59,10 +63,15 @@ class WorkerSettings(Settings):
 
     bind_address: str = Field("0.0.0.0:9191", validation_alias="TASKER_WORKER_GRPC_BIND_ADDRESS")
     template_path: Path = Field(Path("config/tasks"), validation_alias="TASKER_TEMPLATE_PATH")
+    strict_templates: bool = Field(False, validation_alias="TASKER_STRICT_TEMPLATES")
+    force_overwrite: bool = Field(False, validation_alias="TASKER_TEMPLATES_FORCE_OVERWRITE")
     handler_path: str | None = Field(None, validation_alias="PYTHON_HANDLER_PATH")
     slots: int = Field(100, validation_alias="TASKER_WORKER_SLOTS", ge=1, le=10_000)
     handler_timeout_seconds: float = Field(
         30, validation_alias="TASKER_HANDLER_TIMEOUT_SECONDS", gt=0, le=3600
+    )
+    result_validation: Literal["off", "warn", "enforce"] = Field(
+        "warn", validation_alias="TASKER_RESULT_VALIDATION"
     )
     refusal_limit_seconds: float = Field(
         60, validation_alias="TASKER_HANDLER_MISSING_SECONDS", ge=0, le=86_400

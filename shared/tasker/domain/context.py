@@ -19,7 +19,7 @@ _EXACT_DOUBLES: Final = 2**53
 
 
 class InputValidation(StrEnum):
-    """What becomes of a context that breaks the input schema."""
+    """What becomes of a context that breaks the input schema; its defaults are filled in whatever this says."""
 
     ENFORCE = "enforce"
     WARN = "warn"
@@ -52,10 +52,8 @@ class ContextRules:
         validation: InputValidation = InputValidation.ENFORCE,
     ) -> None:
         self._defaults = dict(default_context or {})
-        self._schema = (
-            Schema(input_schema) if input_schema and validation is not InputValidation.OFF else None
-        )
-        self._enforced = validation is InputValidation.ENFORCE
+        self._schema = Schema(input_schema) if input_schema else None
+        self._validation = validation
 
     def prepare(self, context: object) -> PreparedContext:
         """Return the context to store.
@@ -83,12 +81,12 @@ class ContextRules:
         except ResultNotStorableError as error:
             raise InvalidArgumentError((*problems, FieldViolation("context", error.problem))) from error
         broken = self._schema_violations(merged)
-        if problems or (broken and self._enforced):
+        if problems or (broken and self._validation is InputValidation.ENFORCE):
             raise InvalidArgumentError((*problems, *broken))
         return PreparedContext(merged, text, tuple(broken))
 
     def _schema_violations(self, context: Mapping[str, Any]) -> list[FieldViolation]:
-        if self._schema is None:
+        if self._schema is None or self._validation is InputValidation.OFF:
             return []
         return [_within_context(violation) for violation in self._schema.violations(context)]
 

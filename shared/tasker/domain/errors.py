@@ -215,8 +215,8 @@ class TemplateInUseError(FailedPreconditionError):
         self.version = version
         self.running_tasks = running_tasks
         super().__init__(
-            f"template {namespace}/{name}:{version} differs from the registered one, which {running_tasks} "
-            "unfinished tasks use; register the change under a new version, or wait until they are done"
+            f"template {namespace}/{name}:{version} differs from the registered one, which is still in use (unfinished "
+            f"tasks: {running_tasks}); register the change under a new version, or wait until they are done"
         )
 
     @property

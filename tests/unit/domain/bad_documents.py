@@ -272,9 +272,15 @@ BAD_DOCUMENTS: list[tuple[Code, Severity, Any, str, str]] = [
         W,
         a_template(a_step("a", lifecycle={"max_retries": 3})),
         "steps[0].lifecycle",
-        "steps[0].lifecycle: unknown key, ignored",
+        "steps[0].lifecycle: unknown key; it has no effect",
     ),
-    (Code.UNKNOWN_KEY, W, a_template(task_handler="x"), "task_handler", "task_handler: unknown key, ignored"),
+    (
+        Code.UNKNOWN_KEY,
+        W,
+        a_template(a_step("a", timeout_second=3)),
+        "steps[0].timeout_second",
+        "steps[0].timeout_second: unknown key, did you mean timeout_seconds?",
+    ),
     (
         Code.LEGACY_KEY,
         W,

@@ -73,7 +73,8 @@ def test_validation_may_warn_or_be_off_for_the_schema_only() -> None:
     warned = ContextRules(input_schema=SCHEMA, validation=InputValidation.WARN).prepare({"order_id": "o"})
     assert [str(warning) for warning in warned.warnings] == ["context: 'amount' is a required property"]
     off = ContextRules(input_schema=SCHEMA, validation=InputValidation.OFF)
-    assert off.prepare({}).context == {}
+    assert off.prepare({}).context == {"currency": "EUR"}
+    assert off.prepare({}).warnings == ()
     assert violations(off, [1]) == ["context: must be an object, got list"]
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+import yaml
 
+from tasker.domain.templates.findings import Code
 from tasker.domain.templates.loading import load_documents
 from tasker.domain.templates.validation import validate
+from tests.unit.domain.bad_documents import BAD_DOCUMENTS
+from tests.unit.domain.bad_workflows import BAD_WORKFLOWS
 
 TWO = """\
 # Two templates in one file.
@@ -109,3 +114,81 @@ def test_documents_before_a_broken_one_are_good() -> None:
     first, broken = load_documents("name: a\n---\nname: [\n---\nname: c\n", "f.yaml")
     assert first.content == {"name": "a"}
     assert broken.problem is not None
+
+
+# Lines
+
+EVERYTHING_WRONG = """\
+name: Everything
+namespace: wrong
+version: 1.0
+taskhandler: x
+ttl: soon
+input_schema: {type: objekt}
+steps:
+  - name: a
+    handler: ""
+    depends_on: [a, b]
+    timeout_seconds: 0
+  - handler: shop.b
+    retry:
+      limit: 5
+      backoff: cubic
+  - name: b
+    dependencies:
+      - c
+      - c
+    handler: shop.c
+    publishes_events: [shipped]
+  - name: c
+    depends_on: [b, ghost]
+environments:
+  test:
+    steps:
+      - name: nobody
+        retry: {max_attempts: "2"}
+"""
+
+
+def test_every_fault_is_found_at_once_and_in_its_line() -> None:  # spec 40 #2
+    [document] = load_documents(EVERYTHING_WRONG, "wrong.yaml")
+    report = validate(document)
+    assert [(f.line, f.code.value) for f in report.findings if f.code is not Code.NO_RESULT_SCHEMA] == [
+        (1, "INVALID_NAME"),
+        (3, "INVALID_VERSION"),
+        (4, "UNKNOWN_KEY"),
+        (5, "OUT_OF_RANGE"),
+        (6, "INVALID_JSON_SCHEMA"),
+        (9, "EMPTY_CALLABLE"),
+        (10, "SELF_DEPENDENCY"),
+        (11, "OUT_OF_RANGE"),
+        (12, "MISSING_FIELD"),
+        (14, "LEGACY_KEY"),
+        (15, "OUT_OF_RANGE"),
+        (16, "CYCLE_DETECTED"),
+        (19, "DUPLICATE_DEPENDENCY"),
+        (21, "INVALID_EVENT"),
+        (22, "MISSING_FIELD"),
+        (23, "MISSING_DEP_REF"),
+        (27, "UNKNOWN_OVERRIDE_STEP"),
+        (28, "WRONG_TYPE"),
+    ]
+    assert not report.valid
+    assert "wrong.yaml:11: OUT_OF_RANGE: steps[0].timeout_seconds: 0 not in 1..3600" in map(
+        str, report.errors
+    )
+
+
+BAD = [(code, document) for code, _, document, _, _ in BAD_DOCUMENTS + BAD_WORKFLOWS]
+
+
+@pytest.mark.parametrize(("code", "document"), BAD)
+def test_every_finding_has_a_file_and_a_line(code: Code, document: Any) -> None:  # spec 40 #2
+    text = "# A comment.\n" + yaml.safe_dump(document, sort_keys=False)
+    [loaded] = load_documents(text, "bad.yaml")
+    findings = validate(loaded).findings
+    assert code in {finding.code for finding in findings}
+    for finding in findings:
+        assert finding.line is not None
+        assert 2 <= finding.line <= text.count("\n")
+        assert str(finding) == f"bad.yaml:{finding.line}: {finding.code}: {finding.message}"

@@ -1,27 +1,36 @@
-"""The template document, key by key (spec 40 section 1)."""
+"""The template document, key by key (spec 40 section 1).
+
+What stands below a key is what editors show for it, see `editor_schema`.
+"""
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from hashlib import sha256
-from typing import Annotated, Any, Final, LiteralString, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasker.domain.durations import parse_duration
 from tasker.domain.identity import IdentityStrategy, canonical_json
 from tasker.domain.retry import Backoff, OnWorkerLost
-
-#: The PGMQ limit of 47 minus the longest suffix we append (spec 40 section 1.1).
-MAX_NAMESPACE_CHARACTERS: Final = 29
-_MAX_INT32: Final = 2_147_483_647
-
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
-_NAMESPACE: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
-_VERSION: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+", re.ASCII)
-_EVENT_NAME: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+", re.ASCII)
+from tasker.domain.templates.values import (
+    Attempts,
+    BaseMs,
+    Between,
+    Callable,
+    CapMs,
+    Duration,
+    EventName,
+    JsonSchema,
+    Name,
+    Namespace,
+    StateMinutes,
+    Text255,
+    TimeoutSeconds,
+    Version,
+    as_written,
+    refusal,
+)
 
 
 class StepType(StrEnum):
@@ -35,7 +44,7 @@ class StepType(StrEnum):
 
 
 class FailureStrategy(StrEnum):
-    """What one failed batch instance means for the others (spec 40 section 6.3)."""
+    """What one failed batch instance means for the others."""
 
     CONTINUE_ON_FAILURE = "continue_on_failure"
     FAIL_FAST = "fail_fast"
@@ -53,7 +62,7 @@ class EventCondition(StrEnum):
 
 
 class DeliveryMode(StrEnum):
-    """How a domain event travels (spec 30 section 10)."""
+    """How a domain event travels."""
 
     DURABLE = "durable"
     FAST = "fast"
@@ -68,86 +77,7 @@ class StalenessAction(StrEnum):
     NONE = "none"
 
 
-def _refusal(code: LiteralString, problem: str) -> PydanticCustomError:
-    """Make a validation error whose type is one of our finding codes."""
-    return PydanticCustomError(code, "{problem}", {"problem": problem})
-
-
-def _between(low: int, high: int) -> AfterValidator:
-    def check(value: int) -> int:
-        if not low <= value <= high:
-            raise _refusal("OUT_OF_RANGE", f"{value} not in {low}..{high}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _characters(high: int) -> AfterValidator:
-    def check(value: str) -> str:
-        if not 1 <= len(value) <= high:
-            raise _refusal("OUT_OF_RANGE", f"length {len(value)} not in 1..{high}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _check_name(value: str) -> str:
-    if _NAME.fullmatch(value) is None:
-        raise _refusal("INVALID_NAME", f"'{value}' must match ^[a-z][a-z0-9_]*$")
-    return value
-
-
-def _check_namespace(value: str) -> str:
-    if _NAMESPACE.fullmatch(value) is None:
-        raise _refusal("INVALID_NAME", f"'{value}' must match ^[a-z_][a-z0-9_]*$")
-    if (length := len(value)) > MAX_NAMESPACE_CHARACTERS:
-        limit = MAX_NAMESPACE_CHARACTERS
-        raise _refusal("NAMESPACE_TOO_LONG", f"namespace '{value}' has {length} characters, maximum {limit}")
-    return value
-
-
-def _check_version(value: str) -> str:
-    if _VERSION.fullmatch(value) is None or len(value) > 50:
-        raise _refusal("INVALID_VERSION", f"version '{value}' must be x.y.z")
-    return value
-
-
-def _check_callable(value: str) -> str:
-    if not value.strip():
-        raise _refusal("EMPTY_CALLABLE", "handler.callable is empty; name the handler that runs the step")
-    return value
-
-
-def _check_event_name(value: str) -> str:
-    if _EVENT_NAME.fullmatch(value) is None:
-        raise _refusal(
-            "INVALID_EVENT", f"event '{value}' must be dotted lower-case words such as order.shipped"
-        )
-    return value
-
-
-def _check_duration(value: str) -> str:
-    try:
-        parse_duration(value)
-    except ValueError as error:
-        raise _refusal("OUT_OF_RANGE", str(error)) from None
-    return value
-
-
-def _enum(*, strict: bool = False) -> Any:
-    """Let an enum be written as its value, which strict mode would refuse."""
-    return Field(strict=strict)
-
-
-JsonSchema = dict[str, Any]
-_Name = Annotated[str, AfterValidator(_check_name), _characters(255)]
-_EventName = Annotated[str, AfterValidator(_check_event_name), _characters(255)]
-_Attempts = Annotated[int, _between(1, _MAX_INT32)]
-_BaseMs = Annotated[int, _between(100, 3_600_000)]
-_CapMs = Annotated[int, _between(1000, 3_600_000)]
-_TimeoutSeconds = Annotated[int, _between(1, 3600)]
-_StateMinutes = Annotated[int, _between(1, 10_080)]
-_OnWorkerLost = Annotated[OnWorkerLost, _enum()]
+_OnWorkerLost = Annotated[OnWorkerLost, as_written()]
 
 
 class Part(BaseModel):
@@ -159,20 +89,29 @@ class Part(BaseModel):
 class Handler(Part):
     """What runs a step."""
 
-    callable: Annotated[str, AfterValidator(_check_callable), _characters(500)]
-    method: Annotated[str, _characters(255)] = "call"
-    resolver: Annotated[str, _characters(255)] | None = None
+    callable: Callable
+    """The name of a handler, or its dotted path."""
+    method: Text255 = "call"
+    """The method of a handler class."""
+    resolver: Text255 | None = None
+    """The only resolver to ask for the handler."""
     initialization: dict[str, Any] = {}
+    """Settings of this step, which its handler can read."""
 
 
 class RetryRules(Part):
-    """The retry rules of a step; `max_attempts` counts every execution (spec 40 section 1.3)."""
+    """Whether and when a failed step runs again."""
 
     retryable: bool = True
-    max_attempts: _Attempts = 3
-    backoff: Annotated[Backoff, _enum()] = Backoff.EXPONENTIAL
-    backoff_base_ms: _BaseMs = 1000
-    max_backoff_ms: _CapMs = 30_000
+    """Whether a failure may be followed by another attempt."""
+    max_attempts: Attempts = 3
+    """How often the step runs at most, the first time included."""
+    backoff: Annotated[Backoff, as_written()] = Backoff.EXPONENTIAL
+    """How the wait grows from attempt to attempt."""
+    backoff_base_ms: BaseMs = 1000
+    """The first wait, in milliseconds."""
+    max_backoff_ms: CapMs = 30_000
+    """The longest wait, in milliseconds."""
 
     @model_validator(mode="before")
     @classmethod
@@ -190,7 +129,7 @@ class RetryRules(Part):
             problem = (
                 f"max_backoff_ms {self.max_backoff_ms} not in {self.backoff_base_ms}..3600000 (base..limit)"
             )
-            raise _refusal("OUT_OF_RANGE", problem)
+            raise refusal("OUT_OF_RANGE", problem)
         return self
 
 
@@ -198,94 +137,138 @@ class RetryOverride(Part):
     """The retry rules an environment changes; what it leaves out stays."""
 
     retryable: bool | None = None
-    max_attempts: _Attempts | None = None
-    backoff: Annotated[Backoff | None, _enum()] = None
-    backoff_base_ms: _BaseMs | None = None
-    max_backoff_ms: _CapMs | None = None
+    """Whether a failure may be followed by another attempt."""
+    max_attempts: Attempts | None = None
+    """How often the step runs at most, the first time included."""
+    backoff: Annotated[Backoff | None, as_written()] = None
+    """How the wait grows from attempt to attempt."""
+    backoff_base_ms: BaseMs | None = None
+    """The first wait, in milliseconds."""
+    max_backoff_ms: CapMs | None = None
+    """The longest wait, in milliseconds."""
 
 
 class BatchConfig(Part):
-    """How a batchable step is split (spec 40 section 1.4)."""
+    """How a batchable step is split."""
 
     worker_template: str
-    batch_size: Annotated[int, _between(1, 100_000)] = 1000
-    parallelism: Annotated[int, _between(1, 1000)] = 10
-    cursor_field: Annotated[str, _characters(255)] = "id"
-    failure_strategy: Annotated[FailureStrategy, _enum()] = FailureStrategy.FAIL_FAST
+    """The batch_worker step that runs once for each batch."""
+    batch_size: Annotated[int, Between(1, 100_000)] = 1000
+    """How many items make a batch."""
+    parallelism: Annotated[int, Between(1, 1000)] = 10
+    """How many batches may run at once."""
+    cursor_field: Text255 = "id"
+    """The field of an item that batches count by."""
+    failure_strategy: Annotated[FailureStrategy, as_written()] = FailureStrategy.FAIL_FAST
+    """What a batch that fails for good means for the others."""
 
 
 class DomainEvent(Part):
-    """An event the template talks about; a catalogue entry only."""
+    """An event the workflow knows; a catalogue entry only."""
 
-    name: _EventName
+    name: EventName
+    """Dotted lower-case words, such as `order.shipped`."""
     description: str | None = None
+    """For readers."""
     payload_schema: JsonSchema | None = Field(default=None, alias="schema")
+    """The JSON Schema of its payload."""
 
 
 class PublishedEvent(DomainEvent):
-    """An event a step publishes (spec 30 section 10)."""
+    """An event a step publishes."""
 
-    condition: Annotated[EventCondition, _enum()] = EventCondition.SUCCESS
-    delivery_mode: Annotated[DeliveryMode, _enum()] = DeliveryMode.DURABLE
+    condition: Annotated[EventCondition, as_written()] = EventCondition.SUCCESS
+    """The outcome of the step after which it is published."""
+    delivery_mode: Annotated[DeliveryMode, as_written()] = DeliveryMode.DURABLE
+    """Through a queue, inside the worker, or both."""
     publisher: str | None = None
+    """What publishes it; the worker does without."""
 
 
 class Step(Part):
-    """One node of the workflow (spec 40 section 1.2)."""
+    """One node of the workflow."""
 
-    name: _Name
-    type: Annotated[StepType, _enum()] = StepType.STANDARD
-    dependencies: list[str] = []
+    name: Name
+    """Unique in the template; later steps and clients refer to it."""
+    type: Annotated[StepType, as_written()] = StepType.STANDARD
+    """What the step is to the engine."""
+    dependencies: Annotated[list[str], Field(json_schema_extra={"uniqueItems": True})] = []
+    """The steps that must be complete before this one starts."""
     handler: Handler
+    """What runs the step: a map, or just the name of the handler."""
     retry: RetryRules = RetryRules()
-    timeout_seconds: _TimeoutSeconds | None = None
+    """Whether and when the step runs again after a failure."""
+    timeout_seconds: TimeoutSeconds | None = None
+    """How long one execution may take; without it the worker decides (30 s)."""
     on_worker_lost: _OnWorkerLost | None = None
+    """What becomes of the step if its worker dies; without it the template decides."""
     description: str | None = None
+    """For readers."""
     system_dependency: str | None = None
+    """The system the step talks to; for readers."""
     publishes_events: list[PublishedEvent] = []
+    """The events the step publishes."""
     batch_config: BatchConfig | None = None
+    """How a batchable step is split."""
     result_schema: JsonSchema | None = None
+    """The JSON Schema of the step's result."""
     composition: Any = None
+    """Anything; stored and not interpreted."""
 
 
 class HandlerOverride(Part):
     """What an environment changes of a handler."""
 
     initialization: dict[str, Any] = {}
+    """Settings that go over those of the step, key by key."""
 
 
 class StepOverride(Part):
     """What an environment changes of one step, or of `ALL`."""
 
     name: str
+    """A step, or ALL."""
     handler: HandlerOverride = HandlerOverride()
-    timeout_seconds: _TimeoutSeconds | None = None
+    """Changed settings of the handler."""
+    timeout_seconds: TimeoutSeconds | None = None
+    """How long one execution may take."""
     retry: RetryOverride = RetryOverride()
+    """Changed retry rules; what is left out stays."""
 
 
 class Environment(Part):
     """The overrides of one environment, applied in order."""
 
     steps: list[StepOverride] = []
+    """The steps that differ."""
 
 
 class Lifecycle(Part):
-    """How long a task may take and stand still (spec 40 section 1.8)."""
+    """How long a task may take and stand still."""
 
-    max_duration_minutes: Annotated[int, _between(1, 43_200)] | None = None
-    max_waiting_for_dependencies_minutes: _StateMinutes | None = None
-    max_waiting_for_retry_minutes: _StateMinutes | None = None
-    max_steps_in_process_minutes: _StateMinutes | None = None
-    staleness_action: Annotated[StalenessAction, _enum()] = StalenessAction.DLQ
+    max_duration_minutes: Annotated[int, Between(1, 43_200)] | None = None
+    """How long a task may exist."""
+    max_waiting_for_dependencies_minutes: StateMinutes | None = None
+    """How long a task may wait for steps."""
+    max_waiting_for_retry_minutes: StateMinutes | None = None
+    """How long a task may wait to retry."""
+    max_steps_in_process_minutes: StateMinutes | None = None
+    """How long steps may be in process."""
+    staleness_action: Annotated[StalenessAction, as_written()] = StalenessAction.DLQ
+    """What becomes of a task that stands still for longer."""
     auto_fail_on_timeout: bool | None = None
+    """Whether such a task fails by itself."""
     auto_dlq_on_timeout: bool | None = None
+    """Whether such a task gets a dead-letter entry by itself."""
 
 
 class SystemDependencies(Part):
-    """Systems the workflow talks to; documentation only."""
+    """Systems the workflow talks to; for readers."""
 
     primary: str = "default"
+    """The most important one."""
     secondary: list[str] = []
+    """The others."""
 
 
 class Template(Part):
@@ -295,23 +278,40 @@ class Template(Part):
     `validation.parse`, which knows the aliases and old keys and reports everything at once.
     """
 
-    name: _Name
-    namespace_name: Annotated[str, AfterValidator(_check_namespace)]
-    version: Annotated[str, AfterValidator(_check_version)]
+    name: Name
+    """The name of the workflow, unique in its namespace."""
+    namespace_name: Namespace
+    """Who the workflow belongs to; workers serve whole namespaces."""
+    version: Version
+    """Three numbers, x.y.z; versions exist side by side."""
     description: str | None = None
+    """For readers."""
     metadata: dict[str, Any] | None = None
+    """For readers: author, tags, documentation_url, anything."""
     system_dependencies: SystemDependencies = SystemDependencies()
+    """Systems the workflow talks to; for readers."""
     domain_events: list[DomainEvent] = []
+    """The events of the workflow; a catalogue only, publishing is per step."""
     input_schema: JsonSchema | None = None
-    steps: list[Step]
+    """The JSON Schema of a task's context."""
+    steps: Annotated[list[Step], Field(json_schema_extra={"minItems": 1})]
+    """The nodes of the workflow."""
     environments: dict[str, Environment] = {}
+    """What differs in an environment, by its name (TASKER_ENV)."""
     lifecycle: Lifecycle | None = None
-    identity_strategy: Annotated[IdentityStrategy, _enum()] = IdentityStrategy.STRICT
+    """How long a task may take and stand still."""
+    identity_strategy: Annotated[IdentityStrategy, as_written()] = IdentityStrategy.STRICT
+    """When two requests mean the same task."""
     default_context: dict[str, Any] = {}
+    """Goes under the context of every request."""
     default_options: dict[str, Any] = {}
-    ttl: Annotated[str, AfterValidator(_check_duration)] | None = None
+    """Stored with the template."""
+    ttl: Duration | None = None
+    """How long a task may take before it is cancelled, such as 45m or 1h30m."""
     on_worker_lost: _OnWorkerLost = OnWorkerLost.RETRY
+    """What becomes of a step if its worker dies."""
     loaded_from: str | None = Field(default=None, exclude=True)
+    """The file it was read from; set by the loader."""
 
     @property
     def key(self) -> str:

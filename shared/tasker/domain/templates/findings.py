@@ -92,6 +92,7 @@ class Finding:
         path: Where, such as `steps[2].retry.max_attempts`; empty for the document.
         step: The name of the step concerned, if it is one and has a name.
         line: The line in the source, starting at 1, if the document was read from text.
+        source: The file the document was read from.
     """
 
     code: Code
@@ -100,6 +101,11 @@ class Finding:
     path: str = ""
     step: str | None = None
     line: int | None = None
+    source: str = ""
+
+    def __str__(self) -> str:
+        place = self.source if self.line is None else f"{self.source}:{self.line}"
+        return f"{place}: {self.code}: {self.message}" if place else f"{self.code}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,15 @@ class Report:
     @property
     def errors(self) -> tuple[Finding, ...]:
         """The findings that keep the template from being registered."""
-        return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
+        return self._of(Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that deserve a look, although the template can be registered."""
+        return self._of(Severity.WARNING)
+
+    def _of(self, severity: Severity) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity is severity)
 
 
 class InvalidTemplateError(InvalidArgumentError):
@@ -136,7 +150,8 @@ class InvalidTemplateError(InvalidArgumentError):
         self.source = source
         violations = [FieldViolation(error.path, error.message) for error in report.errors]
         listed = "; ".join(error.message for error in report.errors)
-        super().__init__(violations, message=f"{source} has {len(violations)} errors: {listed}")
+        count = "1 error" if len(violations) == 1 else f"{len(violations)} errors"
+        super().__init__(violations, message=f"{source} has {count}: {listed}")
 
 
 class Findings:
@@ -145,10 +160,12 @@ class Findings:
     def __init__(
         self,
         *,
+        source: str = "",
         lines: Mapping[Path, int] | None = None,
         step_names: Sequence[str | None] = (),
         strict: bool = False,
     ) -> None:
+        self._source = source
         self._lines = lines or {}
         self.step_names = step_names
         self._strict = strict
@@ -169,7 +186,9 @@ class Findings:
         if self._strict and code is Code.UNKNOWN_KEY:
             severity = Severity.ERROR
         line = line or self._line_at(path)
-        self._found.append(Finding(code, severity, message, path_text(path), self._step_at(path), line))
+        self._found.append(
+            Finding(code, severity, message, path_text(path), self._step_at(path), line, self._source)
+        )
 
     def renamed(self, path: Path, written: Path) -> None:
         """Remember that the document has another name for a place, whose line it is."""

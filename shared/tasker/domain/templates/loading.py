@@ -78,8 +78,11 @@ def load_documents(text: str, source: str) -> list[Document]:
                 documents.append(Document(source, content, dict(_lines(node))))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        problem = error.problem or str(error)
+        if mark:
+            problem = f"{problem} (column {mark.column + 1})"
         line = mark.line + 1 if mark else None
-        documents.append(Document(source, problem=error.problem or str(error), problem_line=line))
+        documents.append(Document(source, problem=problem, problem_line=line))
     except (yaml.YAMLError, ValueError) as error:
         documents.append(Document(source, problem=str(error).splitlines()[0]))
     return documents

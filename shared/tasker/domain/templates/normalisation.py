@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Final
 
 from tasker.domain.templates import document as doc
@@ -15,7 +16,7 @@ _MAX_VALUES: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Section:
+class Section:
     """How one part of the document is read.
 
     Attributes:
@@ -33,9 +34,9 @@ class _Section:
     renamed: Mapping[str, str] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    one: Mapping[str, _Section] = field(default_factory=dict)
-    many: Mapping[str, _Section] = field(default_factory=dict)
-    by_name: Mapping[str, _Section] = field(default_factory=dict)
+    one: Mapping[str, Section] = field(default_factory=dict)
+    many: Mapping[str, Section] = field(default_factory=dict)
+    by_name: Mapping[str, Section] = field(default_factory=dict)
     shorthand: str | None = None
 
     def known_keys(self) -> frozenset[str]:
@@ -47,30 +48,30 @@ _OLD_RETRY: Final[dict[str, Any]] = {
     "renamed": {"limit": "max_attempts"},
     "dropped": frozenset({"initial_delay", "max_delay"}),
 }
-_STEP: Final = _Section(
+_STEP: Final = Section(
     doc.Step,
     aliases={"step_type": "type", "depends_on": "dependencies"},
     values={"type": {"deferred": "deferred_convergence", "decision_point": "decision"}},
     one={
-        "handler": _Section(doc.Handler, shorthand="callable"),
-        "retry": _Section(doc.RetryRules, **_OLD_RETRY),
-        "batch_config": _Section(doc.BatchConfig, values={"failure_strategy": {"isolate_failed": "isolate"}}),
+        "handler": Section(doc.Handler, shorthand="callable"),
+        "retry": Section(doc.RetryRules, **_OLD_RETRY),
+        "batch_config": Section(doc.BatchConfig, values={"failure_strategy": {"isolate_failed": "isolate"}}),
     },
-    many={"publishes_events": _Section(doc.PublishedEvent)},
+    many={"publishes_events": Section(doc.PublishedEvent)},
 )
-_OVERRIDE: Final = _Section(
+_OVERRIDE: Final = Section(
     doc.StepOverride,
     one={
-        "handler": _Section(doc.HandlerOverride),
-        "retry": _Section(doc.RetryOverride, **_OLD_RETRY),
+        "handler": Section(doc.HandlerOverride),
+        "retry": Section(doc.RetryOverride, **_OLD_RETRY),
     },
 )
-_TEMPLATE: Final = _Section(
+TEMPLATE: Final = Section(
     doc.Template,
     aliases={"namespace": "namespace_name"},
-    one={"lifecycle": _Section(doc.Lifecycle), "system_dependencies": _Section(doc.SystemDependencies)},
-    many={"steps": _STEP, "domain_events": _Section(doc.DomainEvent)},
-    by_name={"environments": _Section(doc.Environment, many={"steps": _OVERRIDE})},
+    one={"lifecycle": Section(doc.Lifecycle), "system_dependencies": Section(doc.SystemDependencies)},
+    many={"steps": _STEP, "domain_events": Section(doc.DomainEvent)},
+    by_name={"environments": Section(doc.Environment, many={"steps": _OVERRIDE})},
 )
 
 
@@ -80,10 +81,10 @@ def normalise(content: object, findings: Findings) -> object:
     The result is plain JSON. It is not checked otherwise: what has the wrong type stays as it is, for the
     model to see.
     """
-    return _normalised(_json_only(content, findings), _TEMPLATE, (), findings)
+    return _normalised(_json_only(content, findings), TEMPLATE, (), findings)
 
 
-def _normalised(part: object, section: _Section, path: Path, findings: Findings) -> object:
+def _normalised(part: object, section: Section, path: Path, findings: Findings) -> object:
     if isinstance(part, str) and section.shorthand:
         return {section.shorthand: part}
     if not isinstance(part, dict):
@@ -96,7 +97,7 @@ def _normalised(part: object, section: _Section, path: Path, findings: Findings)
 
 
 def _known(
-    part: dict[str, object], section: _Section, path: Path, findings: Findings
+    part: dict[str, object], section: Section, path: Path, findings: Findings
 ) -> Iterator[tuple[str, object]]:
     """Yield the known keys under their present names; null means that a key was not given."""
     known = section.known_keys()
@@ -106,7 +107,7 @@ def _known(
         if key in section.dropped:
             findings.add(Code.LEGACY_KEY, (*path, key), f"{place}: has no effect any more; remove it")
         elif name not in known:
-            findings.add(Code.UNKNOWN_KEY, (*path, key), f"{place}: unknown key, ignored")
+            findings.add(Code.UNKNOWN_KEY, (*path, key), f"{place}: {_unknown(key, section)}")
         elif name != key and part.get(name) is not None:
             findings.add(Code.LEGACY_KEY, (*path, key), f"{place}: ignored, since {name} is given too")
         elif value is not None:
@@ -117,7 +118,13 @@ def _known(
             yield name, value
 
 
-def _inside(key: str, value: object, section: _Section, path: Path, findings: Findings) -> object:
+def _unknown(key: str, section: Section) -> str:
+    usable = [*section.known_keys(), *section.aliases]
+    meant = get_close_matches(key, usable, n=1, cutoff=0.75)
+    return f"unknown key, did you mean {meant[0]}?" if meant else "unknown key; it has no effect"
+
+
+def _inside(key: str, value: object, section: Section, path: Path, findings: Findings) -> object:
     """Return a value with the parts inside it normalised."""
     if key in section.one:
         return _normalised(value, section.one[key], path, findings)

@@ -66,7 +66,9 @@ def validate(document: Document | Mapping[str, Any], *, strict: bool = False) ->
     Pure: the same document gives the same report, and nothing else happens (spec 40 section 2).
     """
     loaded = document if isinstance(document, Document) else Document("", document)
-    findings = Findings(lines=loaded.lines, step_names=_step_names(loaded.content), strict=strict)
+    findings = Findings(
+        source=loaded.source, lines=loaded.lines, step_names=_step_names(loaded.content), strict=strict
+    )
     if loaded.problem is not None:
         place = loaded.source if loaded.problem_line is None else f"{loaded.source}:{loaded.problem_line}"
         findings.add(
