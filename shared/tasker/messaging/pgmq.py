@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from psycopg.types.json import Jsonb
+
 from tasker.domain.leases import LEASE
+from tasker.messaging.held import HeldStep, Judgements
 from tasker.messaging.low_water import LowWater
 from tasker.messaging.records import (
-    AppliedVerdict,
     Batch,
     ClaimedStep,
     CreatedTask,
@@ -22,7 +24,7 @@ from tasker.messaging.records import (
     SubmittedStep,
     TaskToCreate,
 )
-from tasker.persistence.database import Connection, Database, Sessions
+from tasker.persistence.database import Database, Sessions
 
 RESULTS_QUEUE: Final = "orchestration_step_results"
 JUDGEMENTS_QUEUE: Final = "orchestration_step_judgements"
@@ -204,6 +206,23 @@ class PgmqOrchestrationBroker:
         )
         return woken, None if due_ms is None else due_ms / 1000
 
+    async def cancel(self, task_uuid: UUID, metadata: Mapping[str, Any]) -> tuple[str, bool] | None:
+        """Cancel a task; return the state it was in and whether this cancelled it, None if there is none."""
+        ((state, cancelled),) = await self._sessions.fetch_all(
+            b"SELECT from_state, cancelled FROM tasker.cancel_task_v1(%s, %s)", (task_uuid, Jsonb(metadata))
+        )
+        return None if state is None else (state, cancelled)
+
+    @asynccontextmanager
+    async def held_step(self, task_uuid: UUID, step_uuid: UUID) -> AsyncIterator[HeldStep]:
+        """Hold a task and one of its steps, in one transaction with `HeldStep.move`."""
+        async with self._sessions.transaction() as connection:
+            cursor = await connection.execute(
+                b"SELECT task_state, step_state FROM tasker.hold_step_v1(%s, %s)", (task_uuid, step_uuid)
+            )
+            ((task_state, step_state),) = await cursor.fetchall()
+            yield HeldStep(connection, task_uuid, step_uuid, task_state=task_state, step_state=step_state)
+
     async def sweeping_session(self) -> tuple[int, datetime]:
         """Return how many times the session that sweeps has connected, and the engine's clock."""
         ((now,),) = await self._sweeps.fetch_all(b"SELECT tasker.now()")
@@ -226,35 +245,6 @@ class PgmqOrchestrationBroker:
         """Close all sessions."""
         await self._sessions.close()
         await self._sweeps.close()
-
-
-class Judgements:
-    """Submitted steps whose tasks this transaction holds."""
-
-    def __init__(self, connection: Connection, steps: Sequence[SubmittedStep], *, delayed: int) -> None:
-        self._connection = connection
-        self.steps = steps
-        self.delayed = delayed
-
-    async def apply(self, verdicts: Sequence[AppliedVerdict]) -> None:
-        """Apply verdicts and advance the tasks."""
-        await self._connection.execute(
-            b"SELECT tasker.apply_judgements_v1(%s::text::jsonb)",
-            (
-                json.dumps(
-                    [
-                        {
-                            "task_uuid": str(verdict.task_uuid),
-                            "step_uuid": str(verdict.step_uuid),
-                            "verdict": verdict.verdict,
-                            "delay_seconds": verdict.delay_seconds,
-                            "reason": verdict.reason,
-                        }
-                        for verdict in verdicts
-                    ]
-                ),
-            ),
-        )
 
 
 async def _visible(database: Database, queue: str, limit: int) -> list[int]:

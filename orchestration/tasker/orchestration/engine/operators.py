@@ -1,0 +1,185 @@
+"""What operators do by hand: cancel tasks, and reset, resolve or complete steps (spec 10 section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from tasker.domain.errors import (
+    FieldViolation,
+    InvalidArgumentError,
+    InvalidStepTransitionError,
+    StepNotFoundError,
+    TaskNotFoundError,
+)
+from tasker.domain.results import manual_completion
+from tasker.domain.states import StepEvent, StepState, TaskState, next_state
+from tasker.domain.storable import ResultNotStorableError, encode_json
+from tasker.messaging.pgmq import PgmqOrchestrationBroker
+
+#: The longest texts that are kept with a transition (spec 10 section 2).
+_LENGTHS: Final[Mapping[str, int]] = {"performed_by": 255, "requested_by": 255, "reason": 500}
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What cancelling a task came to.
+
+    Attributes:
+        success: Whether the task was cancelled by this call.
+        message: Why not, for people.
+    """
+
+    success: bool
+    message: str | None = None
+
+
+class Operators:
+    """Acts on tasks and steps in one transaction each; the task goes on in the same one."""
+
+    def __init__(self, broker: PgmqOrchestrationBroker) -> None:
+        self._broker = broker
+
+    async def cancel(
+        self, task_uuid: UUID, *, reason: str | None = None, requested_by: str | None = None
+    ) -> Cancellation:
+        """Cancel a task and all its steps that are not over. One that is over stays as it is.
+
+        Handlers that run are not waited for; their results come too late.
+
+        Raises:
+            InvalidArgumentError: A text is too long.
+            TaskNotFoundError: There is no such task.
+        """
+        _check(reason=reason, requested_by=requested_by)
+        outcome = await self._broker.cancel(
+            task_uuid, {"event": "cancel", "reason": reason, "requested_by": requested_by}
+        )
+        if outcome is None:
+            raise TaskNotFoundError(task_uuid)
+        from_state, cancelled = outcome
+        return Cancellation(cancelled, None if cancelled else f"the task is already over: {from_state}")
+
+    async def reset_for_retry(
+        self, task_uuid: UUID, step_uuid: UUID, *, performed_by: str, reason: str
+    ) -> None:
+        """Give a failed step all its attempts again; it runs as soon as its parents allow.
+
+        Its checkpoint stays, its results and backoff go.
+
+        Raises:
+            InvalidArgumentError: `performed_by` or `reason` is empty or too long.
+            InvalidStepTransitionError: The step is not in `error`, or its task is over for good.
+            StepNotFoundError: The task has no such step.
+            TaskNotFoundError: There is no such task.
+        """
+        _check(required=True, performed_by=performed_by, reason=reason)
+        await self._act(
+            task_uuid, step_uuid, StepEvent.RESET_FOR_RETRY, performed_by=performed_by, reason=reason
+        )
+
+    async def resolve_manually(
+        self, task_uuid: UUID, step_uuid: UUID, *, performed_by: str, reason: str
+    ) -> None:
+        """Declare a step done without a result: its children may run.
+
+        Raises:
+            InvalidArgumentError: `performed_by` or `reason` is empty or too long.
+            InvalidStepTransitionError: The step or its task is over for good.
+            StepNotFoundError: The task has no such step.
+            TaskNotFoundError: There is no such task.
+        """
+        _check(required=True, performed_by=performed_by, reason=reason)
+        await self._act(
+            task_uuid, step_uuid, StepEvent.RESOLVE_MANUALLY, performed_by=performed_by, reason=reason
+        )
+
+    async def complete_manually(
+        self,
+        task_uuid: UUID,
+        step_uuid: UUID,
+        *,
+        result: Any,
+        metadata: Any = None,
+        performed_by: str,
+        reason: str,
+    ) -> None:
+        """Give a step a result in place of its handler; its children see it and may run.
+
+        Args:
+            task_uuid: The step's task.
+            step_uuid: The step.
+            result: The JSON value that children see.
+            metadata: Facts to keep with the result.
+            performed_by: Who acts.
+            reason: Why.
+
+        Raises:
+            InvalidArgumentError: The result cannot be stored; `performed_by` or `reason` is empty or too long.
+            InvalidStepTransitionError: The step or its task is over for good.
+            StepNotFoundError: The task has no such step.
+            TaskNotFoundError: There is no such task.
+        """
+        _check(required=True, performed_by=performed_by, reason=reason)
+        completion = manual_completion(
+            str(step_uuid), result, metadata, completed_by=performed_by, reason=reason
+        )
+        value = _storable("result", completion.result)
+        kept = _storable("metadata", completion.metadata.to_json())
+        await self._act(
+            task_uuid,
+            step_uuid,
+            StepEvent.COMPLETE_MANUALLY,
+            performed_by=performed_by,
+            reason=reason,
+            result=value,
+            result_metadata=kept,
+        )
+
+    async def _act(
+        self,
+        task_uuid: UUID,
+        step_uuid: UUID,
+        event: StepEvent,
+        *,
+        performed_by: str,
+        reason: str,
+        result: str | None = None,
+        result_metadata: str | None = None,
+    ) -> None:
+        async with self._broker.held_step(task_uuid, step_uuid) as step:
+            if step.task_state is None:
+                raise TaskNotFoundError(task_uuid)
+            if step.step_state is None:
+                raise StepNotFoundError(step_uuid, task_uuid)
+            state, task_state = StepState(step.step_state), TaskState(step.task_state)
+            if task_state.is_terminal and task_state is not TaskState.ERROR:
+                raise InvalidStepTransitionError(f"step of a task that is {task_state}", state, event)
+            await step.move(
+                next_state(state, event),
+                {"event": event, "performed_by": performed_by, "reason": reason},
+                result=result,
+                result_metadata=result_metadata,
+            )
+
+
+def _storable(field: str, value: object) -> str:
+    try:
+        return encode_json(value)
+    except ResultNotStorableError as error:
+        raise InvalidArgumentError.of(field, str(error)) from error
+
+
+def _check(*, required: bool = False, **texts: str | None) -> None:
+    violations = []
+    for field, text in texts.items():
+        if required and not (text or "").strip():
+            violations.append(FieldViolation(field, "required"))
+        elif text and len(text) > _LENGTHS[field]:
+            violations.append(FieldViolation(field, f"has {len(text)} characters, maximum {_LENGTHS[field]}"))
+        elif text and "\x00" in text:
+            violations.append(FieldViolation(field, "must not hold a NUL character"))
+    if violations:
+        raise InvalidArgumentError(violations)
