@@ -18,6 +18,7 @@ from tasker.messaging.records import ClaimedStep
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import Creation, NewTask, TaskCreator
 from tasker.orchestration.engine.judging import Judge
+from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.leases import LeaseSweeper
 from tasker.orchestration.loops.reconciler import Reconciler
@@ -83,6 +84,7 @@ class Engine:
             self.reader,
             environment="test",
         )
+        self.operators = Operators(self.orchestration)
         self.results = ResultLoop(self.orchestration)
         self.judgements = JudgementLoop(self.orchestration, Judge(lambda: self.jitter))
         self.timers = TimerLoop(self.orchestration)

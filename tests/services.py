@@ -24,7 +24,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
 from tasker.orchestration.service import OrchestrationService
 from tasker.v1 import health_pb2_grpc as tasker_health_pb2_grpc
-from tasker.v1 import steps_pb2_grpc, tasks_pb2, tasks_pb2_grpc, worker_pb2_grpc
+from tasker.v1 import steps_pb2_grpc, tasks_pb2, tasks_pb2_grpc, templates_pb2_grpc, worker_pb2_grpc
 from tasker.worker import HandlerRegistry, StepContext
 from tasker.worker.service import WorkerService
 
@@ -133,6 +133,7 @@ class Client:
         self.channel = aio.insecure_channel(address)
         self.tasks = tasks_pb2_grpc.TaskServiceStub(self.channel)
         self.steps = steps_pb2_grpc.StepServiceStub(self.channel)
+        self.templates = templates_pb2_grpc.TemplateServiceStub(self.channel)
         self.health = tasker_health_pb2_grpc.HealthServiceStub(self.channel)
         self.worker_health = worker_pb2_grpc.WorkerHealthServiceStub(self.channel)
         self.probes = health_pb2_grpc.HealthStub(self.channel)

@@ -47,9 +47,9 @@ class ProbeServicer(tasks_pb2_grpc.TaskServiceServicer):
 
 
 @asynccontextmanager
-async def client_of(
+async def channel_to(
     action: Action, *interceptors: aio.ServerInterceptor[Any, Any]
-) -> AsyncIterator[tasks_pb2_grpc.TaskServiceAsyncStub]:
+) -> AsyncIterator[aio.Channel]:
     service = ServiceRegistration(
         tasks_pb2.DESCRIPTOR.services_by_name["TaskService"],
         ProbeServicer(action),
@@ -59,6 +59,14 @@ async def client_of(
         build_server("127.0.0.1:0", services=[service], interceptors=interceptors) as server,
         aio.insecure_channel(server.address) as channel,
     ):
+        yield channel
+
+
+@asynccontextmanager
+async def client_of(
+    action: Action, *interceptors: aio.ServerInterceptor[Any, Any]
+) -> AsyncIterator[tasks_pb2_grpc.TaskServiceAsyncStub]:
+    async with channel_to(action, *interceptors) as channel:
         yield tasks_pb2_grpc.TaskServiceStub(channel)
 
 
@@ -321,6 +329,33 @@ async def test_an_interceptor_may_raise_as_well() -> None:
         assert (await unary(stub)).code() is StatusCode.UNAUTHENTICATED
         with pytest.raises(aio.AioRpcError, match="no credentials"):
             await stub.StreamTaskStatus(tasks_pb2.StreamTaskStatusRequest(), timeout=10).read()
+
+
+@pytest.mark.parametrize("rpc", ["tasker.v1.TaskService/GetTask", "tasker.v1.TaskService/StreamTaskStatus"])
+async def test_bytes_that_are_no_message_are_the_callers_mistake(
+    rpc: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with channel_to(raising(AssertionError("not reached"))) as channel:
+        call = channel.unary_stream(f"/{rpc}", bytes, bytes)(b"\x0a\x02\xff\xfe", timeout=10)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await call.read()
+    assert caught.value.code() is StatusCode.INVALID_ARGUMENT
+    assert rpc in str(caught.value.details())
+    assert details_of(caught.value) == [info("INVALID_ARGUMENT")]
+    assert caplog.records == []
+
+
+async def test_an_undecodable_message_in_a_stream_is_the_callers_mistake(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with channel_to(raising(AssertionError("not reached"))) as channel:
+        method = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+        call = channel.stream_stream(method, bytes, bytes)(None, timeout=10)
+        await call.write(b"\xff" * 10)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await call.read()
+    assert caught.value.code() is StatusCode.INVALID_ARGUMENT
+    assert caplog.records == []
 
 
 async def test_an_rpc_that_is_not_written_is_unimplemented() -> None:

@@ -12,8 +12,11 @@ from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.orchestration.services.health_service import HealthService
 from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
+from tasker.orchestration.services.template_service import TemplateService
 from tasker.persistence.database import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
+from tasker.persistence.task_listing import TaskListing
+from tasker.persistence.templates import TemplateStore
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import (
     analytics_pb2,
@@ -100,7 +103,13 @@ class OrchestrationService:
         return [
             ServiceRegistration(
                 tasks_pb2.DESCRIPTOR.services_by_name["TaskService"],
-                TaskService(engine.creator, engine.reader, engine.watching),
+                TaskService(
+                    engine.creator,
+                    engine.reader,
+                    TaskListing(engine.database),
+                    engine.operators,
+                    engine.watching,
+                ),
                 tasks_pb2_grpc.add_TaskServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -110,7 +119,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 templates_pb2.DESCRIPTOR.services_by_name["TemplateService"],
-                templates_pb2_grpc.TemplateServiceServicer(),
+                TemplateService(TemplateStore(engine.database)),
                 templates_pb2_grpc.add_TemplateServiceServicer_to_server,
             ),
             ServiceRegistration(

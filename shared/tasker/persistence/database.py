@@ -92,6 +92,12 @@ def conninfo(url: str, *, application_name: str) -> str:
         raise DatabaseUrlError(
             "DATABASE_URL is not a PostgreSQL URL; give postgresql://user:password@host:port/database"
         ) from None
+    ports = str(given.get("port", "")).split(",")
+    if not all(port.isdecimal() and int(port) < 65_536 for port in ports if port):
+        raise DatabaseUrlError(
+            "DATABASE_URL has something else than a number up to 65535 as port; if that is part of the password, "
+            "percent-encode its special characters"
+        )
     # A peer that vanished without a word is noticed within a minute, also by a connection that only listens.
     defaults: dict[str, Any] = {
         "connect_timeout": 10,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 from psycopg import sql
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from tasker.domain.errors import TaskerError
 
@@ -17,6 +20,9 @@ class EmbeddedServerError(TaskerError):
     """The embedded server is not installed or did not start."""
 
     reason = "EMBEDDED_SERVER_UNAVAILABLE"
+
+
+Server = TypeVar("Server")
 
 
 @contextmanager
@@ -43,7 +49,7 @@ def embedded_server(data_folder: Path, *, settings: Mapping[str, str] | None = N
 
     data_folder.mkdir(parents=True, exist_ok=True)
     try:
-        server = get_server(data_folder.resolve(), cleanup_mode="stop")
+        server = _patiently(lambda: get_server(data_folder.resolve(), cleanup_mode="stop"))
     except Exception as error:
         raise EmbeddedServerError(
             f"the embedded PostgreSQL did not start on {data_folder}: {error}; its log is {data_folder / 'log'}"
@@ -60,3 +66,16 @@ def embedded_server(data_folder: Path, *, settings: Mapping[str, str] | None = N
                 with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                     connection.execute("CREATE DATABASE tasker")
         yield server.get_uri("tasker")
+
+
+def _patiently(start: Callable[[], Server]) -> Server:
+    """Start a server that may take longer than the ten seconds the package allows.
+
+    It goes on starting when they are over. The next try finds it, ready or not: the package asserts that it is.
+    """
+    return Retrying(
+        retry=retry_if_exception_type((subprocess.TimeoutExpired, AssertionError)),
+        stop=stop_after_attempt(6),
+        wait=wait_fixed(1),
+        reraise=True,
+    )(start)

@@ -19,7 +19,7 @@ from tasker.persistence.database import Database
 Phase: TypeAlias = Literal["pre", "post"]
 
 #: The schema versions this code runs on: `pre` migrations precede the code, so newer ones may be there already.
-OLDEST_SCHEMA: Final = 17
+OLDEST_SCHEMA: Final = 19
 NEWEST_SCHEMA: Final = 999
 
 _LOCK_KEY: Final = 0x7461736B6572  # "tasker"
@@ -92,7 +92,13 @@ def migrate(conninfo: str, *, phases: Sequence[Phase] = ("pre", "post")) -> tupl
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
-        _prepare(connection)
+        try:
+            _prepare(connection)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise MigrationError(
+                f"the user {connection.info.user} may not create schemas: {error.diag.message_primary}; "
+                "run `tasker migrate` as the owner of the database"
+            ) from error
         return tuple(_apply(connection, phases))
 
 
@@ -102,9 +108,13 @@ async def check_schema(database: Database) -> None:
     Raises:
         SchemaVersionError: With what to do.
     """
-    version = None
-    if await database.fetch_one("SELECT 1 WHERE to_regclass('tasker.schema_migrations') IS NOT NULL"):
-        ((version,),) = await database.fetch_all("SELECT max(version) FROM tasker.schema_migrations")
+    try:
+        version = await _version(database)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SchemaVersionError(
+            f"the user of DATABASE_URL may not use Tasker's schema: {error.diag.message_primary}; "
+            "name the user that ran `tasker migrate`"
+        ) from error
     if version is None:
         raise SchemaVersionError("the database has no Tasker schema yet; run `tasker migrate`")
     if version < OLDEST_SCHEMA:
@@ -116,6 +126,14 @@ async def check_schema(database: Database) -> None:
         raise SchemaVersionError(
             f"the database's schema is version {version}, this code knows up to {NEWEST_SCHEMA}; upgrade Tasker"
         )
+
+
+async def _version(database: Database) -> int | None:
+    """Return the schema's version, None if there is no schema."""
+    if not await database.fetch_one("SELECT 1 WHERE to_regclass('tasker.schema_migrations') IS NOT NULL"):
+        return None
+    ((version,),) = await database.fetch_all("SELECT max(version) FROM tasker.schema_migrations")
+    return None if version is None else int(version)
 
 
 def _prepare(connection: Connection[Any]) -> None:

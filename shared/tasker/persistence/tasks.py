@@ -40,6 +40,7 @@ class TaskRecord:
     failed_steps: int
     in_flight_steps: int
     backoff_steps: int
+    pending_steps: int
     in_progress_steps: int
     ready_steps: int
 
@@ -82,8 +83,11 @@ class TransitionRecord:
     created_at: datetime
 
 
-_TASK: Final = statement("task")
+_TASK: Final = (
+    statement("tasks").replace("{keys}", "SELECT %s::uuid AS task_uuid").replace("{context}", "t.context")
+)
 _STEPS: Final = statement("steps")
+_TASK_OF_STEP: Final = statement("task_of_step")
 _TRANSITIONS: Final = statement("transitions")
 _MOVED_TASKS: Final = statement("moved_tasks")
 _ANNOUNCE_WATCHER: Final = statement("announce_watcher")
@@ -110,14 +114,43 @@ class TaskReader:
         )
         return TaskState(row[0]) if row else None
 
-    async def exists(self, task_uuid: UUID) -> bool:
-        """Tell whether there is such a task."""
-        row = await self._database.fetch_one("SELECT 1 FROM tasker.tasks WHERE task_uuid = %s", (task_uuid,))
-        return row is not None
+    async def step_count(self, task_uuid: UUID) -> int | None:
+        """Return how many steps a task has, or None when there is no such task."""
+        row = await self._database.fetch_one(
+            "SELECT total_steps FROM tasker.tasks WHERE task_uuid = %s", (task_uuid,)
+        )
+        return int(row[0]) if row else None
 
-    async def steps(self, task_uuid: UUID) -> list[StepRecord]:
-        """Return the steps of a task, oldest first."""
-        return [StepRecord(*row) for row in await self._database.fetch_all(_STEPS, (task_uuid,))]
+    async def steps(
+        self, task_uuid: UUID, *, after: UUID | None = None, skip: int = 0, limit: int | None = None
+    ) -> list[StepRecord]:
+        """Return the steps of a task, oldest first.
+
+        Args:
+            task_uuid: The task.
+            after: Only the steps behind this one.
+            skip: Leave out so many of them.
+            limit: Return no more than this; None for all.
+        """
+        rows = await self._database.fetch_all(
+            _STEPS, {"task": task_uuid, "after": after, "skip": skip, "limit": limit}
+        )
+        return [StepRecord(*row) for row in rows]
+
+    async def step(self, task_uuid: UUID, step_uuid: UUID) -> StepRecord | None:
+        """Return a step of a task, or None when the task has no such step."""
+        # The uuid just before it: what follows that one is the step, if it exists.
+        before = UUID(int=max(step_uuid.int - 1, 0))
+        steps = await self.steps(task_uuid, after=before, limit=1)
+        return steps[0] if steps and steps[0].step_uuid == step_uuid else None
+
+    async def task_of_step(self, step_uuid: UUID) -> UUID | None:
+        """Return the task that a step belongs to; None when there is no such step, or it was added to its task later.
+
+        For telling what is wrong with a request; where the task is known, `step` answers.
+        """
+        row = await self._database.fetch_one(_TASK_OF_STEP, {"step": step_uuid})
+        return row[0] if row else None
 
     async def transitions(
         self, task_uuids: Sequence[UUID], cursor: str | None, *, steps: bool

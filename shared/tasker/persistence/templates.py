@@ -18,6 +18,8 @@ from tasker.persistence.statements import statement
 
 _FIND_TEMPLATE: Final = statement("find_template")
 _TEMPLATE_VERSIONS: Final = statement("template_versions")
+_LIST_TEMPLATES: Final = statement("list_templates")
+_LIST_NAMESPACES: Final = statement("list_namespaces")
 _LOCK_NAMED_TASK: Final = statement("lock_named_task")
 _POINT_NAMED_TASK: Final = statement("point_named_task")
 _INSERT_REVISION: Final = statement("insert_revision")
@@ -35,6 +37,26 @@ class StoredTemplate:
     named_task_uuid: UUID
     template_digest: bytes
     document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSummary:
+    """A template version in a listing."""
+
+    namespace: str
+    name: str
+    version: str
+    description: str | None
+    step_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceSummary:
+    """A namespace in a listing; `template_count` counts versions."""
+
+    name: str
+    description: str | None
+    template_count: int
 
 
 class TemplateStore:
@@ -73,7 +95,9 @@ class TemplateStore:
         return True
 
     async def find(self, namespace: str, name: str, version: str) -> StoredTemplate | None:
-        """Return a template version, or None."""
+        """Return a template version, or None; an empty version means the highest one."""
+        if not version:
+            version = next(iter(await self.versions(namespace, name)), "")
         row = await self._database.fetch_one(
             _FIND_TEMPLATE,
             (namespace, name, version),
@@ -87,6 +111,15 @@ class TemplateStore:
             (namespace, name),
         )
         return [version for (version,) in rows]
+
+    async def summaries(self, namespace: str | None = None) -> list[TemplateSummary]:
+        """Return all template versions, or those of a namespace, by name, highest version first."""
+        rows = await self._database.fetch_all(_LIST_TEMPLATES, {"namespace": namespace})
+        return [TemplateSummary(*row) for row in rows]
+
+    async def namespaces(self) -> list[NamespaceSummary]:
+        """Return all namespaces by name."""
+        return [NamespaceSummary(*row) for row in await self._database.fetch_all(_LIST_NAMESPACES)]
 
     async def revision(self, template_digest: bytes) -> dict[str, Any] | None:
         """Return the document of a revision, current or not."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from inspect import isasyncgen
 from typing import Any, Final, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
+from tasker.domain.errors import InvalidArgumentError
 from tasker.rpc.context import ServicerContext
 from tasker.rpc.errors import status_of
 
 # Messages of every type pass through here unseen.
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Behaviour: TypeAlias = Callable[[Any, ServicerContext], Any]
+_Deserializer: TypeAlias = Callable[[bytes], Any]
 Translate: TypeAlias = Callable[[Exception], Exception]
 
 #: By (request_streaming, response_streaming).
@@ -27,11 +30,16 @@ _HANDLER_OF: Final[dict[tuple[bool, bool], Callable[..., _Handler]]] = {
 }
 
 
+class _Undecodable:
+    """Stands for a request whose bytes are no message of its type."""
+
+
 class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
     """Ends a call whose servicer raised with the status, details and trailers of the exception.
 
     Covers asynchronous servicers of every shape, and interceptors further in. Cancellation and calls that a
-    servicer aborted itself pass through.
+    servicer aborted itself pass through. A request that cannot be decoded never reaches the servicer: it is an
+    InvalidArgumentError.
 
     Args:
         translate: Turns errors of libraries that this package does not know into ones of the table.
@@ -58,7 +66,7 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         )
         return _HANDLER_OF[handler.request_streaming, handler.response_streaming](
             _guarded(behaviour, method, self._translate),
-            handler.request_deserializer,
+            _tolerant(handler.request_deserializer),
             handler.response_serializer,
         )
 
@@ -66,7 +74,7 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
 def _guarded(behaviour: _Behaviour, method: str, translate: Translate) -> _Behaviour:
     async def call(request: Any, context: ServicerContext) -> Any:
         try:
-            outcome = behaviour(request, context)
+            outcome = behaviour(_decoded(request, method), context)
             if not isasyncgen(outcome):
                 return await outcome
             async with aclosing(outcome):  # so that it is finished, not forgotten, when the client leaves
@@ -78,6 +86,35 @@ def _guarded(behaviour: _Behaviour, method: str, translate: Translate) -> _Behav
             await _abort(context, translate(error), method)
 
     return call
+
+
+def _tolerant(deserializer: _Deserializer | None) -> _Deserializer | None:
+    """Return a deserializer that does not raise: grpc would answer UNKNOWN and log a traceback, as if we had failed."""
+    if deserializer is None:
+        return None
+
+    def deserialize(data: bytes) -> Any:
+        try:
+            return deserializer(data)
+        except DecodeError:
+            return _Undecodable()
+
+    return deserialize
+
+
+def _decoded(request: Any, method: str) -> Any:
+    """Return a request, or the stream of requests, that the servicer may see."""
+    if isinstance(request, _Undecodable):
+        raise InvalidArgumentError(
+            message=f"the request is not the message that {method} takes; "
+            "generate the client from the .proto files of tasker.v1, or ask this server's reflection"
+        )
+    return _each_decoded(request, method) if isinstance(request, AsyncIterator) else request
+
+
+async def _each_decoded(requests: AsyncIterator[Any], method: str) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _decoded(request, method)
 
 
 def _refusing(error: Exception, method: str) -> _Handler:

@@ -80,7 +80,7 @@ class BindError(Exception):
         self.bind_address = bind_address
         super().__init__(
             f"cannot listen on {bind_address}: the port is in use, or the address is malformed or not one of "
-            "this machine's; stop what listens there or set another bind_address"
+            "this machine's; stop what listens there, or set another one"
         )
 
 

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tasker/v1/common.proto\x12\ttasker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"`\n\x11PaginationRequest\x12\x19\n\x05limit\x18\x01 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x1b\n\x06offset\x18\x02 \x01(\x05H\x01R\x06offset\x88\x01\x01\x42\x08\n\x06_limitB\t\n\x07_offset\"s\n\x12PaginationResponse\x12\x14\n\x05total\x18\x01 \x01(\x03R\x05total\x12\x14\n\x05\x63ount\x18\x02 \x01(\x05R\x05\x63ount\x12\x16\n\x06offset\x18\x03 \x01(\x05R\x06offset\x12\x19\n\x08has_more\x18\x04 \x01(\x08R\x07hasMore\"\x98\x02\n\x12\x42\x61\x63kpressureStatus\x12\x16\n\x06\x61\x63tive\x18\x01 \x01(\x08R\x06\x61\x63tive\x12\x1b\n\x06reason\x18\x02 \x01(\tH\x00R\x06reason\x88\x01\x01\x12\x33\n\x13retry_after_seconds\x18\x03 \x01(\x03H\x01R\x11retryAfterSeconds\x88\x01\x01\x12$\n\x0bqueue_depth\x18\x04 \x01(\x03H\x02R\nqueueDepth\x88\x01\x01\x12+\n\x0fmax_queue_depth\x18\x05 \x01(\x03H\x03R\rmaxQueueDepth\x88\x01\x01\x42\t\n\x07_reasonB\x16\n\x14_retry_after_secondsB\x0e\n\x0c_queue_depthB\x12\n\x10_max_queue_depth\"\xdf\x01\n\x0b\x45rrorDetail\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x19\n\x05\x66ield\x18\x03 \x01(\tH\x00R\x05\x66ield\x88\x01\x01\x12@\n\x08metadata\x18\x04 \x03(\x0b\x32$.tasker.v1.ErrorDetail.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x08\n\x06_field\"\x1c\n\x04UUID\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value\":\n\tJsonValue\x12-\n\x05value\x18\x01 \x01(\x0b\x32\x17.google.protobuf.StructR\x05value\"\x8c\x01\n\x0eTimestampRange\x12\x35\n\x05start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\x05start\x88\x01\x01\x12\x31\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01R\x03\x65nd\x88\x01\x01\x42\x08\n\x06_startB\x06\n\x04_end\"X\n\x08SortSpec\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32\x18.tasker.v1.SortDirectionR\tdirection*\x9a\x03\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x1b\n\x17TASK_STATE_INITIALIZING\x10\x02\x12\x1e\n\x1aTASK_STATE_ENQUEUING_STEPS\x10\x03\x12\x1f\n\x1bTASK_STATE_STEPS_IN_PROCESS\x10\x04\x12!\n\x1dTASK_STATE_EVALUATING_RESULTS\x10\x05\x12\'\n#TASK_STATE_WAITING_FOR_DEPENDENCIES\x10\x06\x12 \n\x1cTASK_STATE_WAITING_FOR_RETRY\x10\x07\x12\"\n\x1eTASK_STATE_BLOCKED_BY_FAILURES\x10\x08\x12\x17\n\x13TASK_STATE_COMPLETE\x10\t\x12\x14\n\x10TASK_STATE_ERROR\x10\n\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x0b\x12 \n\x1cTASK_STATE_RESOLVED_MANUALLY\x10\x0c*\xe0\x02\n\tStepState\x12\x1a\n\x16STEP_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12STEP_STATE_PENDING\x10\x01\x12\x17\n\x13STEP_STATE_ENQUEUED\x10\x02\x12\x1a\n\x16STEP_STATE_IN_PROGRESS\x10\x03\x12)\n%STEP_STATE_ENQUEUED_FOR_ORCHESTRATION\x10\x04\x12\x32\n.STEP_STATE_ENQUEUED_AS_ERROR_FOR_ORCHESTRATION\x10\x05\x12 \n\x1cSTEP_STATE_WAITING_FOR_RETRY\x10\x06\x12\x17\n\x13STEP_STATE_COMPLETE\x10\x07\x12\x14\n\x10STEP_STATE_ERROR\x10\x08\x12\x18\n\x14STEP_STATE_CANCELLED\x10\t\x12 \n\x1cSTEP_STATE_RESOLVED_MANUALLY\x10\n*w\n\x12ResolutionStrategy\x12#\n\x1fRESOLUTION_STRATEGY_UNSPECIFIED\x10\x00\x12\x1c\n\x18RESOLUTION_STRATEGY_AUTO\x10\x01\x12\x1e\n\x1aRESOLUTION_STRATEGY_MANUAL\x10\x02*]\n\x0bStepRunMode\x12\x1d\n\x19STEP_RUN_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12STEP_RUN_MODE_SYNC\x10\x01\x12\x17\n\x13STEP_RUN_MODE_ASYNC\x10\x02*`\n\rSortDirection\x12\x1e\n\x1aSORT_DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n\x12SORT_DIRECTION_ASC\x10\x01\x12\x17\n\x13SORT_DIRECTION_DESC\x10\x02\x42\x11\n\rcom.tasker.v1P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tasker/v1/common.proto\x12\ttasker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x01\n\x11PaginationRequest\x12\x19\n\x05limit\x18\x01 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x1b\n\x06offset\x18\x02 \x01(\x05H\x01R\x06offset\x88\x01\x01\x12\"\n\npage_token\x18\x64 \x01(\tH\x02R\tpageToken\x88\x01\x01\x42\x08\n\x06_limitB\t\n\x07_offsetB\r\n\x0b_page_token\"\xb4\x01\n\x12PaginationResponse\x12\x14\n\x05total\x18\x01 \x01(\x03R\x05total\x12\x14\n\x05\x63ount\x18\x02 \x01(\x05R\x05\x63ount\x12\x16\n\x06offset\x18\x03 \x01(\x05R\x06offset\x12\x19\n\x08has_more\x18\x04 \x01(\x08R\x07hasMore\x12+\n\x0fnext_page_token\x18\x64 \x01(\tH\x00R\rnextPageToken\x88\x01\x01\x42\x12\n\x10_next_page_token\"\x98\x02\n\x12\x42\x61\x63kpressureStatus\x12\x16\n\x06\x61\x63tive\x18\x01 \x01(\x08R\x06\x61\x63tive\x12\x1b\n\x06reason\x18\x02 \x01(\tH\x00R\x06reason\x88\x01\x01\x12\x33\n\x13retry_after_seconds\x18\x03 \x01(\x03H\x01R\x11retryAfterSeconds\x88\x01\x01\x12$\n\x0bqueue_depth\x18\x04 \x01(\x03H\x02R\nqueueDepth\x88\x01\x01\x12+\n\x0fmax_queue_depth\x18\x05 \x01(\x03H\x03R\rmaxQueueDepth\x88\x01\x01\x42\t\n\x07_reasonB\x16\n\x14_retry_after_secondsB\x0e\n\x0c_queue_depthB\x12\n\x10_max_queue_depth\"\xdf\x01\n\x0b\x45rrorDetail\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x19\n\x05\x66ield\x18\x03 \x01(\tH\x00R\x05\x66ield\x88\x01\x01\x12@\n\x08metadata\x18\x04 \x03(\x0b\x32$.tasker.v1.ErrorDetail.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x08\n\x06_field\"\x1c\n\x04UUID\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value\":\n\tJsonValue\x12-\n\x05value\x18\x01 \x01(\x0b\x32\x17.google.protobuf.StructR\x05value\"\x8c\x01\n\x0eTimestampRange\x12\x35\n\x05start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\x05start\x88\x01\x01\x12\x31\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01R\x03\x65nd\x88\x01\x01\x42\x08\n\x06_startB\x06\n\x04_end\"X\n\x08SortSpec\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32\x18.tasker.v1.SortDirectionR\tdirection*\x9a\x03\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x1b\n\x17TASK_STATE_INITIALIZING\x10\x02\x12\x1e\n\x1aTASK_STATE_ENQUEUING_STEPS\x10\x03\x12\x1f\n\x1bTASK_STATE_STEPS_IN_PROCESS\x10\x04\x12!\n\x1dTASK_STATE_EVALUATING_RESULTS\x10\x05\x12\'\n#TASK_STATE_WAITING_FOR_DEPENDENCIES\x10\x06\x12 \n\x1cTASK_STATE_WAITING_FOR_RETRY\x10\x07\x12\"\n\x1eTASK_STATE_BLOCKED_BY_FAILURES\x10\x08\x12\x17\n\x13TASK_STATE_COMPLETE\x10\t\x12\x14\n\x10TASK_STATE_ERROR\x10\n\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x0b\x12 \n\x1cTASK_STATE_RESOLVED_MANUALLY\x10\x0c*\xe0\x02\n\tStepState\x12\x1a\n\x16STEP_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12STEP_STATE_PENDING\x10\x01\x12\x17\n\x13STEP_STATE_ENQUEUED\x10\x02\x12\x1a\n\x16STEP_STATE_IN_PROGRESS\x10\x03\x12)\n%STEP_STATE_ENQUEUED_FOR_ORCHESTRATION\x10\x04\x12\x32\n.STEP_STATE_ENQUEUED_AS_ERROR_FOR_ORCHESTRATION\x10\x05\x12 \n\x1cSTEP_STATE_WAITING_FOR_RETRY\x10\x06\x12\x17\n\x13STEP_STATE_COMPLETE\x10\x07\x12\x14\n\x10STEP_STATE_ERROR\x10\x08\x12\x18\n\x14STEP_STATE_CANCELLED\x10\t\x12 \n\x1cSTEP_STATE_RESOLVED_MANUALLY\x10\n*w\n\x12ResolutionStrategy\x12#\n\x1fRESOLUTION_STRATEGY_UNSPECIFIED\x10\x00\x12\x1c\n\x18RESOLUTION_STRATEGY_AUTO\x10\x01\x12\x1e\n\x1aRESOLUTION_STRATEGY_MANUAL\x10\x02*]\n\x0bStepRunMode\x12\x1d\n\x19STEP_RUN_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12STEP_RUN_MODE_SYNC\x10\x01\x12\x17\n\x13STEP_RUN_MODE_ASYNC\x10\x02*`\n\rSortDirection\x12\x1e\n\x1aSORT_DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n\x12SORT_DIRECTION_ASC\x10\x01\x12\x17\n\x13SORT_DIRECTION_DESC\x10\x02\x42\x11\n\rcom.tasker.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\rcom.tasker.v1P\001'
   _globals['_ERRORDETAIL_METADATAENTRY']._loaded_options = None
   _globals['_ERRORDETAIL_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_TASKSTATE']._serialized_start=1148
-  _globals['_TASKSTATE']._serialized_end=1558
-  _globals['_STEPSTATE']._serialized_start=1561
-  _globals['_STEPSTATE']._serialized_end=1913
-  _globals['_RESOLUTIONSTRATEGY']._serialized_start=1915
-  _globals['_RESOLUTIONSTRATEGY']._serialized_end=2034
-  _globals['_STEPRUNMODE']._serialized_start=2036
-  _globals['_STEPRUNMODE']._serialized_end=2129
-  _globals['_SORTDIRECTION']._serialized_start=2131
-  _globals['_SORTDIRECTION']._serialized_end=2227
-  _globals['_PAGINATIONREQUEST']._serialized_start=100
-  _globals['_PAGINATIONREQUEST']._serialized_end=196
-  _globals['_PAGINATIONRESPONSE']._serialized_start=198
-  _globals['_PAGINATIONRESPONSE']._serialized_end=313
-  _globals['_BACKPRESSURESTATUS']._serialized_start=316
-  _globals['_BACKPRESSURESTATUS']._serialized_end=596
-  _globals['_ERRORDETAIL']._serialized_start=599
-  _globals['_ERRORDETAIL']._serialized_end=822
-  _globals['_ERRORDETAIL_METADATAENTRY']._serialized_start=753
-  _globals['_ERRORDETAIL_METADATAENTRY']._serialized_end=812
-  _globals['_UUID']._serialized_start=824
-  _globals['_UUID']._serialized_end=852
-  _globals['_JSONVALUE']._serialized_start=854
-  _globals['_JSONVALUE']._serialized_end=912
-  _globals['_TIMESTAMPRANGE']._serialized_start=915
-  _globals['_TIMESTAMPRANGE']._serialized_end=1055
-  _globals['_SORTSPEC']._serialized_start=1057
-  _globals['_SORTSPEC']._serialized_end=1145
+  _globals['_TASKSTATE']._serialized_start=1266
+  _globals['_TASKSTATE']._serialized_end=1676
+  _globals['_STEPSTATE']._serialized_start=1679
+  _globals['_STEPSTATE']._serialized_end=2031
+  _globals['_RESOLUTIONSTRATEGY']._serialized_start=2033
+  _globals['_RESOLUTIONSTRATEGY']._serialized_end=2152
+  _globals['_STEPRUNMODE']._serialized_start=2154
+  _globals['_STEPRUNMODE']._serialized_end=2247
+  _globals['_SORTDIRECTION']._serialized_start=2249
+  _globals['_SORTDIRECTION']._serialized_end=2345
+  _globals['_PAGINATIONREQUEST']._serialized_start=101
+  _globals['_PAGINATIONREQUEST']._serialized_end=248
+  _globals['_PAGINATIONRESPONSE']._serialized_start=251
+  _globals['_PAGINATIONRESPONSE']._serialized_end=431
+  _globals['_BACKPRESSURESTATUS']._serialized_start=434
+  _globals['_BACKPRESSURESTATUS']._serialized_end=714
+  _globals['_ERRORDETAIL']._serialized_start=717
+  _globals['_ERRORDETAIL']._serialized_end=940
+  _globals['_ERRORDETAIL_METADATAENTRY']._serialized_start=871
+  _globals['_ERRORDETAIL_METADATAENTRY']._serialized_end=930
+  _globals['_UUID']._serialized_start=942
+  _globals['_UUID']._serialized_end=970
+  _globals['_JSONVALUE']._serialized_start=972
+  _globals['_JSONVALUE']._serialized_end=1030
+  _globals['_TIMESTAMPRANGE']._serialized_start=1033
+  _globals['_TIMESTAMPRANGE']._serialized_end=1173
+  _globals['_SORTSPEC']._serialized_start=1175
+  _globals['_SORTSPEC']._serialized_end=1263
 # @@protoc_insertion_point(module_scope)

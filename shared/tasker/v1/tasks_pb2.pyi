@@ -249,10 +249,21 @@ class ListTasksRequest(_message.Message):
     INITIATOR_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     SORT_FIELD_NUMBER: _builtins.int
+    SOURCE_SYSTEM_FIELD_NUMBER: _builtins.int
+    CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    PARENT_CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    TAGS_ANY_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    OMIT_CONTEXT_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     name: _builtins.str
     """Template name."""
     initiator: _builtins.str
+    source_system: _builtins.str
+    correlation_id: _builtins.str
+    parent_correlation_id: _builtins.str
+    omit_context: _builtins.bool
+    """Leave the contexts out: they can be the larger part of a page."""
     @_builtins.property
     def pagination(self) -> _common_pb2.PaginationRequest: ...
     @_builtins.property
@@ -267,8 +278,16 @@ class ListTasksRequest(_message.Message):
 
     @_builtins.property
     def sort(self) -> _common_pb2.SortSpec:
-        """Newest first when absent; ties are broken by task_uuid."""
+        """By created_at, updated_at, completed_at, priority, state, name or namespace; newest first when absent. Ties are
+        broken by task_uuid.
+        """
 
+    @_builtins.property
+    def tags_any(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At least one of these labels."""
+
+    @_builtins.property
+    def updated_at(self) -> _common_pb2.TimestampRange: ...
     def __init__(
         self,
         *,
@@ -280,11 +299,19 @@ class ListTasksRequest(_message.Message):
         initiator: _builtins.str | None = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         sort: _common_pb2.SortSpec | None = ...,
+        source_system: _builtins.str | None = ...,
+        correlation_id: _builtins.str | None = ...,
+        parent_correlation_id: _builtins.str | None = ...,
+        tags_any: _abc.Iterable[_builtins.str] | None = ...,
+        updated_at: _common_pb2.TimestampRange | None = ...,
+        omit_context: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_at", b"_created_at", "_initiator", b"_initiator", "_name", b"_name", "_namespace", b"_namespace", "_sort", b"_sort", "created_at", b"created_at", "initiator", b"initiator", "name", b"name", "namespace", b"namespace", "pagination", b"pagination", "sort", b"sort"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_correlation_id", b"_correlation_id", "_created_at", b"_created_at", "_initiator", b"_initiator", "_name", b"_name", "_namespace", b"_namespace", "_omit_context", b"_omit_context", "_parent_correlation_id", b"_parent_correlation_id", "_sort", b"_sort", "_source_system", b"_source_system", "_updated_at", b"_updated_at", "correlation_id", b"correlation_id", "created_at", b"created_at", "initiator", b"initiator", "name", b"name", "namespace", b"namespace", "omit_context", b"omit_context", "pagination", b"pagination", "parent_correlation_id", b"parent_correlation_id", "sort", b"sort", "source_system", b"source_system", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_at", b"_created_at", "_initiator", b"_initiator", "_name", b"_name", "_namespace", b"_namespace", "_sort", b"_sort", "created_at", b"created_at", "initiator", b"initiator", "name", b"name", "namespace", b"namespace", "pagination", b"pagination", "sort", b"sort", "states", b"states", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation_id", b"_correlation_id", "_created_at", b"_created_at", "_initiator", b"_initiator", "_name", b"_name", "_namespace", b"_namespace", "_omit_context", b"_omit_context", "_parent_correlation_id", b"_parent_correlation_id", "_sort", b"_sort", "_source_system", b"_source_system", "_updated_at", b"_updated_at", "correlation_id", b"correlation_id", "created_at", b"created_at", "initiator", b"initiator", "name", b"name", "namespace", b"namespace", "omit_context", b"omit_context", "pagination", b"pagination", "parent_correlation_id", b"parent_correlation_id", "sort", b"sort", "source_system", b"source_system", "states", b"states", "tags", b"tags", "tags_any", b"tags_any", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__correlation_id: _TypeAlias = _typing.Literal["correlation_id"]  # noqa: Y015
+    _WhichOneofArgType__correlation_id: _TypeAlias = _typing.Literal["_correlation_id", b"_correlation_id"]  # noqa: Y015
     _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
     _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
     _WhichOneofReturnType__initiator: _TypeAlias = _typing.Literal["initiator"]  # noqa: Y015
@@ -293,8 +320,18 @@ class ListTasksRequest(_message.Message):
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__namespace: _TypeAlias = _typing.Literal["namespace"]  # noqa: Y015
     _WhichOneofArgType__namespace: _TypeAlias = _typing.Literal["_namespace", b"_namespace"]  # noqa: Y015
+    _WhichOneofReturnType__omit_context: _TypeAlias = _typing.Literal["omit_context"]  # noqa: Y015
+    _WhichOneofArgType__omit_context: _TypeAlias = _typing.Literal["_omit_context", b"_omit_context"]  # noqa: Y015
+    _WhichOneofReturnType__parent_correlation_id: _TypeAlias = _typing.Literal["parent_correlation_id"]  # noqa: Y015
+    _WhichOneofArgType__parent_correlation_id: _TypeAlias = _typing.Literal["_parent_correlation_id", b"_parent_correlation_id"]  # noqa: Y015
     _WhichOneofReturnType__sort: _TypeAlias = _typing.Literal["sort"]  # noqa: Y015
     _WhichOneofArgType__sort: _TypeAlias = _typing.Literal["_sort", b"_sort"]  # noqa: Y015
+    _WhichOneofReturnType__source_system: _TypeAlias = _typing.Literal["source_system"]  # noqa: Y015
+    _WhichOneofArgType__source_system: _TypeAlias = _typing.Literal["_source_system", b"_source_system"]  # noqa: Y015
+    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
+    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__correlation_id) -> _WhichOneofReturnType__correlation_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
     @_typing.overload
@@ -304,7 +341,15 @@ class ListTasksRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__namespace) -> _WhichOneofReturnType__namespace | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__omit_context) -> _WhichOneofReturnType__omit_context | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_correlation_id) -> _WhichOneofReturnType__parent_correlation_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sort) -> _WhichOneofReturnType__sort | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source_system) -> _WhichOneofReturnType__source_system | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
 
 Global___ListTasksRequest: _TypeAlias = ListTasksRequest  # noqa: Y015
 
@@ -342,22 +387,31 @@ class CancelTaskRequest(_message.Message):
 
     TASK_UUID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
     task_uuid: _builtins.str
     reason: _builtins.str
     """Kept with the transition."""
+    requested_by: _builtins.str
+    """Who asks; kept with the transition."""
     def __init__(
         self,
         *,
         task_uuid: _builtins.str = ...,
         reason: _builtins.str | None = ...,
+        requested_by: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "reason", b"reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_requested_by", b"_requested_by", "reason", b"reason", "requested_by", b"requested_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "reason", b"reason", "task_uuid", b"task_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_requested_by", b"_requested_by", "reason", b"reason", "requested_by", b"requested_by", "task_uuid", b"task_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    _WhichOneofReturnType__requested_by: _TypeAlias = _typing.Literal["requested_by"]  # noqa: Y015
+    _WhichOneofArgType__requested_by: _TypeAlias = _typing.Literal["_requested_by", b"_requested_by"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requested_by) -> _WhichOneofReturnType__requested_by | None: ...
 
 Global___CancelTaskRequest: _TypeAlias = CancelTaskRequest  # noqa: Y015
 

@@ -200,10 +200,13 @@ class TemplateDetail(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CONFIGURATION_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    INPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     namespace: _builtins.str
     version: _builtins.str
     description: _builtins.str
+    input_schema_json: _builtins.str
+    """The JSON Schema that contexts must fulfil, as JSON text."""
     @_builtins.property
     def configuration(self) -> _struct_pb2.Struct:
         """The template document."""
@@ -219,19 +222,24 @@ class TemplateDetail(_message.Message):
         description: _builtins.str | None = ...,
         configuration: _struct_pb2.Struct | None = ...,
         steps: _abc.Iterable[Global___StepDefinition] | None = ...,
+        input_schema_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_configuration", b"_configuration", "_description", b"_description", "configuration", b"configuration", "description", b"description"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_configuration", b"_configuration", "_description", b"_description", "_input_schema_json", b"_input_schema_json", "configuration", b"configuration", "description", b"description", "input_schema_json", b"input_schema_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_configuration", b"_configuration", "_description", b"_description", "configuration", b"configuration", "description", b"description", "name", b"name", "namespace", b"namespace", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_configuration", b"_configuration", "_description", b"_description", "_input_schema_json", b"_input_schema_json", "configuration", b"configuration", "description", b"description", "input_schema_json", b"input_schema_json", "name", b"name", "namespace", b"namespace", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__configuration: _TypeAlias = _typing.Literal["configuration"]  # noqa: Y015
     _WhichOneofArgType__configuration: _TypeAlias = _typing.Literal["_configuration", b"_configuration"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__input_schema_json: _TypeAlias = _typing.Literal["input_schema_json"]  # noqa: Y015
+    _WhichOneofArgType__input_schema_json: _TypeAlias = _typing.Literal["_input_schema_json", b"_input_schema_json"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__configuration) -> _WhichOneofReturnType__configuration | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_schema_json) -> _WhichOneofReturnType__input_schema_json | None: ...
 
 Global___TemplateDetail: _TypeAlias = TemplateDetail  # noqa: Y015
 
@@ -245,12 +253,27 @@ class StepDefinition(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DEFAULT_RETRYABLE_FIELD_NUMBER: _builtins.int
     DEFAULT_MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    HANDLER_FIELD_NUMBER: _builtins.int
+    STEP_TYPE_FIELD_NUMBER: _builtins.int
+    RESULT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     description: _builtins.str
     default_retryable: _builtins.bool
     """Whether a failed attempt is followed by another one, unless the failure says otherwise."""
     default_max_attempts: _builtins.int
     """Attempts in all, the first one included."""
+    handler: _builtins.str
+    """What the worker runs: the handler's callable."""
+    step_type: _builtins.str
+    result_schema_json: _builtins.str
+    """The JSON Schema that results are held against, as JSON text."""
+    timeout_seconds: _builtins.int
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the steps it waits for."""
+
     def __init__(
         self,
         *,
@@ -258,13 +281,35 @@ class StepDefinition(_message.Message):
         description: _builtins.str | None = ...,
         default_retryable: _builtins.bool = ...,
         default_max_attempts: _builtins.int = ...,
+        dependencies: _abc.Iterable[_builtins.str] | None = ...,
+        handler: _builtins.str | None = ...,
+        step_type: _builtins.str | None = ...,
+        result_schema_json: _builtins.str | None = ...,
+        timeout_seconds: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_handler", b"_handler", "_result_schema_json", b"_result_schema_json", "_step_type", b"_step_type", "_timeout_seconds", b"_timeout_seconds", "description", b"description", "handler", b"handler", "result_schema_json", b"result_schema_json", "step_type", b"step_type", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "default_max_attempts", b"default_max_attempts", "default_retryable", b"default_retryable", "description", b"description", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_handler", b"_handler", "_result_schema_json", b"_result_schema_json", "_step_type", b"_step_type", "_timeout_seconds", b"_timeout_seconds", "default_max_attempts", b"default_max_attempts", "default_retryable", b"default_retryable", "dependencies", b"dependencies", "description", b"description", "handler", b"handler", "name", b"name", "result_schema_json", b"result_schema_json", "step_type", b"step_type", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__handler: _TypeAlias = _typing.Literal["handler"]  # noqa: Y015
+    _WhichOneofArgType__handler: _TypeAlias = _typing.Literal["_handler", b"_handler"]  # noqa: Y015
+    _WhichOneofReturnType__result_schema_json: _TypeAlias = _typing.Literal["result_schema_json"]  # noqa: Y015
+    _WhichOneofArgType__result_schema_json: _TypeAlias = _typing.Literal["_result_schema_json", b"_result_schema_json"]  # noqa: Y015
+    _WhichOneofReturnType__step_type: _TypeAlias = _typing.Literal["step_type"]  # noqa: Y015
+    _WhichOneofArgType__step_type: _TypeAlias = _typing.Literal["_step_type", b"_step_type"]  # noqa: Y015
+    _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
+    _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__handler) -> _WhichOneofReturnType__handler | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__result_schema_json) -> _WhichOneofReturnType__result_schema_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step_type) -> _WhichOneofReturnType__step_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
 
 Global___StepDefinition: _TypeAlias = StepDefinition  # noqa: Y015

@@ -7,6 +7,7 @@ import pytest
 from tasker.domain.errors import FailedPreconditionError
 from tasker.domain.leases import LEASE
 from tasker.messaging.pgmq import worker_queue
+from tasker.persistence.templates import StoredTemplate
 from tests.engine import Engine, chain
 
 _CLAIM = (
@@ -46,19 +47,22 @@ async def test_a_template_this_engine_cannot_run_is_refused_whole(engine: Engine
     assert await engine.sql("SELECT count(*) FROM tasker.tasks") == [(0,)]
 
 
-async def test_a_template_that_changes_while_it_is_read_is_not_kept(engine: Engine) -> None:  # spec 40 #8
+async def test_a_template_that_changes_while_it_is_read_is_not_kept(  # spec 40 #8
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     template = await engine.register(chain(1))
     catalogue = engine.creator._catalogue
-    find = catalogue._find
+    store = catalogue._store
+    find = store.find
 
-    async def find_while_it_changes(namespace: str, name: str, version: str):  # type: ignore[no-untyped-def]
+    async def find_while_it_changes(namespace: str, name: str, version: str) -> StoredTemplate | None:
         stored = await find(namespace, name, version)
         await engine.register(chain(2))
         catalogue.forget()
         return stored
 
-    catalogue._find = find_while_it_changes  # type: ignore[method-assign]
+    monkeypatch.setattr(store, "find", find_while_it_changes)
     await catalogue.get(template.namespace_name, template.name, template.version)
-    catalogue._find = find  # type: ignore[method-assign]
+    monkeypatch.setattr(store, "find", find)
     later = await catalogue.get(template.namespace_name, template.name, template.version)
     assert len(later.steps) == 2

@@ -321,7 +321,7 @@ async def _consumer(engine: Engine) -> AsyncIterator[None]:
     consumer = StepConsumer(
         engine.worker, registry, RevisionCache(engine.store), submitter,
         namespaces=[NAMESPACE], slots=4, handler_timeout_seconds=10, poll_seconds=0.01, wakeup=Wakeup(),
-        identity=identity,
+        identity=identity, result_validation="warn",
     )  # fmt: skip
     assert channel(WORKERS) in consumer._queues
     running = [asyncio.create_task(consumer.run()), asyncio.create_task(submitter.run())]

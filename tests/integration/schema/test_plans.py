@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +17,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tasker.domain.leases import LEASE
+from tasker.domain.states import TaskState
 from tasker.messaging.records import HeldLease
-from tasker.persistence import database
+from tasker.persistence import database, task_listing
+from tasker.persistence.task_listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
 from tests.engine import Engine, diamond
 
 #: Tables that grow with the work. Left out: `clock`, `watchers` and `workers` (a handful of rows),
@@ -54,6 +57,7 @@ _OPTIONS = {
     "auto_explain.log_min_duration": "0",
     "auto_explain.log_nested_statements": "on",
     "auto_explain.log_format": "json",
+    "auto_explain.log_analyze": "on",
     "client_min_messages": "log",
 }
 
@@ -276,14 +280,17 @@ async def test_the_sweeper_finds_the_steps_of_lost_leases_by_key(
 async def test_reading_a_task_does_not_depend_on_statistics(
     any_database_url: str, explaining: Callable[[], Any]
 ) -> None:  # DESIGN 5.1
-    """GetTask, ListSteps and the streams, in sessions that go on while the tables grow."""
+    """GetTask, GetStep, ListSteps and the streams, in sessions that go on while the tables grow."""
     async with explaining() as (engine, plans):
         (task,) = await create(engine, 0, 1)
 
         async def read() -> None:
             await engine.reader.get(task)
-            await engine.reader.steps(task)
-            await engine.reader.exists(task)
+            first, *_ = await engine.reader.steps(task)
+            await engine.reader.steps(task, after=first.step_uuid, limit=2)
+            await engine.reader.step(task, first.step_uuid)
+            await engine.reader.task_of_step(first.step_uuid)
+            await engine.reader.step_count(task)
             cursor, _ = await engine.reader.transitions([task], None, steps=True)
             await engine.reader.transitions([task], cursor, steps=True)
             await engine.reader.moved_tasks([task], cursor)
@@ -297,5 +304,95 @@ async def test_reading_a_task_does_not_depend_on_statistics(
         await grow(any_database_url, 1000)
         plans.used.clear()
         await read()
-        assert len(plans.used) >= 6
+        assert len(plans.used) >= 9
         assert plans.flaws() == set()
+
+
+NOBODY = UUID(int=0)
+LONG_AGO = TimeRange(end=datetime(2001, 1, 1, tzinfo=UTC))
+#: A filter of ListTasks, and the index that finds the few tasks it matches.
+INDEXED = (
+    (TaskFilter(created_at=LONG_AGO), "tasks_created_idx"),
+    (TaskFilter(name="rare"), "tasks_template_idx"),
+    (TaskFilter(namespace="rare"), "tasks_template_idx"),
+    (TaskFilter(states=[TaskState.ERROR, TaskState.CANCELLED]), "tasks_unsuccessful_idx"),
+    (TaskFilter(initiator="rare"), "tasks_initiator_idx"),
+    (TaskFilter(source_system="rare"), "tasks_source_system_idx"),
+    (TaskFilter(correlation_id=NOBODY), "tasks_correlation_idx"),
+    (TaskFilter(parent_correlation_id=NOBODY), "tasks_parent_correlation_idx"),
+    (TaskFilter(tags=["rare"]), "tasks_tags_idx"),
+    (TaskFilter(tags_any=["rare", "none"]), "tasks_tags_idx"),
+)
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+async def test_a_filter_finds_its_tasks_by_its_index(
+    any_database_url: str, explaining: Callable[[], Any], statistics: bool
+) -> None:  # spec 60 section 7
+    """ListTasks reads what matches and nothing else, in two or three statements however many rows there are."""
+    await grow(any_database_url, 1000)
+    async with explaining() as (engine, plans):
+        await engine.create(DOCUMENT | {"name": "rare", "namespace_name": "rare"})
+        if statistics:
+            async with engine.database.connection() as connection:
+                await connection.execute("ANALYZE")
+        listing = TaskListing(engine.database)
+        for wanted, index in INDEXED:
+            plans.used.clear()
+            await listing.page(wanted, TaskOrder(), limit=50)
+            used = {node.get("Index Name") for _, plan in plans.used for node, _ in nodes(plan)}
+            assert index in used, (wanted, used)
+            assert used.isdisjoint({"tasks_open_idx", "tasks_created_idx"} - {index})
+            assert not [flaw for flaw in plans.flaws() if "Seq Scan" in flaw]
+            assert len(plans.used) <= 3
+
+
+async def test_the_few_among_many_are_not_met_by_chance(
+    any_database_url: str, explaining: Callable[[], Any]
+) -> None:  # spec 60 section 7
+    """What nobody has counted looks as if reading in order would soon meet enough of it."""
+    async with explaining() as (engine, plans):
+        (task,) = await create(engine, 0, 1)
+        await engine.database.execute(
+            "INSERT INTO tasker.tasks (task_uuid, namespace_id, named_task_uuid, template_digest, correlation_id, "
+            "initiator, source_system, reason, tags, requested_at, created_at, updated_at) "
+            "SELECT gen_random_uuid(), namespace_id, named_task_uuid, template_digest, correlation_id, initiator, "
+            "source_system, reason, ARRAY['label' || n], created_at, created_at, updated_at "
+            "FROM tasker.tasks, generate_series(1, 20000) n WHERE task_uuid = %s",
+            (task,),
+        )
+        plans.used.clear()
+        total, _ = await TaskListing(engine.database).page(TaskFilter(tags=["label7"]), TaskOrder(), limit=1)
+        read = [
+            node for _, plan in plans.used for node, _ in nodes(plan) if node.get("Relation Name") == "tasks"
+        ]
+        assert total == 1
+        assert sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in read) < 10
+
+
+@pytest.mark.parametrize("wanted", [TaskFilter(), TaskFilter(name="workflow", namespace="test")])
+@pytest.mark.parametrize("descending", [True, False])
+async def test_the_first_of_many_tasks_are_read_in_order(
+    any_database_url: str,
+    explaining: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: TaskFilter,
+    descending: bool,
+) -> None:  # spec 60 section 7
+    monkeypatch.setattr(task_listing, "EXACT_TOTAL", 100)  # more than that are many
+    await grow(any_database_url, 1000)
+    async with explaining() as (engine, plans):
+        await engine.database.execute(
+            "ANALYZE"
+        )  # without statistics a thousand seem so few that they might as well be sorted
+        listing, order = TaskListing(engine.database), TaskOrder(descending=descending)
+        _, tasks = await listing.page(wanted, order, limit=500)
+        after = LastTask(tasks[-1].created_at, tasks[-1].task_uuid)
+        for last in (None, after):
+            plans.used.clear()
+            _, rows = await listing.page(wanted, order, limit=5, after=last)
+            assert len(rows) == 5
+            _, plan = plans.used[-1]
+            read = [node for node, _ in nodes(plan) if node.get("Relation Name") == "tasks"]
+            assert sum(node["Actual Rows"] for node in read) < 200
+            assert not [node for node in read if node["Node Type"] == "Seq Scan"]

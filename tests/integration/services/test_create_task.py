@@ -10,8 +10,10 @@ from uuid import UUID, uuid4
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, tasks_pb2
+from tasker.v1 import health_pb2 as tasker_health_pb2
 from tests import services
 from tests.engine import Engine, chain, graph
+from tests.integration.engine.rivals import rival, start
 from tests.services import PATIENCE_SECONDS, Client, refused
 
 WRITTEN = (
@@ -202,6 +204,24 @@ async def test_a_bad_field_is_named_and_nothing_is_written(
 async def test_all_mistakes_are_told_at_once(client: Client, engine: Engine) -> None:
     refusal = await refused(client.create(name="", namespace="", priority=1000))
     assert refusal.fields == {"name", "namespace", "priority"}
+    refusal = await refused(
+        client.create(
+            correlation_id="7",
+            parent_correlation_id="8",
+            context_json="[]",
+            tags=[""],
+            idempotency_key=" ",
+            reason="x" * 501,
+        )
+    )
+    assert refusal.fields == {
+        "correlation_id",
+        "parent_correlation_id",
+        "context_json",
+        "tags[0]",
+        "idempotency_key",
+        "reason",
+    }
 
 
 async def test_an_unknown_template_is_refused_with_the_known_versions(
@@ -326,7 +346,14 @@ async def _raise(error: BaseException) -> None:
 async def test_calls_at_once_share_a_transaction(client: Client, engine: Engine) -> None:  # DESIGN 5.6
     await engine.register(chain(1))
     await client.create()  # the template is planned
-    tasks = await asyncio.gather(*(client.create(context={"n": n}) for n in range(64)))
+    async with rival(engine) as other:  # the first call waits for it, the others for the first
+        await other.sql("LOCK TABLE tasker.task_identities IN ACCESS EXCLUSIVE MODE")
+        first = await start(engine, client.create(context={"n": 0}))
+        calls = [asyncio.create_task(client.create(context={"n": n})) for n in range(1, 64)]
+        # Answered behind them on the same connection, so they have arrived by then.
+        await client.health.CheckLiveness(tasker_health_pb2.LivenessRequest(), timeout=PATIENCE_SECONDS)
+        await other.commit()
+    tasks = await asyncio.gather(first, *calls)
     assert len({task.task_uuid for task in tasks}) == 64
     ((transactions,),) = await engine.sql(
         "SELECT count(DISTINCT xid) FROM tasker.task_transitions WHERE task_uuid = ANY (%s)",

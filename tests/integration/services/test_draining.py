@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2
 
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.service import OrchestrationService
+from tasker.v1 import health_pb2 as tasker_health_pb2
 from tests.engine import Engine, chain
 from tests.services import PATIENCE_SECONDS, Client, refused, until, within
 
@@ -52,6 +53,8 @@ async def test_calls_at_hand_are_finished_and_new_ones_refused(
                 return bool(rows)
 
             await until(one_waits)
+            # Answered behind them on the same connection, so all have arrived by then.
+            await client.health.CheckLiveness(tasker_health_pb2.LivenessRequest(), timeout=PATIENCE_SECONDS)
             stopping = asyncio.create_task(service.stop())
             await until(lambda: _refuses(service.address))
             assert not stopping.done()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from tasker.domain.context import ContextRules
+from tasker.domain.context import ContextRules, InputValidation
 from tasker.domain.errors import UnknownTemplateError
 from tasker.domain.templates.document import Template
 from tasker.domain.templates.plan import PlannedStep, plan
@@ -31,9 +31,16 @@ class RegisteredTemplate:
 class TemplateCatalogue:
     """Looks templates up by name and keeps them until somebody registers a change (spec 40 section 3)."""
 
-    def __init__(self, store: TemplateStore, *, environment: str) -> None:
+    def __init__(
+        self,
+        store: TemplateStore,
+        *,
+        environment: str,
+        input_validation: InputValidation = InputValidation.ENFORCE,
+    ) -> None:
         self._store = store
         self._environment = environment
+        self._input_validation = input_validation
         self._known: dict[tuple[str, str, str], RegisteredTemplate] = {}
         self._generation = 0
         self._lock = asyncio.Lock()
@@ -49,7 +56,10 @@ class TemplateCatalogue:
             return known
         async with self._lock:
             generation = self._generation
-            stored = await self._find(namespace, name, version)
+            stored = await self._store.find(namespace, name, version)
+            if stored is None:
+                known_versions = await self._store.versions(namespace, name)
+                raise UnknownTemplateError(namespace, name, version, known_versions)
             registered = await self._prepare(stored)
             if generation == self._generation:  # else what was just read may be the old revision
                 if len(self._known) >= _CAPACITY:
@@ -62,17 +72,6 @@ class TemplateCatalogue:
         self._generation += 1
         self._known.clear()
 
-    async def _find(self, namespace: str, name: str, version: str) -> StoredTemplate:
-        if not version:
-            versions = await self._store.versions(namespace, name)
-            wanted = versions[0] if versions else ""
-        else:
-            wanted = version
-        stored = await self._store.find(namespace, name, wanted) if wanted else None
-        if stored is None:
-            raise UnknownTemplateError(namespace, name, version, await self._store.versions(namespace, name))
-        return stored
-
     async def _prepare(self, stored: StoredTemplate) -> RegisteredTemplate:
         template = Template.model_validate(stored.document)
         steps = plan(template, self._environment)
@@ -83,5 +82,9 @@ class TemplateCatalogue:
             stored.template_digest,
             template,
             steps,
-            ContextRules(default_context=template.default_context, input_schema=template.input_schema),
+            ContextRules(
+                default_context=template.default_context,
+                input_schema=template.input_schema,
+                validation=self._input_validation,
+            ),
         )

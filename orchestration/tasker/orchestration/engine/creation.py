@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
+
 from tasker.domain.errors import (
     FailedPreconditionError,
     FieldViolation,
@@ -14,7 +16,7 @@ from tasker.domain.errors import (
     InvalidArgumentError,
     UnavailableError,
 )
-from tasker.domain.identity import context_digest, identity_hash
+from tasker.domain.identity import check_idempotency_key, context_digest, identity_hash
 from tasker.domain.templates.document import StepType
 from tasker.domain.uuids import uuid7
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
@@ -23,6 +25,8 @@ from tasker.orchestration.engine.batching import Batcher
 from tasker.orchestration.engine.catalogue import RegisteredTemplate, TemplateCatalogue
 from tasker.persistence.database import is_transient
 from tasker.persistence.tasks import TaskReader, TaskRecord
+
+log = structlog.get_logger(__name__)
 
 _MAX_BATCH: Final = 64
 
@@ -96,10 +100,17 @@ class TaskCreator:
             IdentityConflictError: An equal task exists, or the key was used with another context.
             UnavailableError: The database cannot take it now.
         """
-        _check(request)
+        if problems := problems_of(request):
+            raise InvalidArgumentError(problems)
         registered = await self._catalogue.get(request.namespace, request.name, request.version)
         _refuse_dynamic(registered)
         prepared = registered.context_rules.prepare(request.context)
+        if prepared.warnings:
+            log.warning(
+                "context_breaks_schema",
+                template=registered.template.key,
+                fields=[violation.field for violation in prepared.warnings],
+            )
         task = self._to_create(request, registered, prepared.context, prepared.text)
         created = await self._batches.submit(task)
         if created.existing_uuid is not None:
@@ -181,25 +192,30 @@ def _refuse_dynamic(registered: RegisteredTemplate) -> None:
         )
 
 
-def _check(request: NewTask) -> None:
-    violations = []
+def problems_of(request: NewTask) -> list[FieldViolation]:
+    """Return what is wrong with a request whatever its template is."""
+    problems = []
     for field, longest in _LENGTHS.items():
         value: str = getattr(request, field)
         if not value and field != "version":
-            violations.append(FieldViolation(field, "required"))
+            problems.append(FieldViolation(field, "required"))
         elif len(value) > longest:
-            violations.append(FieldViolation(field, f"has {len(value)} characters, maximum {longest}"))
+            problems.append(FieldViolation(field, f"has {len(value)} characters, maximum {longest}"))
         elif "\x00" in value:
-            violations.append(FieldViolation(field, "must not hold a NUL character"))
+            problems.append(FieldViolation(field, "must not hold a NUL character"))
     if not -100 <= request.priority <= 100:
-        violations.append(FieldViolation("priority", f"{request.priority} not in -100..100"))
-    violations.extend(
+        problems.append(FieldViolation("priority", f"{request.priority} not in -100..100"))
+    problems.extend(
         FieldViolation(f"tags[{index}]", "must be 1 to 255 characters without NUL")
         for index, tag in enumerate(request.tags)
         if not 1 <= len(tag) <= 255 or "\x00" in tag
     )
-    if violations:
-        raise InvalidArgumentError(violations)
+    if request.idempotency_key is not None:
+        try:
+            check_idempotency_key(request.idempotency_key)
+        except InvalidArgumentError as error:
+            problems.extend(error.violations)
+    return problems
 
 
 def _new_record(
@@ -233,6 +249,7 @@ def _new_record(
         failed_steps=0,
         in_flight_steps=roots,
         backoff_steps=0,
+        pending_steps=len(initial) - roots,
         in_progress_steps=0,
         ready_steps=0,
     )

@@ -13,6 +13,7 @@ from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, PgmqOrchestra
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.judging import Judge
+from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.watching import Watching
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.leases import LeaseSweeper
@@ -39,6 +40,7 @@ class Orchestrator:
         database: Its connections.
         creator: Creates tasks.
         reader: Reads them.
+        operators: Acts on them by hand.
         watching: Follows them.
     """
 
@@ -48,11 +50,16 @@ class Orchestrator:
             settings.database_url.get_secret_value(), application_name="tasker-orchestration"
         )
         self._broker = PgmqOrchestrationBroker(self.database)
-        self._catalogue = TemplateCatalogue(TemplateStore(self.database), environment=settings.environment)
+        self._catalogue = TemplateCatalogue(
+            TemplateStore(self.database),
+            environment=settings.environment,
+            input_validation=settings.input_validation,
+        )
         self.reader = TaskReader(self.database)
         self.creator = TaskCreator(
             self._catalogue, self._broker, self.reader, environment=settings.environment
         )
+        self.operators = Operators(self._broker)
         self._listener = Listener(self.database.url_parameters)
         self.watching = Watching(self.reader, self._listener.subscribe(_TRANSITIONS_CHANNEL))
         self._runners = (

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 from uuid import UUID
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from tasker.domain.context import with_exact_integers
-from tasker.domain.errors import InvalidArgumentError
+from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.uuids import parse_uuid
-from tasker.orchestration.engine.creation import NewTask
-from tasker.v1 import tasks_pb2
+from tasker.orchestration.engine.creation import NewTask, problems_of
+from tasker.v1 import tasks_pb2, templates_pb2
+
+Value = TypeVar("Value")
 
 
 def new_task(request: tasks_pb2.CreateTaskRequest) -> NewTask:
-    """Return what CreateTask asks for (spec 60 section 7: all eleven fields are honoured)."""
-    return NewTask(
+    """Return what CreateTask asks for (spec 60 section 7: all eleven fields are honoured).
+
+    Raises:
+        InvalidArgumentError: A uuid or the context cannot be read; it names whatever else is wrong, too.
+    """
+    problems: list[FieldViolation] = []
+    task = NewTask(
         namespace=request.namespace,
         name=request.name,
         version=request.version,
-        context=_context(request),
-        correlation_id=_optional_uuid(request, "correlation_id"),
-        parent_correlation_id=_optional_uuid(request, "parent_correlation_id"),
+        context=_readable(problems, lambda: _context(request)),
+        correlation_id=_readable(problems, lambda: _optional_uuid(request, "correlation_id")),
+        parent_correlation_id=_readable(problems, lambda: _optional_uuid(request, "parent_correlation_id")),
         initiator=request.initiator if request.HasField("initiator") else "grpc",
         source_system=request.source_system if request.HasField("source_system") else "tasker-core",
         reason=request.reason if request.HasField("reason") else "Task created via gRPC",
@@ -33,11 +40,45 @@ def new_task(request: tasks_pb2.CreateTaskRequest) -> NewTask:
         tags=tuple(request.tags),
         idempotency_key=request.idempotency_key if request.HasField("idempotency_key") else None,
     )
+    if problems:
+        raise InvalidArgumentError([*problems, *problems_of(task)])
+    return task
 
 
 def task_uuid(text: str) -> UUID:
     """Return a task's uuid."""
     return parse_uuid(text, field="task_uuid")
+
+
+def namespace(request: templates_pb2.ListTemplatesRequest) -> str | None:
+    """Return the namespace to list, None for all."""
+    if "\x00" in request.namespace:
+        raise InvalidArgumentError.of("namespace", "must not hold a NUL character")
+    return request.namespace or None
+
+
+def template_key(request: templates_pb2.GetTemplateRequest) -> tuple[str, str, str]:
+    """Return namespace, name and version of a template; the version may be empty."""
+    violations = [
+        FieldViolation(field, "required") for field in ("namespace", "name") if not getattr(request, field)
+    ]
+    violations += [
+        FieldViolation(field, "must not hold a NUL character")
+        for field in ("namespace", "name", "version")
+        if "\x00" in getattr(request, field)
+    ]
+    if violations:
+        raise InvalidArgumentError(violations)
+    return request.namespace, request.name, request.version
+
+
+def _readable(problems: list[FieldViolation], read: Callable[[], Value | None]) -> Value | None:
+    """Return what was read; None, and add to the problems, if it cannot be."""
+    try:
+        return read()
+    except InvalidArgumentError as error:
+        problems.extend(error.violations)
+        return None
 
 
 def _optional_uuid(request: tasks_pb2.CreateTaskRequest, field: str) -> UUID | None:

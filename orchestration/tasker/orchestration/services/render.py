@@ -12,8 +12,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tasker.domain.progress import StepCounts
 from tasker.domain.states import StepState
+from tasker.domain.templates.document import Step, Template
 from tasker.persistence.tasks import StepRecord, TaskRecord
-from tasker.v1 import common_pb2, tasks_pb2
+from tasker.persistence.templates import NamespaceSummary, TemplateSummary
+from tasker.v1 import common_pb2, tasks_pb2, templates_pb2
 
 #: A message nests at most 100 levels when parsed, and each level of JSON takes three of a Struct.
 _MAX_DEPTH: Final = 30
@@ -26,7 +28,7 @@ STEP_STATES: Final = {
 }
 
 
-def task(record: TaskRecord) -> tasks_pb2.Task:
+def task(record: TaskRecord, *, with_context: bool = True) -> tasks_pb2.Task:
     """Return a task with its counts (spec 10 section 6.2)."""
     counts = StepCounts(
         total=record.total_steps,
@@ -36,7 +38,6 @@ def task(record: TaskRecord) -> tasks_pb2.Task:
         waiting_for_retry=record.backoff_steps,
         ready=record.ready_steps,
     )
-    moving = record.satisfied_steps + record.failed_steps + record.in_flight_steps + record.backoff_steps
     status = counts.execution_status
     return tasks_pb2.Task(
         task_uuid=str(record.task_uuid),
@@ -47,8 +48,8 @@ def task(record: TaskRecord) -> tasks_pb2.Task:
         created_at=timestamp(record.created_at),
         updated_at=timestamp(record.updated_at),
         completed_at=optional_timestamp(record.completed_at),
-        context=struct(record.context),
-        context_json=json.dumps(record.context, ensure_ascii=False),
+        context=struct(record.context) if with_context else None,
+        context_json=_json_text(record.context) if with_context else None,
         initiator=record.initiator,
         source_system=record.source_system,
         reason=record.reason,
@@ -57,7 +58,7 @@ def task(record: TaskRecord) -> tasks_pb2.Task:
         correlation_id=str(record.correlation_id),
         parent_correlation_id=str(record.parent_correlation_id) if record.parent_correlation_id else None,
         total_steps=record.total_steps,
-        pending_steps=record.total_steps - moving,
+        pending_steps=record.pending_steps,
         in_progress_steps=record.in_progress_steps,
         completed_steps=record.satisfied_steps,
         failed_steps=record.failed_steps,
@@ -83,7 +84,7 @@ def step(record: StepRecord) -> tasks_pb2.Step:
         updated_at=timestamp(record.updated_at),
         completed_at=optional_timestamp(record.completed_at),
         results=struct(record.envelope) if record.envelope is not None else None,
-        results_json=json.dumps(record.envelope, ensure_ascii=False) if record.envelope is not None else None,
+        results_json=_json_text(record.envelope),
         dependencies_satisfied=record.unmet_parents == 0,
         retry_eligible=retry_eligible,
         ready_for_execution=waiting and record.unmet_parents == 0 and retry_eligible and due,
@@ -96,6 +97,55 @@ def step(record: StepRecord) -> tasks_pb2.Step:
         last_attempted_at=optional_timestamp(record.last_attempted_at),
         backoff_request_seconds=record.backoff_request_seconds,
     )
+
+
+def namespace_summary(summary: NamespaceSummary) -> templates_pb2.NamespaceSummary:
+    """Return a namespace in a listing."""
+    return templates_pb2.NamespaceSummary(
+        name=summary.name, description=summary.description, template_count=summary.template_count
+    )
+
+
+def template_summary(summary: TemplateSummary) -> templates_pb2.TemplateSummary:
+    """Return a template version in a listing."""
+    return templates_pb2.TemplateSummary(
+        name=summary.name,
+        namespace=summary.namespace,
+        version=summary.version,
+        description=summary.description,
+        step_count=summary.step_count,
+    )
+
+
+def template(document: Template) -> templates_pb2.TemplateDetail:
+    """Return a template version with its whole document, steps in the document's order."""
+    return templates_pb2.TemplateDetail(
+        name=document.name,
+        namespace=document.namespace_name,
+        version=document.version,
+        description=document.description,
+        configuration=struct(document.to_json()),
+        steps=[_step_definition(step) for step in document.steps],
+        input_schema_json=_json_text(document.input_schema),
+    )
+
+
+def _step_definition(step: Step) -> templates_pb2.StepDefinition:
+    return templates_pb2.StepDefinition(
+        name=step.name,
+        description=step.description,
+        default_retryable=step.retry.retryable,
+        default_max_attempts=step.retry.max_attempts,
+        dependencies=step.dependencies,
+        handler=step.handler.callable,
+        step_type=step.type.value,
+        result_schema_json=_json_text(step.result_schema),
+        timeout_seconds=step.timeout_seconds,
+    )
+
+
+def _json_text(value: Mapping[str, Any] | None) -> str | None:
+    return json.dumps(value, ensure_ascii=False) if value is not None else None
 
 
 def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskContext:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from tasker.domain.errors import TaskNotFoundError
+from uuid import UUID
+
+from tasker.domain.errors import InvalidArgumentError, StepNotFoundError, TaskNotFoundError
+from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.services import parse, render
+from tasker.orchestration.services.paging import Listing
 from tasker.persistence.tasks import TaskReader
 from tasker.rpc.context import ServicerContext
 from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
@@ -15,15 +19,39 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
     def __init__(self, reader: TaskReader) -> None:
         self._reader = reader
 
+    async def GetStep(
+        self, request: steps_pb2.GetStepRequest, context: ServicerContext
+    ) -> steps_pb2.GetStepResponse:
+        """Return a step of a task."""
+        task_uuid = parse.task_uuid(request.task_uuid)
+        step_uuid = parse_uuid(request.step_uuid, field="step_uuid")
+        step = await self._reader.step(task_uuid, step_uuid)
+        if step is not None:
+            return steps_pb2.GetStepResponse(step=render.step(step))
+        if (owner := await self._reader.task_of_step(step_uuid)) is not None:
+            raise InvalidArgumentError.of(
+                "step_uuid", f"step {step_uuid} is not of task {task_uuid} but of {owner}; ask for it there"
+            )
+        if await self._reader.step_count(task_uuid) is None:
+            raise TaskNotFoundError(task_uuid)
+        raise StepNotFoundError(step_uuid, task_uuid)
+
     async def ListSteps(
         self, request: steps_pb2.ListStepsRequest, context: ServicerContext
     ) -> steps_pb2.ListStepsResponse:
-        """Return all steps of a task, oldest first."""
+        """Return the steps of a task, oldest first: a page of them, or all without pagination."""
         task_uuid = parse.task_uuid(request.task_uuid)
-        steps = await self._reader.steps(task_uuid)
-        if not steps and not await self._reader.exists(task_uuid):
+        listing = Listing(b"steps", task_uuid.bytes)
+        page = listing.page(request.pagination) if request.HasField("pagination") else None
+        total = await self._reader.step_count(task_uuid)
+        if total is None:
             raise TaskNotFoundError(task_uuid)
-        return steps_pb2.ListStepsResponse(
-            steps=[render.step(step) for step in steps],
-            pagination=common_pb2.PaginationResponse(total=len(steps), count=len(steps)),
-        )
+        if page is None:
+            steps = await self._reader.steps(task_uuid)
+            pagination = common_pb2.PaginationResponse(total=total, count=len(steps))
+        else:
+            after = UUID(page.after[0]) if page.after else None
+            steps = await self._reader.steps(task_uuid, after=after, skip=page.skip, limit=page.limit + 1)
+            pagination = listing.reply(page, total, steps, key=lambda step: [str(step.step_uuid)])
+            steps = steps[: page.limit]
+        return steps_pb2.ListStepsResponse(steps=[render.step(step) for step in steps], pagination=pagination)

@@ -9,9 +9,11 @@ from uuid import UUID
 from tasker.domain.errors import TaskNotFoundError
 from tasker.domain.states import TaskState
 from tasker.orchestration.engine.creation import TaskCreator
+from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.watching import TransitionBatch, Watching
-from tasker.orchestration.services import parse, render
-from tasker.persistence.tasks import StepRecord, TaskReader, TransitionRecord
+from tasker.orchestration.services import filters, parse, render
+from tasker.persistence.task_listing import TaskListing
+from tasker.persistence.tasks import StepRecord, TaskReader, TaskRecord, TransitionRecord
 from tasker.rpc.context import ServicerContext
 from tasker.v1 import tasks_pb2, tasks_pb2_grpc
 
@@ -19,11 +21,20 @@ _Update = tasks_pb2.TaskStatusUpdate
 
 
 class TaskService(tasks_pb2_grpc.TaskServiceServicer):
-    """Creates, reads and follows tasks."""
+    """Creates, reads, lists, cancels and follows tasks."""
 
-    def __init__(self, creator: TaskCreator, reader: TaskReader, watching: Watching) -> None:
+    def __init__(
+        self,
+        creator: TaskCreator,
+        reader: TaskReader,
+        listing: TaskListing,
+        operators: Operators,
+        watching: Watching,
+    ) -> None:
         self._creator = creator
         self._reader = reader
+        self._listing = listing
+        self._operators = operators
         self._watching = watching
 
     async def CreateTask(
@@ -40,15 +51,49 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     ) -> tasks_pb2.GetTaskResponse:
         """Return a task, on request with its steps and context."""
         task_uuid = parse.task_uuid(request.task_uuid)
-        record = await self._reader.get(task_uuid)
-        if record is None:
-            raise TaskNotFoundError(task_uuid)
+        record = await self._existing(task_uuid)
         wanted = request.include_steps or request.include_context
         steps = await self._reader.steps(task_uuid) if wanted else []
         return tasks_pb2.GetTaskResponse(
             task=render.task(record),
             steps=[render.step(step) for step in steps] if request.include_steps else (),
             context=render.task_context(record, steps) if request.include_context else None,
+        )
+
+    async def ListTasks(
+        self, request: tasks_pb2.ListTasksRequest, context: ServicerContext
+    ) -> tasks_pb2.ListTasksResponse:
+        """Return a page of the tasks that match, each as GetTask gives it."""
+        query = filters.task_query(request)
+        total, tasks = await self._listing.page(
+            query.wanted,
+            query.order,
+            limit=query.page.limit + 1,
+            skip=query.page.skip,
+            after=query.after,
+            with_context=not request.omit_context,
+        )
+        return tasks_pb2.ListTasksResponse(
+            tasks=[
+                render.task(task, with_context=not request.omit_context) for task in tasks[: query.page.limit]
+            ],
+            pagination=query.listing.reply(
+                query.page, total, tasks, key=lambda task: filters.key(task, query.order)
+            ),
+        )
+
+    async def CancelTask(
+        self, request: tasks_pb2.CancelTaskRequest, context: ServicerContext
+    ) -> tasks_pb2.CancelTaskResponse:
+        """Cancel a task; one that is over already comes back as it is, with a message."""
+        task_uuid = parse.task_uuid(request.task_uuid)
+        cancellation = await self._operators.cancel(
+            task_uuid, reason=request.reason or None, requested_by=request.requested_by or None
+        )
+        return tasks_pb2.CancelTaskResponse(
+            task=render.task(await self._existing(task_uuid)),
+            success=cancellation.success,
+            message=cancellation.message,
         )
 
     async def StreamTaskStatus(
@@ -82,6 +127,12 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
                 if state.is_settled:
                     yield await self._ending(task_uuid, state, batch.cursor)
                     return
+
+    async def _existing(self, task_uuid: UUID) -> TaskRecord:
+        record = await self._reader.get(task_uuid)
+        if record is None:
+            raise TaskNotFoundError(task_uuid)
+        return record
 
     async def _ending(self, task_uuid: UUID, state: TaskState, cursor: str) -> _Update:
         succeeded = state in (TaskState.COMPLETE, TaskState.RESOLVED_MANUALLY)

@@ -1,4 +1,5 @@
--- The steps of a task, oldest first, each with its newest result and its last failure. Parameter: task_uuid.
+-- Steps of a task, oldest first, each with its newest result and its last failure.
+-- Parameters: task; after, only those behind this step; skip so many; limit, null for all.
 SELECT s.task_uuid, s.step_uuid, s.name, s.state, s.attempts, s.max_attempts, s.retryable, s.total_parents,
        s.unmet_parents, s.backoff_request_seconds, s.next_retry_at, s.last_attempted_at, f.created_at,
        s.created_at, s.updated_at, s.completed_at,
@@ -8,11 +9,15 @@ SELECT s.task_uuid, s.step_uuid, s.name, s.state, s.attempts, s.max_attempts, s.
        tasker.now()
 FROM (
     -- Ordered, so that the planner takes the primary key and no index that has the task second.
-    SELECT * FROM tasker.workflow_steps s WHERE s.task_uuid = %s ORDER BY s.step_uuid OFFSET 0
+    SELECT * FROM tasker.workflow_steps s
+    WHERE s.task_uuid = %(task)s
+      AND s.step_uuid > coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
+    ORDER BY s.step_uuid OFFSET %(skip)s LIMIT %(limit)s::bigint
 ) s
 LEFT JOIN LATERAL (
     SELECT * FROM tasker.step_results r
-    WHERE r.task_uuid = s.task_uuid AND r.step_uuid = s.step_uuid ORDER BY r.sort_key DESC LIMIT 1
+    WHERE r.task_uuid = s.task_uuid AND r.step_uuid = s.step_uuid AND r.sort_key > s.results_after
+    ORDER BY r.sort_key DESC LIMIT 1
 ) r ON true
 LEFT JOIN LATERAL (
     SELECT t.created_at FROM tasker.workflow_step_transitions t

@@ -1,0 +1,116 @@
+"""Pages of listings: what a request asks for, what the reply tells, and the token that joins two calls."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final, TypeVar
+
+from tasker.domain.errors import FieldViolation, InvalidArgumentError
+from tasker.v1 import common_pb2
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 1000
+
+_DIGEST_BYTES: Final = 12
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which rows are wanted.
+
+    Attributes:
+        limit: How many.
+        skip: How many to leave out behind `after`.
+        after: The key of the last row of the page before; empty at the start.
+        position: How many rows lie before the page.
+    """
+
+    limit: int
+    skip: int = 0
+    after: tuple[Any, ...] = ()
+    position: int = 0
+
+
+class Listing:
+    """A listing with its filters and its sort, which its page tokens belong to.
+
+    Args:
+        facts: Everything that makes it another listing.
+    """
+
+    def __init__(self, *facts: bytes) -> None:
+        self._facts = b"".join(sha256(fact).digest() for fact in facts)
+
+    def page(self, request: common_pb2.PaginationRequest) -> Page:
+        """Return the page that a request asks for.
+
+        Raises:
+            InvalidArgumentError: A limit or offset out of range; a token that is not one of this listing, or that
+                comes with an offset.
+        """
+        violations = []
+        limit = request.limit if request.HasField("limit") else DEFAULT_LIMIT
+        if not 1 <= limit <= MAX_LIMIT:
+            violations.append(FieldViolation("pagination.limit", f"{limit} not in 1..{MAX_LIMIT}"))
+        if request.offset < 0:
+            violations.append(FieldViolation("pagination.offset", f"{request.offset} is negative"))
+        if request.offset and request.page_token:
+            problem = (
+                "does not go with a page_token, which already tells where to go on; leave one of them out"
+            )
+            violations.append(FieldViolation("pagination.offset", problem))
+        if violations:
+            raise InvalidArgumentError(violations)
+        if not request.page_token:
+            return Page(limit, skip=request.offset, position=request.offset)
+        position, *after = self._read(request.page_token)
+        return Page(limit, after=tuple(after), position=position)
+
+    def reply(
+        self, page: Page, total: int, rows: Sequence[Row], *, key: Callable[[Row], Sequence[Any]]
+    ) -> common_pb2.PaginationResponse:
+        """Return what to tell about a page.
+
+        Args:
+            page: As asked for.
+            total: How many rows match.
+            rows: One more than the limit of the page, if there are so many.
+            key: The values that place a row in the order of the listing, as JSON.
+        """
+        count = min(len(rows), page.limit)
+        has_more = len(rows) > count
+        return common_pb2.PaginationResponse(
+            total=total,
+            count=count,
+            offset=page.position,
+            has_more=has_more,
+            next_page_token=self._write([page.position + count, *key(rows[count - 1])]) if has_more else None,
+        )
+
+    def _write(self, content: list[Any]) -> str:
+        body = json.dumps(content, separators=(",", ":")).encode()
+        return urlsafe_b64encode(self._digest(body) + body).decode().rstrip("=")
+
+    def _read(self, token: str) -> list[Any]:
+        try:
+            data = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+        except ValueError:
+            data = b""
+        digest, body = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        if digest != self._digest(body):
+            raise InvalidArgumentError.of(
+                "pagination.page_token",
+                "is not a token of this listing: pass the next_page_token of the page before unchanged, with the same "
+                "filters and the same sort, or leave it out to begin anew",
+            )
+        content: list[Any] = json.loads(body)
+        return content
+
+    def _digest(self, body: bytes) -> bytes:
+        return sha256(self._facts + body).digest()[:_DIGEST_BYTES]

@@ -1,0 +1,104 @@
+"""Spec 60 section 6: the status of every mistake a caller of the orchestration can make today."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from grpc import StatusCode
+
+from tasker.v1 import common_pb2, steps_pb2, tasks_pb2, templates_pb2
+from tests import services
+from tests.engine import Engine, chain
+from tests.services import PATIENCE_SECONDS, Client, refused
+
+NOBODY = str(uuid4())
+
+
+@pytest.fixture
+async def client(database_url: str) -> AsyncIterator[Client]:
+    async with services.orchestration(database_url) as service, Client(service.address) as client:
+        yield client
+
+
+async def test_every_mistake_has_its_status_and_reason(client: Client, engine: Engine) -> None:  # spec 60 6
+    await engine.register(chain(1) | {"identity_strategy": "strict"})
+    one, two = [(await client.create(context={"n": n})).task_uuid for n in (1, 2)]
+    (step,) = (await client.list_steps(two)).values()
+    tasks, steps, templates = client.tasks, client.steps, client.templates
+    too_long = common_pb2.PaginationRequest(limit=1001)
+    invalid, missing = StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND
+    rows: list[tuple[Any, Any, StatusCode, str]] = [
+        (tasks.GetTask, tasks_pb2.GetTaskRequest(task_uuid="7"), invalid, "INVALID_ARGUMENT"),
+        (tasks.CancelTask, tasks_pb2.CancelTaskRequest(task_uuid="7"), invalid, "INVALID_ARGUMENT"),
+        (steps.ListSteps, steps_pb2.ListStepsRequest(task_uuid="7"), invalid, "INVALID_ARGUMENT"),
+        (steps.GetStep, steps_pb2.GetStepRequest(task_uuid=one, step_uuid="7"), invalid, "INVALID_ARGUMENT"),
+        (tasks.CreateTask, tasks_pb2.CreateTaskRequest(namespace="test"), invalid, "INVALID_ARGUMENT"),
+        (tasks.CreateTask, tasks_pb2.CreateTaskRequest(name="workflow"), invalid, "INVALID_ARGUMENT"),
+        (
+            templates.GetTemplate,
+            templates_pb2.GetTemplateRequest(name="workflow"),
+            invalid,
+            "INVALID_ARGUMENT",
+        ),
+        (tasks.ListTasks, tasks_pb2.ListTasksRequest(pagination=too_long), invalid, "INVALID_ARGUMENT"),
+        (
+            tasks.CreateTask,
+            tasks_pb2.CreateTaskRequest(namespace="test", name="nothing"),
+            invalid,
+            "TEMPLATE_NOT_FOUND",
+        ),
+        (
+            steps.GetStep,
+            steps_pb2.GetStepRequest(task_uuid=one, step_uuid=step.step_uuid),
+            invalid,
+            "INVALID_ARGUMENT",
+        ),
+        (tasks.GetTask, tasks_pb2.GetTaskRequest(task_uuid=NOBODY), missing, "TASK_NOT_FOUND"),
+        (tasks.CancelTask, tasks_pb2.CancelTaskRequest(task_uuid=NOBODY), missing, "TASK_NOT_FOUND"),
+        (steps.ListSteps, steps_pb2.ListStepsRequest(task_uuid=NOBODY), missing, "TASK_NOT_FOUND"),
+        (steps.GetStep, steps_pb2.GetStepRequest(task_uuid=one, step_uuid=NOBODY), missing, "STEP_NOT_FOUND"),
+        (
+            templates.GetTemplate,
+            templates_pb2.GetTemplateRequest(namespace="test", name="nothing"),
+            missing,
+            "TEMPLATE_NOT_FOUND",
+        ),
+        (
+            tasks.CreateTask,
+            tasks_pb2.CreateTaskRequest(namespace="test", name="workflow", context_json='{"n": 1}'),
+            StatusCode.ALREADY_EXISTS,
+            "IDENTITY_CONFLICT",
+        ),
+    ]
+    for method, request, code, reason in rows:
+        refusal = await refused(method(request, timeout=PATIENCE_SECONDS))
+        assert (refusal.code, refusal.reason) == (code, reason), request
+        assert refusal.message
+        assert bool(refusal.fields) == (code is invalid), request
+
+
+async def test_lists_on_an_empty_database_are_empty(client: Client) -> None:  # spec 60 section 1.5
+    listing = await client.tasks.ListTasks(tasks_pb2.ListTasksRequest(), timeout=PATIENCE_SECONDS)
+    assert listing == tasks_pb2.ListTasksResponse(pagination=common_pb2.PaginationResponse())
+    assert listing.HasField("pagination")
+
+
+async def test_without_a_database_every_call_is_unavailable(
+    client: Client, engine: Engine, database_url: str
+) -> None:  # spec 60 section 6
+    await engine.register(chain(1))
+    task = (await client.create()).task_uuid
+    async with services.outage(database_url):
+        for call in (
+            client.tasks.ListTasks(tasks_pb2.ListTasksRequest(), timeout=PATIENCE_SECONDS),
+            client.tasks.CancelTask(tasks_pb2.CancelTaskRequest(task_uuid=task), timeout=PATIENCE_SECONDS),
+            client.steps.GetStep(
+                steps_pb2.GetStepRequest(task_uuid=task, step_uuid=task), timeout=PATIENCE_SECONDS
+            ),
+            client.templates.ListTemplates(templates_pb2.ListTemplatesRequest(), timeout=PATIENCE_SECONDS),
+        ):
+            refusal = await refused(call)
+            assert (refusal.code, bool(refusal.retry_after)) == (StatusCode.UNAVAILABLE, True)

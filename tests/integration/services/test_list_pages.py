@@ -1,0 +1,195 @@
+"""Pages of ListTasks and ListSteps: limits, offsets, tokens, totals."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from grpc import StatusCode
+
+from tasker.v1 import common_pb2, steps_pb2, tasks_pb2
+from tests.engine import Engine, chain
+from tests.services import PATIENCE_SECONDS, Client, Refusal, refused
+
+Page = common_pb2.PaginationRequest
+Reply = common_pb2.PaginationResponse
+Sort = common_pb2.SortSpec
+ASC, DESC = common_pb2.SORT_DIRECTION_ASC, common_pb2.SORT_DIRECTION_DESC
+
+#: More than what totals count to.
+MANY = 10_050
+
+
+async def page_of(client: Client, page: Page | None = None, **fields: Any) -> tuple[list[str], Reply]:
+    response = await client.tasks.ListTasks(
+        tasks_pb2.ListTasksRequest(pagination=page, **fields), timeout=PATIENCE_SECONDS
+    )
+    return [task.task_uuid for task in response.tasks], response.pagination
+
+
+async def refusal_of(client: Client, page: Page, **fields: Any) -> Refusal:
+    return await refused(page_of(client, page, **fields))
+
+
+async def walk(client: Client, limit: int, **fields: Any) -> list[list[str]]:
+    """Go through all pages by their tokens."""
+    rows, reply = await page_of(client, Page(limit=limit), **fields)
+    pages = [rows]
+    while reply.has_more:
+        rows, reply = await page_of(client, Page(limit=limit, page_token=reply.next_page_token), **fields)
+        pages.append(rows)
+    assert not reply.HasField("next_page_token")
+    return pages
+
+
+async def several(client: Client, engine: Engine, count: int = 7) -> list[str]:
+    """Create tasks; return them newest first."""
+    await engine.register(chain(1))
+    return [(await client.create(priority=n % 3)).task_uuid for n in range(count)][::-1]
+
+
+async def test_limits_and_offsets_are_exact(client: Client, engine: Engine) -> None:  # spec 60 section 7
+    tasks = await several(client, engine)
+    for limit in (1, 2, 3, 7, 8, 1000):
+        for offset in (0, 1, 3, 6, 7, 8):
+            rows, reply = await page_of(client, Page(limit=limit, offset=offset))
+            assert rows == tasks[offset : offset + limit]
+            assert (reply.total, reply.count, reply.offset) == (7, len(rows), offset)
+            assert reply.has_more == (offset + limit < 7) == reply.HasField("next_page_token")
+
+
+async def test_a_page_has_50_rows_unless_said_otherwise(client: Client, engine: Engine) -> None:  # spec 60 7
+    tasks = await several(client, engine, 51)
+    for page in (None, Page(), Page(offset=0)):
+        rows, reply = await page_of(client, page)
+        assert rows == tasks[:50]
+        assert (reply.total, reply.count, reply.has_more) == (51, 50, True)
+
+
+@pytest.mark.parametrize(
+    "field", ["created_at", "updated_at", "completed_at", "priority", "state", "name", "namespace"]
+)
+@pytest.mark.parametrize("direction", [ASC, DESC])
+async def test_tokens_lead_through_every_task_once(
+    client: Client, engine: Engine, field: str, direction: common_pb2.SortDirection.ValueType
+) -> None:  # spec 60 section 9
+    await several(client, engine)
+    await engine.succeed(*(await engine.claim())[2:5])
+    await engine.process()
+    sort = Sort(field=field, direction=direction)
+    whole, _ = await page_of(client, sort=sort)
+    for limit in (1, 3, 7):
+        pages = await walk(client, limit, sort=sort)
+        assert [row for page in pages for row in page] == whole
+        assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
+
+
+async def test_a_walk_is_not_disturbed_by_new_tasks(
+    client: Client, engine: Engine
+) -> None:  # spec 60 section 9
+    tasks = await several(client, engine)
+    seen, reply = await page_of(client, Page(limit=2))
+    while reply.has_more:
+        await client.create()
+        assert reply.offset == len(seen) - reply.count
+        rows, reply = await page_of(client, Page(limit=2, page_token=reply.next_page_token))
+        seen += rows
+    assert seen == tasks
+    assert (reply.total, reply.offset) == (10, 6)
+
+
+async def test_a_token_goes_with_its_filters_and_its_sort_only(
+    client: Client, engine: Engine
+) -> None:  # spec 60 section 9
+    tasks = await several(client, engine)
+    _, reply = await page_of(client, Page(limit=2), namespace="test")
+    token = reply.next_page_token
+    for page, given in (
+        (Page(page_token=token), {}),
+        (Page(page_token=token), {"namespace": "other"}),
+        (Page(page_token=token), {"namespace": "test", "tags": ["a"]}),
+        (Page(page_token=token), {"namespace": "test", "sort": Sort(field="created_at")}),
+        (Page(page_token=token[:-4]), {"namespace": "test"}),
+        (Page(page_token=token[:20] + "x" + token[21:]), {"namespace": "test"}),
+        (Page(page_token="no token"), {"namespace": "test"}),
+        (Page(page_token="\U0001f600"), {"namespace": "test"}),
+        (Page(page_token="A" * 1000), {"namespace": "test"}),
+    ):
+        refusal = await refusal_of(client, page, **given)
+        assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"pagination.page_token"}), (
+            page
+        )
+        assert "filters" in refusal.message
+    refusal = await refusal_of(client, Page(page_token=token, offset=1), namespace="test")
+    assert refusal.fields == {"pagination.offset"}
+    # What is shown of the rows and how many may change.
+    rows, _ = await page_of(client, Page(limit=3, page_token=token), namespace="test", omit_context=True)
+    assert rows == tasks[2:5]
+
+
+async def test_totals_and_pages_beyond_what_is_counted(client: Client, engine: Engine) -> None:  # DESIGN 3
+    """More tasks than totals count to: found in other ways, with the same answers."""
+    first = await several(client, engine)
+    assert (await page_of(client))[1].total == 7
+    await engine.sql(
+        "INSERT INTO tasker.tasks (task_uuid, namespace_id, named_task_uuid, template_digest, correlation_id, "
+        "initiator, source_system, reason, priority, tags, requested_at, created_at, updated_at) "
+        "SELECT gen_random_uuid(), namespace_id, named_task_uuid, template_digest, correlation_id, 'many', "
+        "source_system, reason, n %% 7, ARRAY['many'], created_at, created_at - n / 3 * interval '1 s', updated_at "
+        "FROM tasker.tasks, generate_series(1, %s) n WHERE task_uuid = %s RETURNING 1",
+        MANY,
+        UUID(first[-1]),
+    )
+    for fields in (
+        {},
+        {"name": "workflow"},
+        {"initiator": "many"},
+        {"tags": ["many"]},
+        {"states": ["TASK_STATE_PENDING"]},
+    ):
+        rows, reply = await page_of(client, Page(limit=1000), **fields)
+        assert (reply.total, reply.count, reply.has_more) == (10_001, 1000, True)
+        wanted = await engine.sql(
+            "SELECT task_uuid::text FROM tasker.tasks WHERE initiator = 'many' OR %s "
+            "ORDER BY created_at DESC, task_uuid DESC",
+            fields in ({}, {"name": "workflow"}),
+        )
+        everything = [row[0] for row in wanted]
+        assert rows == everything[:1000]
+        rows, reply = await page_of(client, Page(limit=1000, page_token=reply.next_page_token), **fields)
+        assert rows == everything[1000:2000]
+        rows, reply = await page_of(client, Page(limit=5, offset=MANY - 3), **fields)
+        assert rows == everything[MANY - 3 : MANY + 2]
+        assert (reply.total, reply.has_more) == (10_001, len(everything) > MANY + 2)
+    assert (
+        len({row for page in await walk(client, 1000, sort=Sort(field="name")) for row in page}) == MANY + 7
+    )
+    assert (await page_of(client, name="workflow", initiator="many", tags=["none"]))[1].total == 0
+
+
+async def steps_of(client: Client, task: str, page: Page | None = None) -> tuple[list[str], Reply]:
+    response = await client.steps.ListSteps(
+        steps_pb2.ListStepsRequest(task_uuid=task, pagination=page), timeout=PATIENCE_SECONDS
+    )
+    return [step.name for step in response.steps], response.pagination
+
+
+async def test_steps_come_all_at_once_or_by_the_page(
+    client: Client, engine: Engine
+) -> None:  # spec 60 section 9
+    await engine.register(chain(60))
+    task = (await client.create()).task_uuid
+    names = [f"s{n}" for n in range(1, 61)]
+    assert await steps_of(client, task) == (names, Reply(total=60, count=60))
+    rows, reply = await steps_of(client, task, Page())
+    assert (rows, reply.total, reply.count, reply.has_more) == (names[:50], 60, 50, True)
+    rows, reply = await steps_of(client, task, Page(limit=7, offset=50))
+    assert (rows, reply.offset, reply.has_more) == (names[50:57], 50, True)
+    rows, reply = await steps_of(client, task, Page(limit=7, page_token=reply.next_page_token))
+    assert (rows, reply) == (names[57:], Reply(total=60, count=3, offset=57))
+    other = (await client.create()).task_uuid
+    _, reply = await steps_of(client, task, Page(limit=1))
+    refusal = await refused(steps_of(client, other, Page(page_token=reply.next_page_token)))
+    assert refusal.fields == {"pagination.page_token"}
+    assert (await refused(steps_of(client, task, Page(limit=1001)))).fields == {"pagination.limit"}
