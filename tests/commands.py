@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import json
 import os
+import pty
 import re
 import signal
+import struct
 import sys
+import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 #: The installed command.
 TASKER = str(Path(sys.executable).with_name("tasker"))
@@ -40,6 +46,17 @@ class Ended:
     code: int
     out: str
     err: str
+
+    @property
+    def objects(self) -> list[Any]:
+        """What it printed as JSON, one object a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def refusal(self) -> Any:
+        """The error it printed as JSON."""
+        (line,) = self.err.splitlines()
+        return json.loads(line)
 
     @property
     def error(self) -> str:
@@ -110,3 +127,73 @@ async def tasker(*arguments: str, cwd: Path, **settings: str | Path) -> Ended:
     """Run `tasker` in a folder to its end."""
     async with running(*arguments, cwd=cwd, **settings) as command:
         return await command.ended()
+
+
+class Screen:
+    """A terminal that a command runs on, 100 columns by 30 lines."""
+
+    def __init__(self, process: asyncio.subprocess.Process, terminal: int) -> None:
+        self._process = process
+        self._terminal = terminal
+        self._said = b""
+        self._heard = asyncio.Event()
+        self._left = asyncio.Event()
+        asyncio.get_running_loop().add_reader(terminal, self._hear)
+
+    @property
+    def text(self) -> str:
+        """All that was shown so far, every frame of it, without the control sequences."""
+        return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", self._said.decode(errors="ignore"))
+
+    async def shows(self, pattern: str) -> None:
+        """Wait until something that matches was shown."""
+        async with asyncio.timeout(SECONDS):
+            while not re.search(pattern, self.text):
+                assert not self._left.is_set(), f"it ended without showing {pattern!r}: {self.text}"
+                self._heard.clear()
+                await self._heard.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    async def ended(self) -> Ended:
+        """Wait for the end; what the command said on either stream is `out`."""
+        async with asyncio.timeout(SECONDS):
+            await self._left.wait()
+            return Ended(await self._process.wait(), self._said.decode(), "")
+
+    def _hear(self) -> None:
+        try:
+            part = os.read(self._terminal, 65536)
+        except OSError:  # which is how Linux says that the last program has left the terminal
+            part = b""
+        self._said += part
+        self._heard.set()
+        if not part:
+            self._left.set()
+            asyncio.get_running_loop().remove_reader(self._terminal)
+
+
+@asynccontextmanager
+async def on_terminal(*arguments: str, cwd: Path, **settings: str | Path) -> AsyncIterator[Screen]:
+    """Run `tasker` in a folder, on a terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        TASKER,
+        *arguments,
+        cwd=cwd,
+        env=environment(TERM="xterm-256color", **settings),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    try:
+        yield Screen(process, ours)
+    finally:
+        asyncio.get_running_loop().remove_reader(ours)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(ours)

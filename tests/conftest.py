@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+
+# The tests fork to start processes while gRPC's threads run. gRPC's fork handlers, meant for children that go on to use
+# gRPC, hang now and then in the child or the parent, and say at best that they were skipped. Our children exec at once
+# and need none. gRPC reads this when it is imported, so it stands before all other imports.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -59,6 +65,12 @@ def system_template(system_url: str) -> str:
 @pytest.fixture
 def database_url(embedded_template: str) -> Iterator[str]:
     """A migrated database of the test's own, on the embedded server."""
+    yield from _copy(embedded_template)
+
+
+@pytest.fixture(scope="module")
+def module_database_url(embedded_template: str) -> Iterator[str]:
+    """One for all tests of a module, which share services too."""
     yield from _copy(embedded_template)
 
 

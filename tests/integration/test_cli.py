@@ -83,7 +83,7 @@ async def test_no_database_there(command: str, project: Path) -> None:
 @pytest.mark.parametrize("url", ["postgresql://ada:se@cret@127.0.0.1:1/x", "postgresql://ada:se/cret@h/x"])
 async def test_a_password_that_spills_into_the_host_is_not_shown(url: str, tmp_path: Path) -> None:
     ended = await tasker("migrate", cwd=tmp_path, DATABASE_URL=url)
-    assert ended.code == 5
+    assert ended.code in (2, 5)
     assert "cret" not in ended.err
     assert "@" not in ended.err
 
@@ -229,7 +229,7 @@ async def test_dev_is_all_it_takes(project: Path) -> None:
         await dev.says(r"worker +127\.0\.0\.1:\d+")
         await dev.says(r"database +data \(embedded PostgreSQL\)")
         await dev.says(r"templates +1 \(test/workflow:1\.0\.0\)")
-        await dev.says(rf"grpcurl -plaintext -d '.*' {address} tasker\.v1\.TaskService/CreateTask")
+        await dev.says(rf"tasker task create test/workflow --context .* --watch --address {address}")
         async with TaskerClient(address) as client:
             task = await client.create("test", "workflow")
             assert (await client.wait(task.task_uuid, timeout=30)).state is TaskState.COMPLETE
@@ -259,7 +259,7 @@ async def test_dev_stops_what_it_started_if_something_fails(busy_address: str, p
     assert not (project / "data" / "postmaster.pid").exists()
 
 
-async def test_dev_shows_a_request_that_the_template_takes(project: Path) -> None:
+async def test_dev_shows_a_task_that_the_template_takes(project: Path) -> None:
     template = chain(1) | {
         "name": "picky",
         "input_schema": {
@@ -273,6 +273,6 @@ async def test_dev_shows_a_request_that_the_template_takes(project: Path) -> Non
     async with running(
         "dev", "--templates", "picky", "--handlers", "shop.py", "--data-dir", "data", *ANY_PORTS, cwd=project
     ) as dev:
-        request = await dev.says(r"grpcurl -plaintext -d '(.*)' \S+ tasker")
-        assert request == '{"namespace": "test", "name": "picky", "context": {"even": 2}}'
+        context = await dev.says(r"tasker task create test/picky --context '(.*)' --watch")
+        assert context == '{"even": 2}'
         assert (await dev.signalled(signal.SIGTERM)).code == 0

@@ -14,6 +14,7 @@ from rich.console import Console
 from tasker.client import StepState, StepUpdate, Task, TaskerClient, TaskState
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
 from tasker.ctl.dev import migrated_database
+from tasker.ctl.failures import ExitCode
 from tasker.ctl.running import run, started, stop_request
 from tasker.domain.errors import TaskerError
 from tasker.orchestration.service import OrchestrationService
@@ -58,7 +59,7 @@ def demo(
         )
         done = run(_run(orchestration, WorkerService(worker, registry), console))
     if not done:
-        raise typer.Abort
+        raise typer.Exit(ExitCode.INTERRUPTED)
 
 
 def examples_folder() -> Path:

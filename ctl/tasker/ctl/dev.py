@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
+from tasker.ctl.remote import DEFAULT_ADDRESS
 from tasker.ctl.running import run, serve, undisturbed
 from tasker.ctl.worker import handlers_at
 from tasker.domain.templates.document import Template
@@ -151,13 +152,10 @@ def _summary(templates: list[Template], errors: list[str]) -> str:
 
 
 def _create_command(template: Template, address: str) -> str:
-    request = {
-        "namespace": template.namespace_name,
-        "name": template.name,
-        "context": example_of(template.input_schema or {"type": "object"}),
-    }
-    data = shlex.quote(json.dumps(request))
-    return f"grpcurl -plaintext -d {data} {address} tasker.v1.TaskService/CreateTask"
+    context = example_of(template.input_schema or {"type": "object"})
+    words = ["tasker", "task", "create", f"{template.namespace_name}/{template.name}"]
+    words += ["--context", json.dumps(context), "--watch"]
+    return shlex.join(words if address == DEFAULT_ADDRESS else [*words, "--address", address])
 
 
 def example_of(schema: dict[str, Any]) -> Any:

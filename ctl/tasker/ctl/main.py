@@ -6,14 +6,16 @@ import os
 import signal
 import sys
 import threading
-from typing import Annotated, NoReturn
+from io import TextIOWrapper
+from typing import Annotated, NoReturn, cast
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-from tasker.ctl import demo, dev, migrate, orchestration, worker
-from tasker.ctl.failures import failure_of
+from tasker.ctl import demo, dev, health, migrate, orchestration, task, template, worker
+from tasker.ctl.failures import ExitCode, Failure, failure_of, usage_failure
+from tasker.ctl.output import shown
 from tasker.version import VERSION
 
 app = typer.Typer(
@@ -23,6 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,  # its traces show variables, and those hold the database's password
 )
+app.add_typer(task.app)
+app.add_typer(template.app)
+app.command("health")(health.health)
 app.command("demo")(demo.demo)
 app.command("dev")(dev.dev)
 app.command("migrate")(migrate.migrate)
@@ -46,30 +51,57 @@ def tasker(
     """Workflow orchestration on PostgreSQL and PGMQ, gRPC-first."""
 
 
-def main() -> None:
-    """Run the command line; errors people can act on end it with one line on stderr."""
+def main() -> NoReturn:
+    """Run the command line and exit."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a service listens: tidy up, then exit
+    for stream in (sys.stdout, sys.stderr):  # a sign that a terminal does not know is no reason to fail
+        cast("TextIOWrapper", stream).reconfigure(errors="replace")
+    code = execute()
+    if any(thread.name.startswith("handler") for thread in threading.enumerate()):
+        # Threads of handlers that were given up would hold the interpreter until they end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def execute() -> int:
+    """Run the command that the arguments name; errors people can act on end it with one line on stderr.
+
+    Returns:
+        The exit code.
+    """
     try:
-        app()
-    except SystemExit as done:
-        if any(thread.name.startswith("handler") for thread in threading.enumerate()):
-            _leave(done.code if isinstance(done.code, int) else 0)
-        raise
+        code = app(standalone_mode=False, prog_name="tasker")
+    except SystemExit as done:  # nobody reads what is printed
+        code = done.code
+    except typer.TyperException as error:
+        return _refuse(error)
     except Exception as error:
         failure = failure_of(error)
         if failure is None:
             raise
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"[bold red]error:[/] {escape(failure.line)}"
-        )
-        _leave(failure.exit_code)
+        _complain(failure)
+        return failure.exit_code
+    return code if isinstance(code, int) else ExitCode.CLEAN
 
 
-def _leave(code: int) -> NoReturn:
-    """Exit now: threads of handlers that were given up would hold the interpreter until they end."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def _refuse(error: typer.TyperException) -> int:
+    """Say what is wrong with the arguments; the help, where a command was given none."""
+    context: typer.Context | None = getattr(error, "ctx", None)
+    if context is not None and error.message == context.get_help():
+        typer.echo(error.message, err=True)
+    else:
+        _complain(usage_failure(error))
+    return ExitCode.USAGE
+
+
+def _complain(failure: Failure) -> None:
+    if "--json" in sys.argv[1:]:
+        typer.echo(failure.json, err=True)
+        return
+    line = Text("error: ", style="bold red") + shown(failure.line)
+    Console(stderr=True, soft_wrap=True, highlight=False).print(line)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ def orchestration() -> None:
 
     Until SIGTERM or Ctrl-C: then it finishes the calls at hand. A second signal ends it at once.
 
-    Settings: DATABASE_URL, TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS (0.0.0.0:9190), TASKER_ENV, TASKER_LOG_LEVEL,
-    TASKER_LOG_FORMAT, TASKER_SHUTDOWN_TIMEOUT_SECONDS.
+    Settings: DATABASE_URL, TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS (0.0.0.0:9190), TASKER_INPUT_VALIDATION
+    (enforce, warn or off), TASKER_ENV, TASKER_LOG_LEVEL, TASKER_LOG_FORMAT, TASKER_SHUTDOWN_TIMEOUT_SECONDS.
     """
     settings = OrchestrationSettings.load()
     configure_logs(settings.log_level, format=settings.log_format)

@@ -4,42 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, Unpack
 from uuid import UUID
 
-from grpc import aio
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_before_delay,
-    wait_random_exponential,
-)
-
 from tasker.client import parsing
-from tasker.client.errors import UnavailableError, client_error
-from tasker.client.records import Step, StepUpdate, Task, TaskUpdate
+from tasker.client.connection import Connection
+from tasker.client.health_records import Health, HealthProbe
+from tasker.client.listing import TaskQuery, list_request
+from tasker.client.records import Cancellation, Step, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.template_records import Template, TemplateListing
 from tasker.client.watching import watch
-from tasker.v1 import steps_pb2, steps_pb2_grpc, tasks_pb2, tasks_pb2_grpc
-
-Answer = TypeVar("Answer")
-
-_CHANNEL_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # a task may have many steps with large results
-    ("grpc.keepalive_time_ms", 30_000),  # so that a silent stream notices a server that is gone
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+from tasker.v1 import (
+    health_pb2,
+    health_pb2_grpc,
+    steps_pb2,
+    steps_pb2_grpc,
+    tasks_pb2,
+    tasks_pb2_grpc,
+    templates_pb2,
+    templates_pb2_grpc,
 )
-
-_BACKOFF: Final = wait_random_exponential(multiplier=0.1, max=2)
 
 
 class TaskerClient:
-    """Talks to an orchestration service.
+    """Talks to an orchestration service; `SyncTaskerClient` does the same for programs without asyncio.
 
     ```python
     async with TaskerClient("127.0.0.1:9190") as client:
@@ -47,32 +38,34 @@ class TaskerClient:
         task = await client.wait(task.task_uuid)
     ```
 
-    Every method raises a `TaskerClientError` if its call fails. Calls that change nothing are repeated while
-    the service is unavailable, and so is `create` if it carries an idempotency key; a call with all its
-    repetitions takes no longer than the timeout.
+    Every method raises a `TaskerClientError` if its call fails. Calls whose repetition does no harm are repeated
+    while the service is unavailable: all that only read, `cancel`, and `create` with an idempotency key; `health`
+    is not, since its answer is about now. A call with all its repetitions takes no longer than its timeout.
+
+    It connects when first used, and belongs to the event loop of that use.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
-        """Prepare a client; it connects when first used.
+        """Prepare a client.
 
         Args:
             address: `host:port` of an orchestration service, or `unix:/path`.
             timeout_seconds: How long a call may take. Watching and waiting go on for as long as they need,
                 and give up when the service has been unavailable for that long.
         """
-        self._address = address
-        self._timeout_seconds = timeout_seconds
+        self._connection = Connection(address, timeout_seconds=timeout_seconds)
 
     async def __aenter__(self) -> Self:
-        self._channel = aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
-        self._tasks = tasks_pb2_grpc.TaskServiceStub(self._channel)
-        self._steps = steps_pb2_grpc.StepServiceStub(self._channel)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._channel.close(None)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; the end of an `async with` block does it, too. Calls at hand are cancelled."""
+        await self._connection.close()
 
     async def create(
         self,
@@ -82,13 +75,14 @@ class TaskerClient:
         *,
         version: str = "",
         idempotency_key: str | None = None,
-        correlation_id: UUID | None = None,
-        parent_correlation_id: UUID | None = None,
+        correlation_id: UUID | str | None = None,
+        parent_correlation_id: UUID | str | None = None,
         initiator: str | None = None,
         source_system: str | None = None,
         reason: str | None = None,
         priority: int | None = None,
         tags: Sequence[str] = (),
+        timeout: float | None = None,
     ) -> Task:
         """Create a task.
 
@@ -105,6 +99,7 @@ class TaskerClient:
             reason: Why.
             priority: From -100 to 100; kept with the task, steps are claimed in the order they were enqueued.
             tags: Labels to find the task by.
+            timeout: Seconds the call may take; the client's timeout by default.
 
         Raises:
             InvalidArgumentError: There is no such template, or the request is wrong; see `violations`.
@@ -126,31 +121,182 @@ class TaskerClient:
             priority=priority,
             tags=tags,
         )
-        answer = await self._call(self._tasks.CreateTask, request, repeatable=idempotency_key is not None)
+        answer = await self._connection.call(
+            self._tasks.CreateTask, request, timeout=timeout, repeatable=idempotency_key is not None
+        )
         return parsing.task(answer.task, already_existed=answer.already_existed)
 
-    async def get(self, task_uuid: UUID | str, *, steps: bool = False) -> Task:
+    async def get(self, task_uuid: UUID | str, *, steps: bool = False, timeout: float | None = None) -> Task:
         """Return a task.
 
         Args:
             task_uuid: The task.
             steps: Whether to bring its steps with their results.
+            timeout: Seconds the call may take; the client's timeout by default.
 
         Raises:
             NotFoundError: There is no such task.
         """
         request = tasks_pb2.GetTaskRequest(task_uuid=str(task_uuid), include_steps=steps)
-        answer = await self._call(self._tasks.GetTask, request)
+        answer = await self._connection.call(self._tasks.GetTask, request, timeout=timeout)
         return parsing.task(answer.task, steps=answer.steps)
 
-    async def steps(self, task_uuid: UUID | str) -> tuple[Step, ...]:
-        """Return the steps of a task with their results, oldest first.
+    async def list(
+        self, *, page_size: int = 100, timeout: float | None = None, **query: Unpack[TaskQuery]
+    ) -> AsyncGenerator[Task, None]:
+        """Yield every task that matches, newest first unless sorted otherwise; pages are fetched when needed.
+
+        What is created or changed meanwhile neither repeats nor hides a task that was there all along.
+
+        Args:
+            page_size: How many tasks to fetch at once, 1 to 1000.
+            timeout: Seconds each page may take; the client's timeout by default.
+            **query: Which tasks, in which order: see `TaskQuery`.
+
+        Raises:
+            TypeError: The query has a key that is none.
+            ValueError: An instant of the query has no time zone.
+        """
+        token: str | None = None
+        while True:
+            page = await self.page(size=page_size, token=token, timeout=timeout, **query)
+            for task in page.tasks:
+                yield task
+            token = page.next_token
+            if token is None:
+                return
+
+    async def page(
+        self,
+        *,
+        size: int = 100,
+        token: str | None = None,
+        timeout: float | None = None,
+        **query: Unpack[TaskQuery],
+    ) -> TaskPage:
+        """Return one page of a listing and how many tasks match in all.
+
+        Args:
+            size: How many tasks at most, 1 to 1000.
+            token: `next_token` of the page before; the query has to be the same.
+            timeout: Seconds the call may take; the client's timeout by default.
+            **query: Which tasks, in which order: see `TaskQuery`.
+
+        Raises:
+            InvalidArgumentError: The token is of another listing, or the query is wrong.
+            TypeError: The query has a key that is none.
+            ValueError: An instant of the query has no time zone.
+        """
+        request = list_request(query, size=size, token=token)
+        answer = await self._connection.call(self._tasks.ListTasks, request, timeout=timeout)
+        return parsing.page(answer)
+
+    async def cancel(
+        self,
+        task_uuid: UUID | str,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        timeout: float | None = None,
+    ) -> Cancellation:
+        """Cancel a task and all of its open steps; harmless if it has ended.
+
+        Args:
+            task_uuid: The task.
+            reason: Why; kept with the change.
+            requested_by: Who asks; kept with the change.
+            timeout: Seconds the call may take; the client's timeout by default.
 
         Raises:
             NotFoundError: There is no such task.
         """
-        answer = await self._call(self._steps.ListSteps, steps_pb2.ListStepsRequest(task_uuid=str(task_uuid)))
+        request = tasks_pb2.CancelTaskRequest(
+            task_uuid=str(task_uuid), reason=reason, requested_by=requested_by
+        )
+        answer = await self._connection.call(self._tasks.CancelTask, request, timeout=timeout)
+        return parsing.cancellation(answer)
+
+    async def steps(self, task_uuid: UUID | str, *, timeout: float | None = None) -> tuple[Step, ...]:
+        """Return the steps of a task with their results, oldest first.
+
+        Args:
+            task_uuid: The task.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such task.
+        """
+        request = steps_pb2.ListStepsRequest(task_uuid=str(task_uuid))
+        answer = await self._connection.call(self._steps.ListSteps, request, timeout=timeout)
         return tuple(parsing.step(step) for step in answer.steps)
+
+    async def step(
+        self, task_uuid: UUID | str, step_uuid: UUID | str, *, timeout: float | None = None
+    ) -> Step:
+        """Return one step of a task with its result.
+
+        Args:
+            task_uuid: The task.
+            step_uuid: The step.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such step.
+            InvalidArgumentError: It belongs to another task.
+        """
+        request = steps_pb2.GetStepRequest(task_uuid=str(task_uuid), step_uuid=str(step_uuid))
+        answer = await self._connection.call(self._steps.GetStep, request, timeout=timeout)
+        return parsing.step(answer.step)
+
+    async def templates(
+        self, namespace: str | None = None, *, timeout: float | None = None
+    ) -> TemplateListing:
+        """Return the registered templates, every version of them.
+
+        Args:
+            namespace: Only those of this namespace.
+            timeout: Seconds the call may take; the client's timeout by default.
+        """
+        request = templates_pb2.ListTemplatesRequest(namespace=namespace)
+        answer = await self._connection.call(self._templates.ListTemplates, request, timeout=timeout)
+        return parsing.template_listing(answer)
+
+    async def template(
+        self, namespace: str, name: str, version: str = "", *, timeout: float | None = None
+    ) -> Template:
+        """Return one version of a template.
+
+        Args:
+            namespace: Its namespace.
+            name: Its name.
+            version: The version; the highest one by default.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such template, or no such version of it.
+        """
+        request = templates_pb2.GetTemplateRequest(namespace=namespace, name=name, version=version)
+        answer = await self._connection.call(self._templates.GetTemplate, request, timeout=timeout)
+        return parsing.template(answer.template)
+
+    async def health(self, probe: HealthProbe = "detailed", *, timeout: float | None = None) -> Health:
+        """Return how the service is; asked once, and never repeated.
+
+        Args:
+            probe: What to look at.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            UnavailableError: It cannot be reached; or, asked whether it is `ready`, it is not.
+        """
+        methods: Mapping[HealthProbe, tuple[Callable[..., Awaitable[parsing.HealthAnswer]], object]] = {
+            "basic": (self._health.CheckHealth, health_pb2.HealthRequest()),
+            "ready": (self._health.CheckReadiness, health_pb2.ReadinessRequest()),
+            "detailed": (self._health.CheckDetailedHealth, health_pb2.DetailedHealthRequest()),
+        }
+        method, request = methods[probe]
+        answer = await self._connection.call(method, request, timeout=timeout, repeatable=False)
+        return parsing.health(answer)
 
     def watch(
         self, task_uuid: UUID | str, *, steps: bool = False, from_start: bool = False
@@ -170,12 +316,13 @@ class TaskerClient:
             NotFoundError: There is no such task.
             UnavailableError: The service did not come back in time.
         """
+        self._connection.check_open()
         return watch(
             self._tasks,
             UUID(str(task_uuid)),
             steps=steps,
             from_start=from_start,
-            patience_seconds=self._timeout_seconds,
+            patience_seconds=self._connection.timeout_seconds,
         )
 
     async def wait(self, task_uuid: UUID | str, timeout: float | None = None) -> Task:
@@ -204,29 +351,18 @@ class TaskerClient:
                 ) from None
             raise
 
-    async def _call(
-        self, method: Callable[..., Awaitable[Answer]], request: object, *, repeatable: bool = True
-    ) -> Answer:
-        deadline = time.monotonic() + self._timeout_seconds
+    @cached_property
+    def _tasks(self) -> tasks_pb2_grpc.TaskServiceAsyncStub:
+        return tasks_pb2_grpc.TaskServiceStub(self._connection.channel)
 
-        async def call() -> Answer:
-            try:
-                return await method(request, timeout=max(0.001, deadline - time.monotonic()))
-            except aio.AioRpcError as error:
-                raise client_error(error) from None
+    @cached_property
+    def _steps(self) -> steps_pb2_grpc.StepServiceAsyncStub:
+        return steps_pb2_grpc.StepServiceStub(self._connection.channel)
 
-        if not repeatable:
-            return await call()
-        return await AsyncRetrying(
-            retry=retry_if_exception_type(UnavailableError),
-            stop=stop_before_delay(self._timeout_seconds),
-            wait=_pause,
-            reraise=True,
-        )(call)
+    @cached_property
+    def _templates(self) -> templates_pb2_grpc.TemplateServiceAsyncStub:
+        return templates_pb2_grpc.TemplateServiceStub(self._connection.channel)
 
-
-def _pause(state: RetryCallState) -> float:
-    """Return how long to wait: what the service asked for, else a growing random time."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after_seconds if isinstance(error, UnavailableError) else None
-    return max(asked or 0, _BACKOFF(state))
+    @cached_property
+    def _health(self) -> health_pb2_grpc.HealthServiceAsyncStub:
+        return health_pb2_grpc.HealthServiceStub(self._connection.channel)

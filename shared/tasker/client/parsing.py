@@ -12,10 +12,18 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tasker.client.records import Step, StepUpdate, Task, TaskUpdate
+from tasker.client.health_records import Health, HealthCheck, HealthInfo
+from tasker.client.records import Cancellation, Step, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.template_records import (
+    NamespaceSummary,
+    StepDefinition,
+    Template,
+    TemplateListing,
+    TemplateSummary,
+)
 from tasker.domain.context import with_exact_integers
 from tasker.domain.states import StepState, TaskState
-from tasker.v1 import common_pb2, tasks_pb2
+from tasker.v1 import common_pb2, health_pb2, tasks_pb2, templates_pb2
 
 _TASK_STATES: Final = {
     number: TaskState(name.removeprefix("TASK_STATE_").lower())
@@ -27,6 +35,9 @@ _STEP_STATES: Final = {
     for name, number in common_pb2.StepState.items()
     if number
 }
+
+#: What the three probes answer.
+HealthAnswer = health_pb2.HealthResponse | health_pb2.ReadinessResponse | health_pb2.DetailedHealthResponse
 
 _Update = tasks_pb2.TaskStatusUpdate
 _LAST: Final = (_Update.UPDATE_TYPE_TASK_COMPLETE, _Update.UPDATE_TYPE_TASK_ERROR)
@@ -83,15 +94,29 @@ def step(message: tasks_pb2.Step) -> Step:
         total_parents=message.total_parents,
         completed_parents=message.completed_parents,
         results=_json(message, "results"),
-        backoff_request_seconds=(
-            message.backoff_request_seconds if message.HasField("backoff_request_seconds") else None
-        ),
+        backoff_request_seconds=_optional(message, "backoff_request_seconds"),
         created_at=_instant(message.created_at),
         updated_at=_instant(message.updated_at),
         completed_at=_optional_instant(message, "completed_at"),
         last_attempted_at=_optional_instant(message, "last_attempted_at"),
         last_failure_at=_optional_instant(message, "last_failure_at"),
         next_retry_at=_optional_instant(message, "next_retry_at"),
+    )
+
+
+def page(message: tasks_pb2.ListTasksResponse) -> TaskPage:
+    """Return a page of a listing."""
+    return TaskPage(
+        tasks=tuple(task(one) for one in message.tasks),
+        total=message.pagination.total,
+        next_token=_optional(message.pagination, "next_page_token"),
+    )
+
+
+def cancellation(message: tasks_pb2.CancelTaskResponse) -> Cancellation:
+    """Return what cancelling came to."""
+    return Cancellation(
+        task=task(message.task), success=message.success, message=_optional(message, "message")
     )
 
 
@@ -114,8 +139,89 @@ def update(message: tasks_pb2.TaskStatusUpdate, *, task_uuid: UUID) -> TaskUpdat
         state=_TASK_STATES[message.task_state],
         previous_state=_TASK_STATES[message.previous_state] if message.HasField("previous_state") else None,
         is_last=message.update_type in _LAST,
-        error_message=message.error_message if message.HasField("error_message") else None,
+        error_message=_optional(message, "error_message"),
     )
+
+
+def template_listing(message: templates_pb2.ListTemplatesResponse) -> TemplateListing:
+    """Return the templates there are."""
+    return TemplateListing(
+        templates=tuple(
+            TemplateSummary(
+                namespace=one.namespace,
+                name=one.name,
+                version=one.version,
+                description=_optional(one, "description"),
+                step_count=one.step_count,
+            )
+            for one in message.templates
+        ),
+        namespaces=tuple(
+            NamespaceSummary(
+                name=one.name, description=_optional(one, "description"), template_count=one.template_count
+            )
+            for one in message.namespaces
+        ),
+        total_count=message.total_count,
+    )
+
+
+def template(message: templates_pb2.TemplateDetail) -> Template:
+    """Return a template."""
+    return Template(
+        namespace=message.namespace,
+        name=message.name,
+        version=message.version,
+        description=_optional(message, "description"),
+        steps=tuple(_step_definition(one) for one in message.steps),
+        input_schema=_json_text(message, "input_schema_json"),
+        configuration=(
+            with_exact_integers(json_format.MessageToDict(message.configuration))
+            if message.HasField("configuration")
+            else None
+        ),
+    )
+
+
+def health(message: HealthAnswer) -> Health:
+    """Return what a probe found."""
+    at = datetime.fromisoformat(message.timestamp)
+    if isinstance(message, health_pb2.HealthResponse):
+        return Health(status=message.status, at=at, checks={}, info=None)
+    checks = {
+        field.name: HealthCheck(
+            status=one.status, message=_optional(one, "message"), duration_ms=one.duration_ms
+        )
+        for field, one in message.checks.ListFields()
+    }
+    info = HealthInfo(
+        version=message.info.version,
+        environment=message.info.environment,
+        operational_state=message.info.operational_state,
+    )
+    return Health(status=message.status, at=at, checks=checks, info=info)
+
+
+def _step_definition(message: templates_pb2.StepDefinition) -> StepDefinition:
+    return StepDefinition(
+        name=message.name,
+        description=_optional(message, "description"),
+        step_type=message.step_type,
+        dependencies=tuple(message.dependencies),
+        handler=message.handler,
+        retryable=message.default_retryable,
+        max_attempts=message.default_max_attempts,
+        timeout_seconds=_optional(message, "timeout_seconds"),
+        result_schema=_json_text(message, "result_schema_json"),
+    )
+
+
+def _optional(message: Message, field: str) -> Any:
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def _json_text(message: Message, field: str) -> Any:
+    return json.loads(getattr(message, field)) if message.HasField(field) else None
 
 
 def _json(message: Message, field: str) -> Any:

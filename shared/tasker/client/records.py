@@ -147,6 +147,36 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPage:
+    """One page of a listing.
+
+    Attributes:
+        tasks: The tasks, without their steps.
+        total: How many tasks match in all; exact up to 10,000.
+        next_token: What to ask for the page behind this one with; None behind the last one.
+    """
+
+    tasks: tuple[Task, ...]
+    total: int
+    next_token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancellation:
+    """What cancelling a task came to.
+
+    Attributes:
+        task: The task after the call, cancelled or not.
+        success: False if the task had ended before.
+        message: Why it was not cancelled.
+    """
+
+    task: Task
+    success: bool
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskUpdate:
     """The task moved, or is where it says when watching begins.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain, repeat
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +16,17 @@ from google.protobuf.message import Message
 from tasker.client import TaskerClient
 from tasker.rpc.context import ServicerContext
 from tasker.rpc.server import ServiceRegistration, build_server
-from tasker.v1 import common_pb2, tasks_pb2, tasks_pb2_grpc
+from tasker.v1 import (
+    common_pb2,
+    health_pb2,
+    health_pb2_grpc,
+    steps_pb2,
+    steps_pb2_grpc,
+    tasks_pb2,
+    tasks_pb2_grpc,
+    templates_pb2,
+    templates_pb2_grpc,
+)
 
 TASK = UUID("01980000-0000-7000-8000-000000000001")
 STEP = UUID("01980000-0000-7000-8000-000000000002")
@@ -36,61 +48,71 @@ def fails(error: Exception) -> Act:
     return Act(error=error)
 
 
-class ScriptedTasks(tasks_pb2_grpc.TaskServiceServicer):
-    """Plays one act for each call and keeps the requests."""
+class Script:
+    """Plays one act for each call, whatever is called, and keeps the requests; the last act is repeated for ever."""
 
-    def __init__(self, acts: Iterator[Act]) -> None:
-        self._acts = acts
+    def __init__(self, acts: Sequence[Act]) -> None:
+        self._acts = chain(acts, repeat(acts[-1]))
         self.requests: list[Any] = []
         self.called = asyncio.Event()
 
-    async def CreateTask(self, request: Any, context: ServicerContext) -> Any:
-        return self._answer(request)
+    def next(self, request: Message) -> Act:
+        self.requests.append(request)
+        self.called.set()
+        return next(self._acts)
 
-    async def GetTask(self, request: Any, context: ServicerContext) -> Any:
-        return self._answer(request)
+    async def answer(self, request: Any, context: ServicerContext) -> Any:
+        act = self.next(request)
+        if act.error is not None:
+            raise act.error
+        return act.messages[0]
 
-    async def StreamTaskStatus(self, request: Any, context: ServicerContext) -> AsyncIterator[Any]:
-        act = self._next(request)
+    async def stream(self, request: Any, context: ServicerContext) -> AsyncIterator[Any]:
+        act = self.next(request)
         for message in act.messages:
             yield message
         if act.error is not None:
             raise act.error
 
-    def _next(self, request: Any) -> Act:
-        self.requests.append(request)
-        self.called.set()
-        return next(self._acts)
 
-    def _answer(self, request: Any) -> Message:
-        act = self._next(request)
-        if act.error is not None:
-            raise act.error
-        return act.messages[0]
+def registrations(script: Script, only: str = "") -> Iterator[ServiceRegistration[Any]]:
+    """Return the services of the port, all of them played."""
+    for module, stubs, name in (
+        (tasks_pb2, tasks_pb2_grpc, "TaskService"),
+        (steps_pb2, steps_pb2_grpc, "StepService"),
+        (templates_pb2, templates_pb2_grpc, "TemplateService"),
+        (health_pb2, health_pb2_grpc, "HealthService"),
+    ):
+        if only not in ("", name):
+            continue
+        descriptor = module.DESCRIPTOR.services_by_name[name]
+        play = {
+            method.name: script.stream if method.server_streaming else script.answer
+            for method in descriptor.methods
+        }
+        yield ServiceRegistration(
+            descriptor, SimpleNamespace(**play), getattr(stubs, f"add_{name}Servicer_to_server")
+        )
+
+
+@asynccontextmanager
+async def played(*acts: Act, only: str = "") -> AsyncIterator[tuple[str, Script]]:
+    """Run the services of the port, or only the one named, that play the acts; yield their address."""
+    script = Script(acts)
+    async with build_server("127.0.0.1:0", services=list(registrations(script, only))) as server:
+        yield server.address, script
 
 
 @asynccontextmanager
 async def playing(
-    *acts: Act, timeout_seconds: float = 30
-) -> AsyncIterator[tuple[TaskerClient, ScriptedTasks]]:
-    """Run the service; its last act is repeated for ever."""
-
-    def script() -> Iterator[Act]:
-        yield from acts
-        while True:
-            yield acts[-1]
-
-    service = ScriptedTasks(script())
-    registration = ServiceRegistration(
-        tasks_pb2.DESCRIPTOR.services_by_name["TaskService"],
-        service,
-        tasks_pb2_grpc.add_TaskServiceServicer_to_server,
-    )
+    *acts: Act, timeout_seconds: float = 30, only: str = ""
+) -> AsyncIterator[tuple[TaskerClient, Script]]:
+    """The same with a client."""
     async with (
-        build_server("127.0.0.1:0", services=[registration]) as server,
-        TaskerClient(server.address, timeout_seconds=timeout_seconds) as client,
+        played(*acts, only=only) as (address, script),
+        TaskerClient(address, timeout_seconds=timeout_seconds) as client,
     ):
-        yield client, service
+        yield client, script
 
 
 def task_message(**fields: Any) -> tasks_pb2.Task:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
 from uuid import UUID
 
 import pytest
+from grpc import StatusCode
 from psycopg import OperationalError
 from psycopg_pool import PoolTimeout
 
+from tasker import client
 from tasker.config.settings import SettingsError
 from tasker.ctl.failures import ExitCode, failure_of
-from tasker.domain.errors import TaskNotFoundError
+from tasker.domain.errors import FieldViolation, TaskNotFoundError
 from tasker.persistence.database import DatabaseUrlError
 from tasker.persistence.embedded import EmbeddedServerError
 from tasker.persistence.migrations import MigrationError, SchemaVersionError
 from tasker.rpc.server import BindError
 from tasker.worker import HandlerDefinitionError, HandlerImportError
 from tasker.worker.runtime.templates import TemplateDirectoryError
+
+
+def refusal(kind: type[client.TaskerClientError], **facts: Any) -> client.TaskerClientError:
+    return kind("no", code=StatusCode.INVALID_ARGUMENT, **facts)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +38,17 @@ from tasker.worker.runtime.templates import TemplateDirectoryError
         (HandlerImportError("shop", ImportError("no")), ExitCode.FAILURE),
         (HandlerDefinitionError("handler 'x' is no handler"), ExitCode.FAILURE),
         (TaskNotFoundError(UUID(int=0)), ExitCode.FAILURE),
+        (refusal(client.InvalidArgumentError), ExitCode.USAGE),
+        (refusal(client.InvalidArgumentError, reason="TEMPLATE_NOT_FOUND"), ExitCode.NOT_FOUND),
+        (refusal(client.UnauthenticatedError), ExitCode.AUTH),
+        (refusal(client.PermissionDeniedError), ExitCode.AUTH),
+        (refusal(client.NotFoundError), ExitCode.NOT_FOUND),
+        (refusal(client.UnavailableError), ExitCode.UNAVAILABLE),
+        (refusal(client.DeadlineExceededError), ExitCode.UNAVAILABLE),
+        (refusal(client.ResourceExhaustedError), ExitCode.UNAVAILABLE),
+        (refusal(client.AlreadyExistsError), ExitCode.FAILURE),
+        (refusal(client.UnimplementedError), ExitCode.FAILURE),
+        (refusal(client.TaskerClientError), ExitCode.FAILURE),
         (BindError("127.0.0.1:9190"), ExitCode.UNAVAILABLE),
         (EmbeddedServerError("the embedded PostgreSQL did not start"), ExitCode.UNAVAILABLE),
         (OperationalError("no"), ExitCode.UNAVAILABLE),
@@ -85,3 +104,38 @@ def test_libpq_is_not_quoted(said: str, reason: str) -> None:
     assert failure.line == (
         f"cannot use the database: {reason}; check DATABASE_URL, and that the database is up"
     )
+
+
+def test_programs_get_all_that_a_service_said() -> None:
+    violations = [FieldViolation("context.number", "is odd"), FieldViolation("priority", "is 101")]
+    error = refusal(
+        client.InvalidArgumentError, reason="BAD", metadata={"known": "1.0.0"}, violations=violations
+    )
+    failure = failure_of(error)
+    assert failure is not None
+    assert json.loads(failure.json) == {
+        "code": "INVALID_ARGUMENT",
+        "message": "no",
+        "reason": "BAD",
+        "fields": [
+            {"field": "context.number", "description": "is odd"},
+            {"field": "priority", "description": "is 101"},
+        ],
+        "metadata": {"known": "1.0.0"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (SettingsError("DATABASE_URL is not set"), "INVALID_ARGUMENT", SettingsError.reason),
+        (OperationalError("no"), "UNAVAILABLE", "UNAVAILABLE"),
+        (TaskNotFoundError(UUID(int=0)), "UNKNOWN", "TASK_NOT_FOUND"),
+        (PermissionError(13, "Permission denied", "/data"), "UNKNOWN", "UNKNOWN"),
+    ],
+)
+def test_what_no_service_said_has_a_code_all_the_same(error: Exception, code: str, reason: str) -> None:
+    failure = failure_of(error)
+    assert failure is not None
+    facts = json.loads(failure.json)
+    assert (facts["code"], facts["reason"]) == (code, reason)

@@ -1,0 +1,101 @@
+"""Following a task until it is settled: as a moving picture, as lines, as JSON, or behind a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tasker.client import StepUpdate, Task, TaskerClient, TaskerClientError, TaskState, TaskUpdate, Template
+from tasker.ctl.failures import ExitCode
+from tasker.ctl.output import Output, shown
+from tasker.ctl.waves import Waves
+
+Update = TaskUpdate | StepUpdate
+
+#: Lines of a terminal that the picture leaves free: its head, and the prompt below it.
+_MARGIN: Final = 3
+
+
+async def watch(client: TaskerClient, task: Task, output: Output) -> ExitCode:
+    """Show every change of a task, from its first one until it is settled.
+
+    Returns:
+        How the command ends: whether the task came to what it was made for.
+    """
+    if output.as_json:
+        last = await _follow(client, task, lambda update: output.write(update, type=_type(update)))
+    elif output.is_live:
+        last = await _picture(client, task, output)
+    else:
+        last = await _follow(client, task, lambda update: _say(update, output))
+    if last.error_message and not output.as_json:
+        output.say(shown(last.error_message, "red"))
+    return ending(last.state)
+
+
+async def wait(client: TaskerClient, task: Task, output: Output) -> Task:
+    """Wait until a task is settled, with a bar for whoever watches; return it with its steps."""
+    if output.errors.is_terminal and not output.as_json:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        with Progress(*columns, console=output.errors, transient=True) as progress:
+            bar = progress.add_task("waiting", total=task.total_steps)
+            done: set[str] = set()
+
+            def move(update: Update) -> None:
+                if isinstance(update, TaskUpdate):
+                    progress.update(bar, description=update.state)
+                elif update.state.satisfies_children:
+                    done.add(update.name)
+                    progress.update(bar, completed=len(done))
+
+            await _follow(client, task, move)
+    return await client.wait(task.task_uuid)
+
+
+def ending(state: TaskState) -> ExitCode:
+    """Return how a command ends that followed a task to this state."""
+    good = state in (TaskState.COMPLETE, TaskState.RESOLVED_MANUALLY)
+    return ExitCode.CLEAN if good else ExitCode.FAILURE
+
+
+async def _follow(client: TaskerClient, task: Task, show: Callable[[Update], None]) -> TaskUpdate:
+    """Show each update; return the last one about the task."""
+    last = TaskUpdate(task_uuid=task.task_uuid, at=task.updated_at, state=task.state)
+    async for update in client.watch(task.task_uuid, steps=True, from_start=True):
+        show(update)
+        if isinstance(update, TaskUpdate):
+            last = update
+    return last
+
+
+async def _picture(client: TaskerClient, task: Task, output: Output) -> TaskUpdate:
+    names = [step.name for step in await client.steps(task.task_uuid)]
+    template = await _template_of(client, task)
+    waves = Waves.of(task, names, template, room=output.console.size.height - _MARGIN)
+    with Live(waves, console=output.console, refresh_per_second=8):
+        return await _follow(client, task, waves.move)
+
+
+async def _template_of(client: TaskerClient, task: Task) -> Template | None:
+    """Return the template of a task; None if this user may not read it, or it is gone."""
+    try:
+        return await client.template(task.namespace, task.name, task.version)
+    except TaskerClientError:
+        return None
+
+
+def _type(update: Update) -> str:
+    return "task_update" if isinstance(update, TaskUpdate) else "step_update"
+
+
+def _say(update: Update, output: Output) -> None:
+    """Print an update as a line; the last one repeats a state that has been told."""
+    at = update.at.astimezone().isoformat(" ", "milliseconds")
+    if isinstance(update, StepUpdate):
+        attempt = f"  attempt {update.attempt}" if update.attempt > 1 else ""
+        output.say(f"{at}  step  {shown(update.name)}  {update.state}{attempt}")
+    elif not update.is_last:
+        output.say(f"{at}  task  {update.state}")

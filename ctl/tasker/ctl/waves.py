@@ -1,0 +1,174 @@
+"""A task as a picture of its graph: steps in waves, each wave below the one it waits for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from graphlib import TopologicalSorter
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tasker.client import StepState, StepUpdate, Task, TaskState, TaskUpdate, Template
+from tasker.ctl.output import shown
+from tasker.ctl.tables import state, template_name
+
+_MARKS: Final[Mapping[StepState, str]] = {
+    StepState.PENDING: "·",
+    StepState.ENQUEUED: "○",
+    StepState.IN_PROGRESS: "●",
+    StepState.WAITING_FOR_RETRY: "↻",
+    StepState.ERROR: "✘",
+    StepState.CANCELLED: "-",
+    StepState.COMPLETE: "✔",
+    StepState.RESOLVED_MANUALLY: "✔",
+}
+
+
+@dataclass(slots=True)
+class StepView:
+    """A step as far as it was followed.
+
+    Attributes:
+        name: The step.
+        wave: How many waves have to be over before it may run.
+        parents: The steps it waits for.
+        state: Where it stands.
+        attempt: Attempts made so far.
+        began: When the last attempt began.
+        ended: When it left that attempt.
+    """
+
+    name: str
+    wave: int
+    parents: tuple[str, ...]
+    state: StepState = StepState.PENDING
+    attempt: int = 0
+    began: datetime | None = None
+    ended: datetime | None = None
+
+    def move(self, update: StepUpdate) -> None:
+        """Take an update."""
+        self.state, self.attempt = update.state, update.attempt
+        if update.state is StepState.IN_PROGRESS:
+            self.began, self.ended = update.at, None
+        elif self.ended is None:
+            self.ended = update.at
+
+    def took(self, now: datetime) -> str:
+        """Return how long the last attempt took, or has taken so far."""
+        if self.began is None:
+            return ""
+        seconds = max(timedelta(0), (self.ended or now) - self.began).total_seconds()
+        return f"{seconds * 1000:.0f} ms" if self.ended and seconds < 1 else f"{seconds:.1f} s"
+
+
+@dataclass(slots=True)
+class Waves:
+    """The steps of a task in waves, moved by what is heard of them.
+
+    Attributes:
+        task: The task when following began.
+        state: Where it stands.
+        steps: Its steps by name, in the order of the waves.
+        room: How many lines a picture may have; with more steps than that each wave becomes one line.
+    """
+
+    task: Task
+    state: TaskState
+    steps: dict[str, StepView]
+    room: int
+    _parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _wave_of: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: Task, names: Iterable[str], template: Template | None, *, room: int) -> Waves:
+        """Return the picture of a task.
+
+        Args:
+            task: The task.
+            names: Its steps.
+            template: Its template, which knows who waits for whom; without it all steps are one wave.
+            room: How many lines there are.
+        """
+        parents = {step.name: step.dependencies for step in template.steps} if template else {}
+        waves = cls(task, task.state, {}, room, parents, _waves(parents))
+        for name in sorted(names, key=lambda name: waves._wave_of.get(name, 0)):
+            waves.steps[name] = waves._new(name)
+        return waves
+
+    def move(self, update: TaskUpdate | StepUpdate) -> None:
+        """Take an update."""
+        if isinstance(update, TaskUpdate):
+            self.state = update.state
+            return
+        if update.name not in self.steps:  # a decision or a batch has just created it
+            grown = {**self.steps, update.name: self._new(update.name)}
+            # In one go: the picture is drawn by another thread.
+            self.steps = dict(sorted(grown.items(), key=lambda item: item[1].wave))
+        self.steps[update.name].move(update)
+
+    def __rich__(self) -> RenderableType:
+        head = Text.assemble(
+            "task ", str(self.task.task_uuid), "  ", template_name(self.task), "  ", state(self.state),
+            f"  {self.done}/{len(self.steps)} steps",
+        )  # fmt: skip
+        return Group(head, self._list() if len(self.steps) < self.room else self._summary())
+
+    @property
+    def done(self) -> int:
+        """How many steps need nothing more."""
+        return sum(step.state.satisfies_children for step in self.steps.values())
+
+    def _new(self, name: str) -> StepView:
+        return StepView(name, self._wave_of.get(name, 0), self._parents.get(name, ()))
+
+    def _list(self) -> Table:
+        now = datetime.now(UTC)
+        grid = Table.grid(padding=(0, 2))
+        last = -1
+        for step in self.steps.values():
+            waits = step.state is StepState.PENDING and step.parents
+            grid.add_row(
+                Text(str(step.wave + 1) if step.wave != last else "", "dim"),
+                _marked(step),
+                state(step.state),
+                step.took(now) or (shown(f"after {', '.join(step.parents)}", "dim") if waits else ""),
+                f"attempt {step.attempt}" if step.attempt > 1 else "",
+            )
+            last = step.wave
+        return grid
+
+    def _summary(self) -> Table:
+        """Return one line a wave: how many of its steps are in which state."""
+        counts: dict[int, Counter[StepState]] = {}
+        for step in self.steps.values():
+            counts.setdefault(step.wave, Counter())[step.state] += 1
+        grid = Table.grid(padding=(0, 2))
+        for wave, states in counts.items():
+            parts = [Text.assemble(f"{count} ", state(one)) for one, count in states.items()]
+            grid.add_row(Text(str(wave + 1), "dim"), Text(", ").join(parts))
+        return grid
+
+
+def _marked(step: StepView) -> Text:
+    mark = _MARKS.get(step.state, "●")
+    return Text.assemble((mark, state(step.state).style), " ", shown(step.name))
+
+
+def _waves(parents: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+    """Return the wave of each step: one more than the highest of those it waits for, from 0."""
+    sorter = TopologicalSorter(parents)
+    sorter.prepare()
+    wave_of: dict[str, int] = {}
+    number = 0
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        wave_of |= dict.fromkeys(ready, number)
+        sorter.done(*ready)
+        number += 1
+    return wave_of

@@ -1,0 +1,109 @@
+"""One channel to a service: opened when first used, every call with a deadline, repeated where that is safe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from grpc import aio
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_before_delay,
+    wait_random_exponential,
+)
+
+from tasker.client.errors import UnavailableError, client_error
+
+Answer = TypeVar("Answer")
+
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # a task may have many steps with large results
+    ("grpc.keepalive_time_ms", 30_000),  # so that a silent stream notices a server that is gone
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+
+_BACKOFF: Final = wait_random_exponential(multiplier=0.1, max=2)
+
+
+class Connection:
+    """The channel of one client, on one event loop."""
+
+    def __init__(self, address: str, *, timeout_seconds: float) -> None:
+        self.address = address
+        self.timeout_seconds = timeout_seconds
+        self._channel: aio.Channel | None = None
+        self._closed = False
+
+    @property
+    def channel(self) -> aio.Channel:
+        """The channel; opened by the first use.
+
+        Raises:
+            RuntimeError: The client was closed.
+        """
+        self.check_open()
+        if self._channel is None:
+            self._channel = aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+        return self._channel
+
+    def check_open(self) -> None:
+        """Raise RuntimeError if the client was closed."""
+        if self._closed:
+            raise RuntimeError(f"the client of {self.address} is closed; make another one")
+
+    async def close(self) -> None:
+        """Close the channel; calls at hand are cancelled."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close(None)
+
+    async def call(
+        self,
+        method: Callable[..., Awaitable[Answer]],
+        request: object,
+        *,
+        timeout: float | None,
+        repeatable: bool = True,
+    ) -> Answer:
+        """Call a method.
+
+        Args:
+            method: Of a stub on this channel.
+            request: What to send.
+            timeout: Seconds for the call with all its repetitions; None means the client's own.
+            repeatable: Whether to repeat it while the service is unavailable.
+
+        Raises:
+            TaskerClientError: It failed.
+            RuntimeError: The client was closed.
+        """
+        self.check_open()
+        seconds = self.timeout_seconds if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+
+        async def attempt() -> Answer:
+            try:
+                return await method(request, timeout=max(0.001, deadline - time.monotonic()))
+            except aio.AioRpcError as error:
+                raise client_error(error) from None
+
+        if not repeatable:
+            return await attempt()
+        return await AsyncRetrying(
+            retry=retry_if_exception_type(UnavailableError),
+            stop=stop_before_delay(seconds),
+            wait=_pause,
+            reraise=True,
+        )(attempt)
+
+
+def _pause(state: RetryCallState) -> float:
+    """Return how long to wait: what the service asked for, else a growing random time."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_seconds if isinstance(error, UnavailableError) else None
+    return max(asked or 0, _BACKOFF(state))

@@ -1,0 +1,44 @@
+"""docs/command-line.md tells the truth: what it shows can be typed as it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from tasker.ctl.failures import ExitCode
+from tests import services
+from tests.commands import TASKER, environment
+from tests.engine import graph
+from tests.services import Workshop
+
+PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S)
+
+CHECKOUT = graph({"price_cart": [], "charge": ["price_cart"]}) | {
+    "name": "checkout",
+    "namespace_name": "shop",
+}
+
+
+async def test_its_commands_can_be_typed(database_url: str, tmp_path: Path) -> None:
+    folder = services.write_templates(tmp_path / "templates", CHECKOUT)
+    (tmp_path / "context.json").write_text('{"cart": [7]}')
+    async with (
+        services.orchestration(database_url) as orchestration,
+        services.worker(database_url, Workshop().registry, folder),
+    ):
+        settings = environment(TASKER_ADDRESS=orchestration.address)
+        settings["PATH"] = f"{Path(TASKER).parent}:{settings['PATH']}"
+        for block in BLOCKS:
+            process = await asyncio.create_subprocess_exec(
+                "sh", "-e", "-c", block, cwd=tmp_path, env=settings,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            out, err = await asyncio.wait_for(process.communicate(), 90)
+            assert (process.returncode, err.decode()) == (0, ""), block
+            assert out
+
+
+def test_it_names_every_exit_code() -> None:
+    assert set(re.findall(r"^\| (\d+) \|", PAGE, re.M)) == {str(code.value) for code in ExitCode}

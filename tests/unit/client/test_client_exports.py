@@ -1,0 +1,63 @@
+"""What users may import is a promise; a change here is a change for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import tasker.client
+
+EXPORTS = {
+    # the clients
+    "SyncTaskerClient",
+    "TaskerClient",
+    # what calls take
+    "HealthProbe",
+    "SortField",
+    "TaskQuery",
+    # what calls return
+    "Cancellation",
+    "Health",
+    "HealthCheck",
+    "HealthInfo",
+    "NamespaceSummary",
+    "Step",
+    "StepDefinition",
+    "StepState",
+    "StepUpdate",
+    "Task",
+    "TaskPage",
+    "TaskState",
+    "TaskUpdate",
+    "Template",
+    "TemplateListing",
+    "TemplateSummary",
+    # what calls raise
+    "AbortedError",
+    "AlreadyExistsError",
+    "DeadlineExceededError",
+    "FailedPreconditionError",
+    "FieldViolation",
+    "InvalidArgumentError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "ResourceExhaustedError",
+    "TaskerClientError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnimplementedError",
+}
+
+
+def test_the_public_names_are_frozen() -> None:
+    assert set(tasker.client.__all__) == EXPORTS
+    assert [name for name in EXPORTS if not hasattr(tasker.client, name)] == []
+
+
+def test_a_client_needs_no_database_and_no_service() -> None:
+    program = (
+        "import sys, tasker.client; "
+        "print(sorted({'psycopg', 'pgmq', 'tasker.orchestration', 'tasker.worker'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,124 @@
+"""The picture of a task: who waits for whom, what moves, what fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+
+from tasker.client import StepDefinition, StepState, StepUpdate, TaskState, TaskUpdate, Template, parsing
+from tasker.ctl.waves import Waves
+from tests.unit.client.scripted import STEP, TASK, task_message
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+DIAMOND = {"start": [], "left": ["start"], "right": ["start"], "end": ["left", "right"]}
+
+
+def template(parents: Mapping[str, Sequence[str]]) -> Template:
+    steps = [
+        StepDefinition(
+            name=name,
+            description=None,
+            step_type="standard",
+            dependencies=tuple(above),
+            handler="work",
+            retryable=True,
+            max_attempts=3,
+            timeout_seconds=None,
+            result_schema=None,
+        )
+        for name, above in parents.items()
+    ]
+    return Template(
+        namespace="shop",
+        name="checkout",
+        version="1.0.0",
+        description=None,
+        steps=tuple(steps),
+        input_schema=None,
+        configuration=None,
+    )
+
+
+def waves(parents: Mapping[str, Sequence[str]], *, known: bool = True, room: int = 30) -> Waves:
+    task = parsing.task(task_message(namespace="shop", name="checkout", version="1.0.0"))
+    return Waves.of(task, list(parents), template(parents) if known else None, room=room)
+
+
+def moved(name: str, state: StepState, *, after: float = 0, attempt: int = 1) -> StepUpdate:
+    at = NOON + timedelta(seconds=after)
+    return StepUpdate(task_uuid=TASK, step_uuid=STEP, name=name, at=at, state=state, attempt=attempt)
+
+
+def drawn(picture: Waves) -> list[str]:
+    console = Console(width=120, color_system=None)
+    with console.capture() as printed:
+        console.print(picture)
+    return [line.rstrip() for line in printed.get().splitlines()]
+
+
+def test_steps_stand_in_the_wave_behind_the_last_one_they_wait_for() -> None:
+    shuffled = {"end": ["left", "far"], "far": ["right"], **DIAMOND, "alone": []} | {"end": ["left", "far"]}
+    assert {name: step.wave for name, step in waves(shuffled).steps.items()} == {
+        "start": 0, "alone": 0, "left": 1, "right": 1, "far": 2, "end": 3,
+    }  # fmt: skip
+
+
+def test_a_picture_shows_waves_states_and_who_waits() -> None:
+    picture = waves(DIAMOND)
+    picture.move(moved("start", StepState.IN_PROGRESS))
+    picture.move(moved("start", StepState.ENQUEUED_FOR_ORCHESTRATION, after=0.25))
+    picture.move(moved("start", StepState.COMPLETE, after=9))
+    picture.move(moved("left", StepState.IN_PROGRESS, after=1, attempt=2))
+    picture.move(moved("left", StepState.WAITING_FOR_RETRY, after=3.5, attempt=2))
+    picture.move(moved("right", StepState.ENQUEUED, after=1, attempt=0))
+    head, *lines = drawn(picture)
+    assert head == f"task {TASK}  shop/checkout:1.0.0  steps_in_process  1/4 steps"
+    assert [line.split() for line in lines] == [
+        ["1", "✔", "start", "complete", "250", "ms"],
+        ["2", "↻", "left", "waiting_for_retry", "2.5", "s", "attempt", "2"],
+        ["○", "right", "enqueued"],
+        ["3", "·", "end", "pending", "after", "left,", "right"],
+    ]
+
+
+def test_the_time_of_a_running_step_runs() -> None:
+    picture = waves(DIAMOND)
+    picture.move(moved("start", StepState.IN_PROGRESS))
+    step = picture.steps["start"]
+    assert step.took(NOON + timedelta(seconds=3)) == "3.0 s"
+    assert step.took(NOON - timedelta(seconds=3)) == "0.0 s"  # a clock that is behind the service's
+    picture.move(moved("start", StepState.WAITING_FOR_RETRY, after=1))
+    picture.move(moved("start", StepState.IN_PROGRESS, after=60, attempt=2))
+    assert step.took(NOON + timedelta(seconds=62)) == "2.0 s"
+
+
+def test_the_task_moves_too() -> None:
+    picture = waves(DIAMOND)
+    picture.move(TaskUpdate(task_uuid=TASK, at=NOON, state=TaskState.BLOCKED_BY_FAILURES))
+    assert "blocked_by_failures" in drawn(picture)[0]
+
+
+def test_a_step_that_comes_later_finds_its_wave() -> None:
+    picture = waves(DIAMOND)
+    late = picture.steps.pop("right")
+    picture.move(moved("right", StepState.ENQUEUED))
+    picture.move(moved("unheard_of", StepState.ENQUEUED))
+    assert picture.steps["right"].wave == late.wave == 1
+    assert list(picture.steps)[-1] == "end"
+
+
+def test_without_its_template_all_steps_are_one_wave() -> None:
+    assert {step.wave for step in waves(DIAMOND, known=False).steps.values()} == {0}
+
+
+def test_what_does_not_fit_is_summed_up() -> None:
+    wide: dict[str, list[str]] = (
+        {"start": []} | {f"s{n}": ["start"] for n in range(100)} | {"end": [f"s{n}" for n in range(100)]}
+    )
+    picture = waves(wide, room=30)
+    picture.move(moved("start", StepState.COMPLETE))
+    for number in range(3):
+        picture.move(moved(f"s{number}", StepState.IN_PROGRESS))
+    assert drawn(picture)[1:] == ["1  1 complete", "2  3 in_progress, 97 pending", "3  1 pending"]
