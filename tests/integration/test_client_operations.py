@@ -134,7 +134,7 @@ async def test_a_step_is_found_by_its_task(client: TaskerClient) -> None:
     with pytest.raises(NotFoundError):
         await client.step(settled.task_uuid, uuid4())
     other = await client.create("test", "workflow")
-    with pytest.raises(InvalidArgumentError, match="ask for it there"):
+    with pytest.raises(InvalidArgumentError, match="belongs to another task"):
         await client.step(other.task_uuid, first.step_uuid)
 
 
@@ -205,3 +205,10 @@ async def test_threads_run_tasks_with_one_sync_client(
     for state, states in await within(asyncio.to_thread(work)):
         assert state is TaskState.COMPLETE
         assert states[-1] == "complete"
+
+
+async def test_a_context_beyond_what_the_transport_takes_is_refused_by_name(client: TaskerClient) -> None:
+    with pytest.raises(InvalidArgumentError) as refusal:
+        await client.create("test", "workflow", {f"part_{n}": "x" * 9000 for n in range(1000)})
+    assert [violation.field for violation in refusal.value.violations] == ["context"]
+    assert "maximum 1048576" in str(refusal.value)

@@ -82,7 +82,10 @@ def _located(error: TaskerClientError, address: str, timeout: float) -> TaskerCl
         remedy = "name an orchestration service (port 9190) with --address or TASKER_ADDRESS, and one of this version"
     else:
         said = str(error)
-        problem = next((reason for pattern, reason in _REASONS if pattern.search(said)), said)
+        unreached = next((reason for pattern, reason in _REASONS if pattern.search(said)), None)
+        if unreached is None:  # it answered, and said itself what to do
+            return error
+        problem = unreached
         remedy = "start it, or name another one with --address or TASKER_ADDRESS"
     return type(error)(
         f"cannot use the service at {address}: {problem}; {remedy}",

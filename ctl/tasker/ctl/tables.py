@@ -79,7 +79,7 @@ def task_details(task: Task) -> RenderableType:
         ("task", task.task_uuid),
         ("template", template_name(task)),
         ("state", state(task.state)),
-        ("status", f"{task.execution_status}, {task.health_status}; {task.recommended_action}"),
+        ("status", _status(task)),
         ("steps", f"{task.completed_steps} of {task.total_steps} done ({task.completion_percentage:g} %)"),
         ("priority", task.priority),
         ("tags", ", ".join(task.tags)),
@@ -188,3 +188,8 @@ def _outcome(step: Step) -> Text:
 
 def _attempts(step: StepDefinition) -> int:
     return step.max_attempts if step.retryable else 1
+
+
+def _status(task: Task) -> str:
+    status = f"{task.execution_status}, {task.health_status}"
+    return status if task.state.is_terminal else f"{status}; {task.recommended_action}"

@@ -10,13 +10,18 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 from uuid import UUID
 
+from grpc import StatusCode
+
 from tasker.client import parsing
 from tasker.client.connection import Connection
+from tasker.client.errors import InvalidArgumentError
 from tasker.client.health_records import Health, HealthProbe
 from tasker.client.listing import TaskQuery, list_request
 from tasker.client.records import Cancellation, Step, StepUpdate, Task, TaskPage, TaskUpdate
 from tasker.client.template_records import Template, TemplateListing
 from tasker.client.watching import watch
+from tasker.domain.errors import FieldViolation
+from tasker.domain.storable import MAX_RESULT_BYTES
 from tasker.v1 import (
     health_pb2,
     health_pb2_grpc,
@@ -111,7 +116,7 @@ class TaskerClient:
             namespace=namespace,
             name=name,
             version=version,
-            context_json=json.dumps(context, allow_nan=False) if context is not None else None,
+            context_json=_text(context),
             idempotency_key=idempotency_key,
             correlation_id=str(correlation_id) if correlation_id else None,
             parent_correlation_id=str(parent_correlation_id) if parent_correlation_id else None,
@@ -366,3 +371,21 @@ class TaskerClient:
     @cached_property
     def _health(self) -> health_pb2_grpc.HealthServiceAsyncStub:
         return health_pb2_grpc.HealthServiceStub(self._connection.channel)
+
+
+def _text(context: Mapping[str, Any] | None) -> str | None:
+    """Return a context as JSON text; refused here if the transport would not even take it to the service."""
+    if context is None:
+        return None
+    text = json.dumps(context, allow_nan=False)
+    if len(text) <= MAX_RESULT_BYTES:
+        return text
+    size = len(json.dumps(context, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    if size > MAX_RESULT_BYTES:
+        violation = FieldViolation("context", f"takes {size} bytes as JSON, maximum {MAX_RESULT_BYTES}")
+        raise InvalidArgumentError(
+            f"{violation}; keep the data elsewhere and refer to it",
+            code=StatusCode.INVALID_ARGUMENT,
+            violations=[violation],
+        )
+    return text

@@ -63,7 +63,7 @@ def _iterates(
     return call
 
 
-class _LoopThread:
+class LoopThread:
     """An event loop that runs in a thread of its own."""
 
     def __init__(self) -> None:
@@ -83,7 +83,8 @@ class _LoopThread:
         self._thread.join()
 
     def _serve(self) -> None:
-        self._loop.run_forever()
+        with self._runner:  # cancels what is left when the loop was stopped
+            self._loop.run_forever()
 
 
 class SyncTaskerClient:
@@ -112,7 +113,7 @@ class SyncTaskerClient:
         self._client = TaskerClient(address, timeout_seconds=timeout_seconds)
         self._lock = Lock()
         self._closed = False
-        self._thread: _LoopThread | None = None
+        self._thread: LoopThread | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +152,7 @@ class SyncTaskerClient:
                 work.close()
                 raise RuntimeError(_CLOSED)
             if self._thread is None:
-                self._thread = _LoopThread()
+                self._thread = LoopThread()
             future = self._thread.submit(work)
         try:
             return future.result()

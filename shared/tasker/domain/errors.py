@@ -323,11 +323,12 @@ class PermissionDeniedError(TaskerError):
 
 
 def _template_not_found(namespace: str, name: str, version: str, known: Sequence[str]) -> str:
-    what = f"template {namespace}/{name}:{version or '(latest)'} is not registered"
     if known:
-        return f"{what}; known versions: {', '.join(known)}"
+        versions = ", ".join(known)
+        return f"template {namespace}/{name}:{version} is not registered; known versions: {versions}"
     return (
-        f"{what}, in no version; start a worker that has it in its template directory, or check the spelling"
+        f"no template {namespace}/{name} is registered; check the spelling, or start a worker that has it in its "
+        "template directory"
     )
 
 

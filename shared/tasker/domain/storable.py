@@ -43,7 +43,7 @@ def encode_json(value: object) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise ResultNotStorableError(_problem_of(value, error)) from error
     if size > MAX_RESULT_BYTES:
-        remedy = "keep the data elsewhere and return a reference to it"
+        remedy = "keep the data elsewhere and refer to it"
         raise ResultNotStorableError(f"takes {size} bytes as JSON, maximum {MAX_RESULT_BYTES}; {remedy}")
     # The text of a NUL is also that of an escaped backslash followed by "u0000": only a second look can tell.
     if _NUL in text and (problem := _first_problem(value)) is not None:

@@ -148,7 +148,7 @@ class Database:
             self._conninfo,
             min_size=min_size,
             max_size=max_size,
-            timeout=10,
+            timeout=3,  # a caller shall hear the reason before its own patience ends
             max_lifetime=1800,
             configure=_configure,
             check=_check,

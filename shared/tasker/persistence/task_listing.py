@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -130,7 +131,15 @@ _TEMPLATES: Final = (
     "JOIN (SELECT n.named_task_uuid, n.name, ns.name AS namespace FROM tasker.named_tasks n "
     "JOIN tasker.task_namespaces ns USING (namespace_id)) n ON n.named_task_uuid = t.named_task_uuid"
 )
-_CONTEXT: Final = {True: "t.context", False: "'{}'::jsonb"}
+#: The contexts of one page together, as JSON text; a reply holds each twice, and clients take 4 MiB unless told
+#: otherwise.
+PAGE_CONTEXT_BYTES: Final = 1024 * 1024
+
+#: What a page holds of each context: nothing; or all of it as long as the page stays small, then null.
+_NO_CONTEXT: Final = "'{}'::jsonb"
+_CONTEXT: Final = """
+    CASE WHEN row_number() OVER page = 1
+              OR sum(octet_length(t.context::text)) OVER page <= %(context_bytes)s THEN t.context END"""
 
 
 class TaskListing:
@@ -148,7 +157,7 @@ class TaskListing:
         skip: int = 0,
         after: LastTask | None = None,
         with_context: bool = True,
-    ) -> tuple[int, list[TaskRecord]]:
+    ) -> tuple[int, list[TaskRecord], bool]:
         """Return how many tasks match, exact up to `EXACT_TOTAL`, and a page of them.
 
         Args:
@@ -157,23 +166,30 @@ class TaskListing:
             limit: The longest page.
             skip: How many to leave out at its beginning.
             after: The last task of the page before.
-            with_context: Whether to read the contexts; without, they are empty.
+            with_context: Whether to read the contexts; without, they are empty. With them a page ends early rather
+                than grow beyond `PAGE_CONTEXT_BYTES`; its first task comes always.
+
+        Returns:
+            The total; the page; and whether tasks follow behind it.
         """
         params = _parameters(wanted)
         if wanted.namespace is not None or wanted.name is not None:
             named = {"namespace": wanted.namespace, "name": wanted.name}
             params["templates"] = [row[0] for row in await self._fetch(_TEMPLATES_NAMED, named)]
             if not params["templates"]:
-                return 0, []
+                return 0, [], False
         conditions = _conditions(wanted, params)
         ((total,),) = await self._fetch(_COUNT.replace("{conditions}", _all(conditions.values())), params)
         keys = _keys(conditions, order, continued=after is not None, few=total <= EXACT_TOTAL)
-        query = _TASKS.replace("{keys}", keys).replace("{context}", _CONTEXT[with_context])
-        params |= {"limit": limit, "skip": skip}
+        query = _TASKS.replace("{keys}", keys).replace("{context}", _CONTEXT if with_context else _NO_CONTEXT)
+        window = f"WINDOW page AS (ORDER BY {_ordered(order)})\n" if with_context else ""
+        params |= {"limit": limit + 1, "skip": skip, "context_bytes": PAGE_CONTEXT_BYTES}
         if after is not None:
             params |= {"after_value": after.value, "after_uuid": after.task_uuid}
-        rows = await self._fetch(f"{query}ORDER BY {_ordered(order)}", params)
-        return total, [TaskRecord(*row) for row in rows]
+        rows = await self._fetch(f"{query}{window}ORDER BY {_ordered(order)}", params)
+        found = [TaskRecord(*row) for row in rows]
+        page = list(itertools.takewhile(lambda task: task.context is not None, found[:limit]))
+        return total, page, len(found) > len(page)
 
     async def _fetch(self, query: str, params: Mapping[str, Any]) -> list[Row]:
         # Not prepared: each combination of filters is planned for its values, and there are too many to keep.

@@ -362,7 +362,9 @@ async def test_the_few_among_many_are_not_met_by_chance(
             (task,),
         )
         plans.used.clear()
-        total, _ = await TaskListing(engine.database).page(TaskFilter(tags=["label7"]), TaskOrder(), limit=1)
+        total, _, _ = await TaskListing(engine.database).page(
+            TaskFilter(tags=["label7"]), TaskOrder(), limit=1
+        )
         read = [
             node for _, plan in plans.used for node, _ in nodes(plan) if node.get("Relation Name") == "tasks"
         ]
@@ -386,11 +388,11 @@ async def test_the_first_of_many_tasks_are_read_in_order(
             "ANALYZE"
         )  # without statistics a thousand seem so few that they might as well be sorted
         listing, order = TaskListing(engine.database), TaskOrder(descending=descending)
-        _, tasks = await listing.page(wanted, order, limit=500)
+        _, tasks, _ = await listing.page(wanted, order, limit=500)
         after = LastTask(tasks[-1].created_at, tasks[-1].task_uuid)
         for last in (None, after):
             plans.used.clear()
-            _, rows = await listing.page(wanted, order, limit=5, after=last)
+            _, rows, _ = await listing.page(wanted, order, limit=5, after=last)
             assert len(rows) == 5
             _, plan = plans.used[-1]
             read = [node for node, _ in nodes(plan) if node.get("Relation Name") == "tasks"]

@@ -193,3 +193,37 @@ async def test_steps_come_all_at_once_or_by_the_page(
     refusal = await refused(steps_of(client, other, Page(page_token=reply.next_page_token)))
     assert refusal.fields == {"pagination.page_token"}
     assert (await refused(steps_of(client, task, Page(limit=1001)))).fields == {"pagination.limit"}
+
+
+async def test_pages_of_large_contexts_stay_small_and_lose_nothing(client: Client, engine: Engine) -> None:
+    await engine.register(chain(1))
+    for number in range(5):
+        await client.create(
+            context={"n": number} | {f"part_{part}": f"{number}" * 9000 for part in range(50)}
+        )  # 450 kB each
+    seen, token, sizes = [], None, []
+    while token != "":
+        request = tasks_pb2.ListTasksRequest(
+            pagination=common_pb2.PaginationRequest(limit=1000, page_token=token)
+        )
+        reply = await client.tasks.ListTasks(request, timeout=PATIENCE_SECONDS)
+        sizes.append(reply.ByteSize())
+        seen += [task.context["n"] for task in reply.tasks]
+        assert reply.pagination.has_more == (reply.pagination.next_page_token != "")
+        assert reply.pagination.count == len(reply.tasks)
+        token = reply.pagination.next_page_token
+    assert seen == [4, 3, 2, 1, 0]
+    assert max(sizes) < 4 * 1024 * 1024
+    assert len(sizes) > 1
+    without = await client.tasks.ListTasks(
+        tasks_pb2.ListTasksRequest(omit_context=True), timeout=PATIENCE_SECONDS
+    )
+    assert len(without.tasks) == 5
+
+
+async def test_a_context_beyond_the_size_of_a_page_comes_alone(client: Client, engine: Engine) -> None:
+    await engine.register(chain(1))
+    for number in range(2):
+        await client.create(context={"n": number} | {f"part_{part}": "x" * 9990 for part in range(104)})
+    reply = await client.tasks.ListTasks(tasks_pb2.ListTasksRequest(), timeout=PATIENCE_SECONDS)
+    assert (len(reply.tasks), reply.pagination.has_more) == (1, True)

@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 
 from tasker.client import StepUpdate, SyncTaskerClient, TaskerClient, TaskState, UnavailableError
+from tasker.client.sync import LoopThread
 from tasker.domain import errors
 from tasker.rpc.server import build_server
 from tasker.v1 import common_pb2, tasks_pb2
@@ -176,6 +177,14 @@ async def test_closing_ends_the_calls_of_other_threads() -> None:
         with pytest.raises(RuntimeError, match="closed"):
             await asyncio.wait_for(waiting, 30)
     assert not [thread for thread in threading.enumerate() if thread.name == "tasker-client"]
+
+
+def test_work_that_is_no_call_ends_with_its_loop_too() -> None:
+    """Such as a pause between two attempts, for which nothing at the service is waiting."""
+    thread = LoopThread()
+    pause = thread.submit(asyncio.sleep(3600))
+    thread.stop()
+    assert pause.cancelled()
 
 
 INTERRUPTED = """

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from tasker.domain.context import ContextRules, InputValidation
 from tasker.domain.errors import UnknownTemplateError
@@ -43,7 +44,8 @@ class TemplateCatalogue:
         self._input_validation = input_validation
         self._known: dict[tuple[str, str, str], RegisteredTemplate] = {}
         self._generation = 0
-        self._lock = asyncio.Lock()
+        # One read at a time of each version; the others do not wait for it.
+        self._reading: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def get(self, namespace: str, name: str, version: str) -> RegisteredTemplate:
         """Return a template version; an empty version means the highest registered one.
@@ -54,7 +56,9 @@ class TemplateCatalogue:
         key = (namespace, name, version)
         if (known := self._known.get(key)) is not None:
             return known
-        async with self._lock:
+        async with self._reading.setdefault(key, asyncio.Lock()):
+            if (known := self._known.get(key)) is not None:
+                return known
             generation = self._generation
             stored = await self._store.find(namespace, name, version)
             if stored is None:

@@ -39,6 +39,7 @@ _LENGTHS: Final[Mapping[str, int]] = {
     "source_system": 255,
     "reason": 500,
 }
+_NAMES: Final = frozenset({"name", "namespace", "version"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,8 @@ def problems_of(request: NewTask) -> list[FieldViolation]:
             problems.append(FieldViolation(field, f"has {len(value)} characters, maximum {longest}"))
         elif "\x00" in value:
             problems.append(FieldViolation(field, "must not hold a NUL character"))
+        elif field in _NAMES and not value.isprintable():  # they are repeated in messages and logs
+            problems.append(FieldViolation(field, "must not hold control characters"))
     if not -100 <= request.priority <= 100:
         problems.append(FieldViolation("priority", f"{request.priority} not in -100..100"))
     problems.extend(

@@ -73,24 +73,24 @@ class Listing:
         return Page(limit, after=tuple(after), position=position)
 
     def reply(
-        self, page: Page, total: int, rows: Sequence[Row], *, key: Callable[[Row], Sequence[Any]]
+        self, page: Page, total: int, rows: Sequence[Row], *, more: bool, key: Callable[[Row], Sequence[Any]]
     ) -> common_pb2.PaginationResponse:
         """Return what to tell about a page.
 
         Args:
             page: As asked for.
             total: How many rows match.
-            rows: One more than the limit of the page, if there are so many.
+            rows: Those of the page.
+            more: Whether rows follow.
             key: The values that place a row in the order of the listing, as JSON.
         """
-        count = min(len(rows), page.limit)
-        has_more = len(rows) > count
+        count = len(rows)
         return common_pb2.PaginationResponse(
             total=total,
             count=count,
             offset=page.position,
-            has_more=has_more,
-            next_page_token=self._write([page.position + count, *key(rows[count - 1])]) if has_more else None,
+            has_more=more,
+            next_page_token=self._write([page.position + count, *key(rows[-1])]) if more else None,
         )
 
     def _write(self, content: list[Any]) -> str:

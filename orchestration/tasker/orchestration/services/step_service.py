@@ -28,10 +28,8 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
         step = await self._reader.step(task_uuid, step_uuid)
         if step is not None:
             return steps_pb2.GetStepResponse(step=render.step(step))
-        if (owner := await self._reader.task_of_step(step_uuid)) is not None:
-            raise InvalidArgumentError.of(
-                "step_uuid", f"step {step_uuid} is not of task {task_uuid} but of {owner}; ask for it there"
-            )
+        if await self._reader.task_of_step(step_uuid) is not None:
+            raise InvalidArgumentError.of("step_uuid", f"step {step_uuid} belongs to another task")
         if await self._reader.step_count(task_uuid) is None:
             raise TaskNotFoundError(task_uuid)
         raise StepNotFoundError(step_uuid, task_uuid)
@@ -52,6 +50,7 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
         else:
             after = UUID(page.after[0]) if page.after else None
             steps = await self._reader.steps(task_uuid, after=after, skip=page.skip, limit=page.limit + 1)
-            pagination = listing.reply(page, total, steps, key=lambda step: [str(step.step_uuid)])
+            more = len(steps) > page.limit
             steps = steps[: page.limit]
+            pagination = listing.reply(page, total, steps, more=more, key=lambda step: [str(step.step_uuid)])
         return steps_pb2.ListStepsResponse(steps=[render.step(step) for step in steps], pagination=pagination)

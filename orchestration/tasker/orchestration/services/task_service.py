@@ -65,20 +65,18 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     ) -> tasks_pb2.ListTasksResponse:
         """Return a page of the tasks that match, each as GetTask gives it."""
         query = filters.task_query(request)
-        total, tasks = await self._listing.page(
+        total, tasks, more = await self._listing.page(
             query.wanted,
             query.order,
-            limit=query.page.limit + 1,
+            limit=query.page.limit,
             skip=query.page.skip,
             after=query.after,
             with_context=not request.omit_context,
         )
         return tasks_pb2.ListTasksResponse(
-            tasks=[
-                render.task(task, with_context=not request.omit_context) for task in tasks[: query.page.limit]
-            ],
+            tasks=[render.task(task, with_context=not request.omit_context) for task in tasks],
             pagination=query.listing.reply(
-                query.page, total, tasks, key=lambda task: filters.key(task, query.order)
+                query.page, total, tasks, more=more, key=lambda task: filters.key(task, query.order)
             ),
         )
 
