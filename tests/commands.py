@@ -183,7 +183,8 @@ async def on_terminal(*arguments: str, cwd: Path, **settings: str | Path) -> Asy
         TASKER,
         *arguments,
         cwd=cwd,
-        env=environment(TERM="xterm-256color", **settings),
+        # The size twice: a test runner may have set these variables, and they come first.
+        env=environment(TERM="xterm-256color", LINES="30", COLUMNS="100", **settings),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

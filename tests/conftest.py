@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ from tests import servers
 from tests.engine import Engine
 
 _FOLDER = "TASKER_TEST_FOLDER"
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A run in the background of a script starts with SIGINT ignored, and so would every program that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
