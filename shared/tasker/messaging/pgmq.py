@@ -47,7 +47,6 @@ class PgmqWorkerBroker:
     """A worker's side: claim, submit, renew. Claiming and submitting overlap under load, on two sessions then."""
 
     def __init__(self, database: Database, *, worker_uuid: UUID, refusal_limit: timedelta) -> None:
-        self._database = database
         self._worker_uuid = worker_uuid
         self._refusal_limit = refusal_limit
         self._sessions = database.sessions()
@@ -119,20 +118,20 @@ class PgmqWorkerBroker:
 
     async def visible(self, queue: str, limit: int) -> list[int]:
         """Return the ids of the oldest visible messages."""
-        return await _visible(self._database, queue, limit)
+        return await _visible(self._sessions, queue, limit)
 
     async def register(
         self, *, hostname: str, version: str, namespaces: Sequence[str], handlers: Sequence[str], slots: int
     ) -> None:
         """Announce this worker, what it serves and what it can run."""
-        await self._database.execute(
-            "SELECT tasker.register_worker_v1(%s, %s, %s, %s, %s, %s)",
+        await self._sessions.fetch_all(
+            b"SELECT tasker.register_worker_v1(%s, %s, %s, %s, %s, %s)",
             (self._worker_uuid, hostname, version, list(namespaces), list(handlers), slots),
         )
 
     async def retire(self) -> None:
         """Say that this worker runs no more."""
-        await self._database.execute("SELECT tasker.retire_worker_v1(%s)", (self._worker_uuid,))
+        await self._sessions.fetch_all(b"SELECT tasker.retire_worker_v1(%s)", (self._worker_uuid,))
 
     async def record_poison(self, queue: str, msg_id: int, error: str) -> bool:
         """Take a message that cannot be claimed out of its queue."""
@@ -147,7 +146,6 @@ class PgmqOrchestrationBroker:
     """An orchestrator's side: create tasks, process results, judge."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
         self._sessions = database.sessions()
         self._sweeps = database.session()
         self._results_mark = LowWater()
@@ -193,7 +191,7 @@ class PgmqOrchestrationBroker:
 
     async def visible(self, queue: str, limit: int) -> list[int]:
         """Return the ids of the oldest visible messages."""
-        return await _visible(self._database, queue, limit)
+        return await _visible(self._sessions, queue, limit)
 
     async def record_poison(self, queue: str, msg_id: int, error: str) -> bool:
         """Take a message that cannot be processed out of its queue; its step moves to `error`."""
@@ -247,8 +245,8 @@ class PgmqOrchestrationBroker:
         await self._sweeps.close()
 
 
-async def _visible(database: Database, queue: str, limit: int) -> list[int]:
-    rows = await database.fetch_all("SELECT * FROM tasker.visible_messages_v1(%s, %s)", (queue, limit))
+async def _visible(sessions: Sessions, queue: str, limit: int) -> list[int]:
+    rows = await sessions.fetch_all(b"SELECT * FROM tasker.visible_messages_v1(%s, %s)", (queue, limit))
     return [msg_id for (msg_id,) in rows]
 
 
