@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 
-import pytest
 from grpc import StatusCode
 from structlog.testing import capture_logs
 
 from tests import services
 from tests.engine import Engine, chain
 from tests.services import Client, refused
-
-
-@pytest.fixture
-async def client(database_url: str) -> AsyncIterator[Client]:
-    async with services.orchestration(database_url) as service, Client(service.address) as client:
-        yield client
-
 
 SCHEMA = {
     "type": "object",

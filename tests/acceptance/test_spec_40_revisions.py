@@ -5,36 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-
-import pytest
 
 from tasker.worker import RetryableError, StepContext
 from tests import services
 from tests.acceptance.template_files import registered, write, written
 from tests.engine import Engine, chain
 from tests.services import Client, Workshop, until
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "templates").mkdir()
-    return tmp_path / "templates"
-
-
-@pytest.fixture
-def workshop() -> Workshop:
-    return Workshop()
-
-
-@pytest.fixture
-async def client(database_url: str) -> AsyncIterator[Client]:
-    async with services.orchestration(database_url) as service, Client(service.address) as client:
-        yield client
-
 
 # Registering again
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 import yaml
 from structlog.testing import capture_logs
 
@@ -14,24 +12,6 @@ from tests import services
 from tests.acceptance.template_files import registered, write, written
 from tests.engine import Engine, chain
 from tests.services import Client, Workshop
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "templates").mkdir()
-    return tmp_path / "templates"
-
-
-@pytest.fixture
-def workshop() -> Workshop:
-    return Workshop()
-
-
-@pytest.fixture
-async def client(database_url: str) -> AsyncIterator[Client]:
-    async with services.orchestration(database_url) as service, Client(service.address) as client:
-        yield client
-
 
 # Faults
 

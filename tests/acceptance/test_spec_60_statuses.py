@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, steps_pb2, tasks_pb2, templates_pb2
@@ -15,12 +13,6 @@ from tests.engine import Engine, chain
 from tests.services import PATIENCE_SECONDS, Client, refused
 
 NOBODY = str(uuid4())
-
-
-@pytest.fixture
-async def client(database_url: str) -> AsyncIterator[Client]:
-    async with services.orchestration(database_url) as service, Client(service.address) as client:
-        yield client
 
 
 async def test_every_mistake_has_its_status_and_reason(client: Client, engine: Engine) -> None:  # spec 60 6

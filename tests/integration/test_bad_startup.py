@@ -25,18 +25,6 @@ SERVICES = ("orchestration", "worker")
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A folder with a template and a module of handlers, both of them good."""
-    (tmp_path / "config").mkdir()
-    services.write_templates(tmp_path / "config" / "tasks", chain(2))
-    (tmp_path / "shop.py").write_text(
-        "from tasker.worker import step_handler\n\n\n"
-        "@step_handler('work')\nasync def work() -> dict[str, str]:\n    return {'done': 'yes'}\n"
-    )
-    return tmp_path
-
-
-@pytest.fixture
 def guest_url(database_url: str) -> Iterator[str]:
     """The same database for a user who may nothing there."""
     name = f"guest_{conninfo_to_dict(database_url)['dbname']}"

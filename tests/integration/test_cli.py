@@ -23,18 +23,6 @@ ANY_PORTS = ("--orchestration-port", "0", "--worker-port", "0")
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A folder with a template and a module of handlers."""
-    (tmp_path / "config").mkdir()
-    services.write_templates(tmp_path / "config" / "tasks", chain(2))
-    (tmp_path / "shop.py").write_text(
-        "from tasker.worker import step_handler\n\n\n"
-        "@step_handler('work')\nasync def work() -> dict[str, str]:\n    return {'done': 'yes'}\n"
-    )
-    return tmp_path
-
-
-@pytest.fixture
 def busy_address() -> Iterator[str]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -14,8 +15,6 @@ import pytest
 from tasker.client import TaskerClient
 from tasker.orchestration.service import OrchestrationService
 from tasker.worker import PermanentError, StepContext
-from tasker.worker.service import WorkerService
-from tests import services
 from tests.commands import Ended, Screen, on_terminal, tasker
 from tests.engine import chain, diamond
 from tests.services import Gate, Workshop, within
@@ -35,31 +34,8 @@ Call = Callable[..., Awaitable[Ended]]
 
 
 @pytest.fixture
-def workshop() -> Workshop:
-    return Workshop()
-
-
-@pytest.fixture
-async def orchestration(database_url: str) -> AsyncIterator[OrchestrationService]:
-    async with services.orchestration(database_url) as service:
-        yield service
-
-
-@pytest.fixture
-async def worker(
-    database_url: str, orchestration: OrchestrationService, workshop: Workshop, tmp_path: Path
-) -> AsyncIterator[WorkerService]:
-    folder = services.write_templates(
-        tmp_path / "templates", chain(2), OLDER, diamond() | {"name": "diamond"}, PICKY
-    )
-    async with services.worker(database_url, workshop.registry, folder) as service:
-        yield service
-
-
-@pytest.fixture
-async def client(orchestration: OrchestrationService, worker: WorkerService) -> AsyncIterator[TaskerClient]:
-    async with TaskerClient(orchestration.address) as client:
-        yield client
+def documents() -> list[dict[str, Any]]:
+    return [chain(2), OLDER, diamond() | {"name": "diamond"}, PICKY]
 
 
 @pytest.fixture

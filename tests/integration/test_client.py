@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,7 +19,6 @@ from tasker.client import (
     TaskState,
     TaskUpdate,
 )
-from tasker.orchestration.service import OrchestrationService
 from tasker.worker import PermanentError, StepContext
 from tasker.worker.service import WorkerService
 from tests import services
@@ -33,31 +32,8 @@ LATER = STRICT | {"version": "1.10.0"}
 
 
 @pytest.fixture
-def workshop() -> Workshop:
-    return Workshop()
-
-
-@pytest.fixture
-async def orchestration(database_url: str) -> AsyncIterator[OrchestrationService]:
-    async with services.orchestration(database_url) as service:
-        yield service
-
-
-@pytest.fixture
-async def worker(
-    database_url: str, orchestration: OrchestrationService, workshop: Workshop, tmp_path: Path
-) -> AsyncIterator[WorkerService]:
-    folder = services.write_templates(
-        tmp_path / "templates", chain(3), diamond() | {"name": "diamond"}, STRICT, LATER
-    )
-    async with services.worker(database_url, workshop.registry, folder) as service:
-        yield service
-
-
-@pytest.fixture
-async def client(orchestration: OrchestrationService, worker: WorkerService) -> AsyncIterator[TaskerClient]:
-    async with TaskerClient(orchestration.address) as client:
-        yield client
+def documents() -> list[dict[str, Any]]:
+    return [chain(3), diamond() | {"name": "diamond"}, STRICT, LATER]
 
 
 async def test_a_task_is_created_and_waited_for(client: TaskerClient) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -21,8 +20,6 @@ from tasker.client import (
     UnavailableError,
 )
 from tasker.orchestration.service import OrchestrationService
-from tasker.worker.service import WorkerService
-from tests import services
 from tests.engine import chain, diamond
 from tests.services import Gate, Workshop, outage, within
 
@@ -31,31 +28,8 @@ OLDER = chain(1) | {"version": "0.9.0", "description": "one step", "input_schema
 
 
 @pytest.fixture
-def workshop() -> Workshop:
-    return Workshop()
-
-
-@pytest.fixture
-async def orchestration(database_url: str) -> AsyncIterator[OrchestrationService]:
-    async with services.orchestration(database_url) as service:
-        yield service
-
-
-@pytest.fixture
-async def worker(
-    database_url: str, orchestration: OrchestrationService, workshop: Workshop, tmp_path: Path
-) -> AsyncIterator[WorkerService]:
-    folder = services.write_templates(
-        tmp_path / "templates", chain(2), OLDER, diamond() | {"name": "diamond"}
-    )
-    async with services.worker(database_url, workshop.registry, folder) as service:
-        yield service
-
-
-@pytest.fixture
-async def client(orchestration: OrchestrationService, worker: WorkerService) -> AsyncIterator[TaskerClient]:
-    async with TaskerClient(orchestration.address) as client:
-        yield client
+def documents() -> list[dict[str, Any]]:
+    return [chain(2), OLDER, diamond() | {"name": "diamond"}]
 
 
 # Listing

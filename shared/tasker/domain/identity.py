@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from tasker.domain.errors import InvalidArgumentError
+from tasker.domain.texts import text_problem
 
 #: How long an idempotency key may be (spec 10 section 9 rule 1).
 MAX_IDEMPOTENCY_KEY_CHARACTERS: Final = 255
@@ -105,8 +106,5 @@ def check_idempotency_key(key: str) -> None:
     """
     if not key.strip():
         raise InvalidArgumentError.of("idempotency_key", "must not be blank; leave it out to go without")
-    if len(key) > MAX_IDEMPOTENCY_KEY_CHARACTERS:
-        limit = MAX_IDEMPOTENCY_KEY_CHARACTERS
-        raise InvalidArgumentError.of("idempotency_key", f"has {len(key)} characters, maximum {limit}")
-    if "\x00" in key:
-        raise InvalidArgumentError.of("idempotency_key", "must not hold a NUL character")
+    if (problem := text_problem(key, MAX_IDEMPOTENCY_KEY_CHARACTERS)) is not None:
+        raise InvalidArgumentError.of("idempotency_key", problem)

@@ -25,11 +25,6 @@ class StartWorker(Protocol):
 
 
 @pytest.fixture
-def workshop() -> Workshop:
-    return Workshop()
-
-
-@pytest.fixture
 def new_worker(database_url: str, workshop: Workshop, tmp_path: Path) -> Callable[..., Worker]:
     """Make a worker that the test starts and stops."""
 

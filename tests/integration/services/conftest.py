@@ -10,24 +10,13 @@ import pytest
 from tasker.orchestration.service import OrchestrationService
 from tests import services
 from tests.engine import chain, diamond
-from tests.services import Client, Workshop
-
-
-@pytest.fixture
-async def orchestration(database_url: str) -> AsyncIterator[OrchestrationService]:
-    async with services.orchestration(database_url) as service:
-        yield service
+from tests.services import Client
 
 
 @pytest.fixture
 async def client(orchestration: OrchestrationService) -> AsyncIterator[Client]:
     async with Client(orchestration.address) as client:
         yield client
-
-
-@pytest.fixture
-def workshop() -> Workshop:
-    return Workshop()
 
 
 @pytest.fixture

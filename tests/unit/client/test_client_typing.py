@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mypy import api
 
-ROOT = Path(__file__).parents[3]
+from tests.type_checking import assert_only_marked_lines_fail
 
 RIGHT = """
 from collections.abc import AsyncGenerator, Generator
@@ -74,14 +73,4 @@ def use_sync(client: SyncTaskerClient) -> None:
 
 
 def test_wrong_use_fails_type_checking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right, wrong = tmp_path / "right_use.py", tmp_path / "wrong_use.py"
-    right.write_text(RIGHT)
-    wrong.write_text(WRONG.removeprefix("\n"))
-    monkeypatch.chdir(ROOT)  # where the configuration and its relative paths are
-    report, problems, _ = api.run([str(right), str(wrong), "--no-error-summary", "--hide-error-context"])
-    assert problems == ""
-    lines = [line for line in report.splitlines() if ": error: " in line]
-    assert [line for line in lines if "wrong_use.py" not in line] == []
-    found = {int(line.split("wrong_use.py:")[1].split(":")[0]) for line in lines}
-    marked = {n for n, line in enumerate(wrong.read_text().splitlines(), 1) if f"# {n} " in line}
-    assert marked == found, report
+    assert_only_marked_lines_fail(RIGHT, WRONG, tmp_path, monkeypatch)

@@ -18,6 +18,7 @@ from tasker.domain.errors import (
 )
 from tasker.domain.identity import check_idempotency_key, context_digest, identity_hash
 from tasker.domain.templates.document import StepType
+from tasker.domain.texts import text_problem
 from tasker.domain.uuids import uuid7
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.records import CreatedTask, TaskToCreate
@@ -200,10 +201,8 @@ def problems_of(request: NewTask) -> list[FieldViolation]:
         value: str = getattr(request, field)
         if not value and field != "version":
             problems.append(FieldViolation(field, "required"))
-        elif len(value) > longest:
-            problems.append(FieldViolation(field, f"has {len(value)} characters, maximum {longest}"))
-        elif "\x00" in value:
-            problems.append(FieldViolation(field, "must not hold a NUL character"))
+        elif (problem := text_problem(value, longest)) is not None:
+            problems.append(FieldViolation(field, problem))
         elif field in _NAMES and not value.isprintable():  # they are repeated in messages and logs
             problems.append(FieldViolation(field, "must not hold control characters"))
     if not -100 <= request.priority <= 100:

@@ -17,6 +17,7 @@ from tasker.domain.errors import (
 from tasker.domain.results import manual_completion
 from tasker.domain.states import StepEvent, StepState, TaskState, next_state
 from tasker.domain.storable import ResultNotStorableError, encode_json
+from tasker.domain.texts import text_problem
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 
 #: The longest texts that are kept with a transition (spec 10 section 2).
@@ -177,9 +178,7 @@ def _check(*, required: bool = False, **texts: str | None) -> None:
     for field, text in texts.items():
         if required and not (text or "").strip():
             violations.append(FieldViolation(field, "required"))
-        elif text and len(text) > _LENGTHS[field]:
-            violations.append(FieldViolation(field, f"has {len(text)} characters, maximum {_LENGTHS[field]}"))
-        elif text and "\x00" in text:
-            violations.append(FieldViolation(field, "must not hold a NUL character"))
+        elif text and (problem := text_problem(text, _LENGTHS[field])) is not None:
+            violations.append(FieldViolation(field, problem))
     if violations:
         raise InvalidArgumentError(violations)

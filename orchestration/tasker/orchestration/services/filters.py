@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.states import TaskState
+from tasker.domain.texts import text_problem
 from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.services import render
 from tasker.orchestration.services.paging import Listing, Page
@@ -161,10 +162,8 @@ class _Reading:
         return _EPOCH + timedelta(seconds=value.seconds, microseconds=microseconds)
 
     def _check_text(self, field: str, value: str) -> None:
-        if len(value) > _MAX_CHARACTERS:
-            self._refuse(field, f"has {len(value)} characters, maximum {_MAX_CHARACTERS}")
-        elif "\x00" in value:
-            self._refuse(field, "must not hold a NUL character")
+        if (problem := text_problem(value, _MAX_CHARACTERS)) is not None:
+            self._refuse(field, problem)
 
     def _refuse(self, field: str, problem: str) -> None:
         self.violations.append(FieldViolation(field, problem))

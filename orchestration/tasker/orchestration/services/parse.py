@@ -12,6 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from tasker.domain.context import with_exact_integers
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
+from tasker.domain.texts import text_problem
 from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.engine.creation import NewTask, problems_of
 from tasker.v1 import tasks_pb2, templates_pb2
@@ -52,8 +53,8 @@ def task_uuid(text: str) -> UUID:
 
 def namespace(request: templates_pb2.ListTemplatesRequest) -> str | None:
     """Return the namespace to list, None for all."""
-    if "\x00" in request.namespace:
-        raise InvalidArgumentError.of("namespace", "must not hold a NUL character")
+    if (problem := text_problem(request.namespace)) is not None:
+        raise InvalidArgumentError.of("namespace", problem)
     return request.namespace or None
 
 
@@ -63,9 +64,9 @@ def template_key(request: templates_pb2.GetTemplateRequest) -> tuple[str, str, s
         FieldViolation(field, "required") for field in ("namespace", "name") if not getattr(request, field)
     ]
     violations += [
-        FieldViolation(field, "must not hold a NUL character")
+        FieldViolation(field, problem)
         for field in ("namespace", "name", "version")
-        if "\x00" in getattr(request, field)
+        if (problem := text_problem(getattr(request, field))) is not None
     ]
     if violations:
         raise InvalidArgumentError(violations)
