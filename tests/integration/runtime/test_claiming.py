@@ -178,15 +178,14 @@ async def _at_least(engine: Engine, times: int) -> bool:
 async def test_a_handler_that_a_live_worker_offers_is_never_given_up(
     engine: Engine, start_worker: StartWorker
 ) -> None:  # DESIGN 2, Messages
-    task = await engine.create(chain(1))
-    await start_worker(chain(1), registry=HandlerRegistry(), refusal_limit_seconds=0)
-
     async def announce() -> None:  # a worker whose slots are all taken
         await engine.worker.register(
             hostname="elsewhere", version="1", namespaces=["test"], handlers=["work"], slots=1
         )
 
-    await announce()
+    task = await engine.create(chain(1))
+    await announce()  # before the one that lacks the handler, which would give the step up at its first claim
+    await start_worker(chain(1), registry=HandlerRegistry(), refusal_limit_seconds=0)
     for times in (1, 2, 3):
         await until(lambda times=times: _at_least(engine, times))  # type: ignore[misc]
         await engine.move_clock(31)
