@@ -257,6 +257,15 @@ class InvalidStepTransitionError(InvalidTransitionError):
     reason: ClassVar[str] = "STEP_TRANSITION_NOT_ALLOWED"
 
 
+class InvestigationClosedError(InvalidTransitionError):
+    """An investigation that has ended stays as it is; the task may be investigated again."""
+
+    reason: ClassVar[str] = "INVESTIGATION_CLOSED"
+
+    def __init__(self, dlq_entry_uuid: UUID, status: str) -> None:
+        super().__init__(f"dead-letter entry {dlq_entry_uuid}", status, "update")
+
+
 class GuardFailedError(TaskerError):
     """The machine has the edge, but its condition does not hold (spec 10 section 3)."""
 

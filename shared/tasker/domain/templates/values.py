@@ -21,6 +21,8 @@ _MAX_INT32: Final = 2_147_483_647
 
 _NAME: Final = r"^[a-z][a-z0-9_]*$"
 _NAMESPACE: Final = r"^[a-z_][a-z0-9_]*$"
+#: What a namespace may not end with: the queues of its bands of priority do.
+_RESERVED_ENDINGS: Final = ("_high", "_low")
 _VERSION: Final = r"^[0-9]+\.[0-9]+\.[0-9]+$"
 _EVENT_NAME: Final = r"^[a-z0-9_]+(\.[a-z0-9_]+)+$"
 
@@ -87,6 +89,10 @@ def _check_name(value: str) -> str:
 def _check_namespace(value: str) -> str:
     if not _matches(_NAMESPACE, value):
         raise refusal("INVALID_NAME", f"'{value}' must match {_NAMESPACE}")
+    if value.endswith(_RESERVED_ENDINGS):
+        raise refusal(
+            "INVALID_NAME", f"namespace '{value}' must not end in {' or '.join(_RESERVED_ENDINGS)}: queues do"
+        )
     if (length := len(value)) > MAX_NAMESPACE_CHARACTERS:
         limit = MAX_NAMESPACE_CHARACTERS
         raise refusal("NAMESPACE_TOO_LONG", f"namespace '{value}' has {length} characters, maximum {limit}")
@@ -131,7 +137,11 @@ def as_written() -> Any:
 
 
 Name = Annotated[str, AfterValidator(_check_name), Characters(255), _text(_NAME, 255)]
-Namespace = Annotated[str, AfterValidator(_check_namespace), _text(_NAMESPACE, MAX_NAMESPACE_CHARACTERS)]
+Namespace = Annotated[
+    str,
+    AfterValidator(_check_namespace),
+    _text(rf"^(?!.*(?:{'|'.join(_RESERVED_ENDINGS)})$){_NAMESPACE[1:]}", MAX_NAMESPACE_CHARACTERS),
+]
 Version = Annotated[str, AfterValidator(_check_version), _text(_VERSION, 50)]
 Callable = Annotated[str, AfterValidator(_check_callable), Characters(500)]
 EventName = Annotated[str, AfterValidator(_check_event_name), Characters(255), _text(_EVENT_NAME, 255)]
