@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
-from tasker.ctl.remote import DEFAULT_ADDRESS
+from tasker.ctl.remote import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from tasker.ctl.running import run, serve, undisturbed
 from tasker.ctl.worker import handlers_at
 from tasker.domain.templates.document import Template
@@ -122,6 +122,8 @@ async def _serve(
     worker = WorkerService(worker_settings, registry)
 
     def announce() -> None:
+        # Handlers that create tasks themselves find this orchestration service, whatever its port.
+        os.environ.setdefault(ADDRESS_VARIABLE, orchestration.address)
         registration = worker.worker.registration
         console.print(f"\n[bold]Tasker {VERSION} is ready.[/] Ctrl-C stops it.")
         console.print(f"  orchestration  {orchestration.address}")

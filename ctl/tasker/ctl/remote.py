@@ -22,6 +22,7 @@ from tasker.ctl.running import run
 
 Answer = TypeVar("Answer")
 
+ADDRESS_VARIABLE: Final = "TASKER_ADDRESS"
 DEFAULT_ADDRESS: Final = "127.0.0.1:9190"
 DEFAULT_TIMEOUT: Final = 10.0
 
@@ -30,7 +31,7 @@ Address = Annotated[
     typer.Option(
         "--address",
         help="Where the orchestration service listens; unix:/path for a socket.",
-        envvar="TASKER_ADDRESS",
+        envvar=ADDRESS_VARIABLE,
         metavar="HOST:PORT",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ _MARKS: Final[Mapping[StepState, str]] = {
     StepState.COMPLETE: "✔",
     StepState.RESOLVED_MANUALLY: "✔",
 }
+
+#: What an instance of a batch has behind the name that the template knows.
+_INSTANCE: Final = re.compile(r"_[0-9]{3,}$", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -125,7 +129,8 @@ class Waves:
         return sum(step.state.satisfies_children for step in self.steps.values())
 
     def _new(self, name: str) -> StepView:
-        return StepView(name, self._wave_of.get(name, 0), self._parents.get(name, ()))
+        known = name if name in self._wave_of else _INSTANCE.sub("", name)
+        return StepView(name, self._wave_of.get(known, 0), self._parents.get(known, ()))
 
     def _list(self) -> Table:
         now = datetime.now(UTC)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasker.config.investigations import InvestigationSettings
 from tasker.domain.context import InputValidation
 from tasker.domain.errors import TaskerError
 
@@ -49,13 +50,25 @@ class Settings(BaseSettings):
             raise SettingsError("; ".join(_problems(error))) from None
 
 
-class OrchestrationSettings(Settings):
+class OrchestrationSettings(InvestigationSettings, Settings):
     """The orchestration service."""
 
     bind_address: str = Field("0.0.0.0:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
     input_validation: InputValidation = Field(
         InputValidation.ENFORCE, validation_alias="TASKER_INPUT_VALIDATION"
     )
+    retention_days: int = Field(90, validation_alias="TASKER_RETENTION_DAYS", ge=0, le=36_500)
+    retention_batch_size: int = Field(100, validation_alias="TASKER_RETENTION_BATCH_SIZE", ge=1, le=10_000)
+    # Decisions and batches (spec 40 sections 5.4 and 6.3).
+    decisions_enabled: bool = Field(True, validation_alias="TASKER_DECISIONS_ENABLED")
+    max_steps_per_decision: int = Field(
+        100, validation_alias="TASKER_MAX_STEPS_PER_DECISION", ge=1, le=10_000
+    )
+    max_decision_depth: int = Field(20, validation_alias="TASKER_MAX_DECISION_DEPTH", ge=1, le=1000)
+    warn_steps_per_decision: int = Field(50, validation_alias="TASKER_WARN_STEPS_PER_DECISION", ge=1)
+    warn_decision_depth: int = Field(10, validation_alias="TASKER_WARN_DECISION_DEPTH", ge=1)
+    batches_enabled: bool = Field(True, validation_alias="TASKER_BATCHES_ENABLED")
+    max_parallel_batches: int = Field(50, validation_alias="TASKER_MAX_PARALLEL_BATCHES", ge=1, le=1000)
 
 
 class WorkerSettings(Settings):

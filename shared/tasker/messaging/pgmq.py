@@ -19,6 +19,7 @@ from tasker.messaging.records import (
     Batch,
     ClaimedStep,
     CreatedTask,
+    DeletedTasks,
     HeldLease,
     Reconciled,
     SubmittedStep,
@@ -31,11 +32,6 @@ JUDGEMENTS_QUEUE: Final = "orchestration_step_judgements"
 
 #: Context and dependency results that together take up to this travel with the claim; else they are fetched.
 HYDRATION_BYTES: Final = 64 * 1024
-
-
-def worker_queue(namespace: str) -> str:
-    """Return the queue of a namespace's steps."""
-    return f"worker_{namespace}_queue"
 
 
 def channel(queue: str) -> str:
@@ -101,6 +97,18 @@ class PgmqWorkerBroker:
             ("[" + ",".join(results) + "]",),
         )
         return {row[0] for row in rows}
+
+    async def checkpoint(self, lease: HeldLease, checkpoint: str) -> dict[str, Any] | None:
+        """Store how far a step has come, as JSON text, and renew its lease.
+
+        Returns:
+            The checkpoint as it is stored; None if the lease is lost.
+        """
+        ((stored,),) = await self._sessions.fetch_all(
+            b"SELECT tasker.checkpoint_step_v1(%s, %s, %s, %s, %s::text::jsonb)",
+            (lease.task_uuid, lease.step_uuid, lease.lease_token, LEASE, checkpoint),
+        )
+        return None if stored is None else dict(stored)
 
     async def renew(self, leases: Sequence[HeldLease]) -> set[UUID]:
         """Renew leases and the worker's own heartbeat; return the steps whose lease is lost."""
@@ -178,7 +186,7 @@ class PgmqOrchestrationBroker:
         try:
             async with self._sessions.transaction() as connection:
                 cursor = await connection.execute(
-                    b"SELECT * FROM tasker.take_judgements_v1(%s, %s, %s)",
+                    b"SELECT * FROM tasker.take_judgements_v2(%s, %s, %s)",
                     (limit, self._judgements_mark.start(), only),
                 )
                 rows = await cursor.fetchall()
@@ -197,12 +205,15 @@ class PgmqOrchestrationBroker:
         """Take a message that cannot be processed out of its queue; its step moves to `error`."""
         return await _record_poison(self._sessions, queue, msg_id, error)
 
-    async def wake_tasks(self, limit: int) -> tuple[int, float | None]:
-        """Look again at tasks whose timer is due; return how many, and in how many seconds the next one is."""
-        ((woken, due_ms),) = await self._sessions.fetch_all(
-            b"SELECT woken, next_due_ms FROM tasker.wake_tasks_v1(%s)", (limit,)
+    async def wake_tasks(self, limit: int) -> tuple[int, float | None, list[UUID]]:
+        """Look again at tasks whose timer is due, and cancel those that have expired.
+
+        Returns how many were due, in how many seconds the next one is, and which have expired.
+        """
+        ((woken, due_ms, expired),) = await self._sessions.fetch_all(
+            b"SELECT woken, next_due_ms, expired FROM tasker.wake_tasks_v2(%s)", (limit,)
         )
-        return woken, None if due_ms is None else due_ms / 1000
+        return woken, None if due_ms is None else due_ms / 1000, expired
 
     async def cancel(self, task_uuid: UUID, metadata: Mapping[str, Any]) -> tuple[str, bool] | None:
         """Cancel a task; return the state it was in and whether this cancelled it, None if there is none."""
@@ -216,10 +227,19 @@ class PgmqOrchestrationBroker:
         """Hold a task and one of its steps, in one transaction with `HeldStep.move`."""
         async with self._sessions.transaction() as connection:
             cursor = await connection.execute(
-                b"SELECT task_state, step_state FROM tasker.hold_step_v1(%s, %s)", (task_uuid, step_uuid)
+                b"SELECT task_state, step_state, name, step_type FROM tasker.hold_step_v2(%s, %s)",
+                (task_uuid, step_uuid),
             )
-            ((task_state, step_state),) = await cursor.fetchall()
-            yield HeldStep(connection, task_uuid, step_uuid, task_state=task_state, step_state=step_state)
+            ((task_state, step_state, name, step_type),) = await cursor.fetchall()
+            yield HeldStep(
+                connection,
+                task_uuid,
+                step_uuid,
+                task_state=task_state,
+                step_state=step_state,
+                name=name,
+                step_type=step_type,
+            )
 
     async def sweeping_session(self) -> tuple[int, datetime]:
         """Return how many times the session that sweeps has connected, and the engine's clock."""
@@ -238,6 +258,20 @@ class PgmqOrchestrationBroker:
             b"SELECT * FROM tasker.reconcile_tasks_v1(%s, %s, %s) ORDER BY task_uuid", (after, limit, grace)
         )
         return [Reconciled(*row) for row in rows]
+
+    async def delete_old_tasks(self, limit: int, age: timedelta, after: UUID) -> DeletedTasks:
+        """Look at up to `limit` tasks behind `after`, oldest first, and delete those that ended `age` ago or more."""
+        ((last, rows),) = await self._sessions.fetch_all(
+            b"SELECT last_uuid, deleted FROM tasker.delete_old_tasks_v1(%s, %s, %s)", (limit, age, after)
+        )
+        return DeletedTasks(last, rows)
+
+    async def delete_old_poison(self, limit: int, age: timedelta) -> int:
+        """Delete up to `limit` poison records of `age` or more that no task needs; return how many."""
+        ((deleted,),) = await self._sessions.fetch_all(
+            b"SELECT tasker.delete_old_poison_v1(%s, %s)", (limit, age)
+        )
+        return int(deleted)
 
     async def close(self) -> None:
         """Close all sessions."""
@@ -272,7 +306,7 @@ def _task_json(task: TaskToCreate) -> str:
         "source_system": task.source_system,
         "reason": task.reason,
         "tags": task.tags,
-        "expires_at": task.expires_at.isoformat() if task.expires_at else None,
+        "ttl": f"{task.ttl.total_seconds()} seconds" if task.ttl else None,
         "step_uuids": [str(step) for step in task.step_uuids],
     }
     return f'{json.dumps(fields)[:-1]},"context":{task.context}}}'

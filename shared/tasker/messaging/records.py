@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -82,8 +83,25 @@ class Reconciled:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletedTasks:
+    """What one batch of retention did.
+
+    Attributes:
+        last_uuid: The youngest task it looked at; None when there is none behind it that may be old enough.
+        rows: How many rows of each table went.
+    """
+
+    last_uuid: UUID | None
+    rows: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class SubmittedStep:
-    """A submitted step that needs judgement, with its newest result; its task is locked."""
+    """A submitted step that needs judgement, with its newest result; its task is locked.
+
+    Attributes:
+        inputs, checkpoint: Of instances of batches only.
+    """
 
     task_uuid: UUID
     step_uuid: UUID
@@ -104,6 +122,8 @@ class SubmittedStep:
     metadata: dict[str, Any] | None
     orchestration_metadata: dict[str, Any] | None
     judged_at: datetime
+    inputs: dict[str, Any] | None = None
+    checkpoint: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +134,7 @@ class AppliedVerdict:
         verdict: `complete`, `retry`, `error`, or `none` where only the task is to be evaluated.
         delay_seconds: How long a retry waits.
         reason: Kept with the transition.
+        outcome: A result that takes the place of the submitted one: `result`, `error` and `metadata` as stored.
     """
 
     task_uuid: UUID
@@ -121,6 +142,48 @@ class AppliedVerdict:
     verdict: str
     delay_seconds: float | None = None
     reason: str | None = None
+    outcome: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStep:
+    """A step of a held task, as far as what to add to the task depends on it."""
+
+    task_uuid: UUID
+    template_digest: bytes
+    step_uuid: UUID
+    name: str
+    template_step_name: str
+    state: str
+    ancestor_uuids: list[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class StepToAdd:
+    """A step to add to a running task.
+
+    Attributes:
+        parents: The steps it waits for.
+        edges: The name of the edge from each parent.
+        ancestors: The steps whose results it sees.
+        inputs: JSON text; None takes those of the plan.
+        batch_step_uuid: The step that split the work, for an instance of a batch; None otherwise, as the next two.
+        batch_parallelism: How many of its instances may be in flight at once.
+        batch_fail_fast: Whether one that failed holds back those that have not begun.
+    """
+
+    task_uuid: UUID
+    step_uuid: UUID
+    name: str
+    template_step_name: str
+    step_type: str
+    parents: Sequence[UUID]
+    edges: Sequence[str]
+    ancestors: Sequence[UUID]
+    inputs: str | None = None
+    batch_step_uuid: UUID | None = None
+    batch_parallelism: int | None = None
+    batch_fail_fast: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +194,7 @@ class TaskToCreate:
         identity: SHA-256 of what makes it unique; None when nothing does.
         context: JSON text.
         step_uuids: One for every planned position of the template.
+        ttl: How long the task may take; None for as long as it likes.
     """
 
     task_uuid: UUID
@@ -147,7 +211,7 @@ class TaskToCreate:
     tags: tuple[str, ...]
     context: str
     step_uuids: tuple[UUID, ...]
-    expires_at: datetime | None = None
+    ttl: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

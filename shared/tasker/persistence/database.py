@@ -124,8 +124,15 @@ async def _check(connection: Connection) -> None:
         raise psycopg.OperationalError("the server has closed the connection")
 
 
+def _pass_on(diagnostic: psycopg.errors.Diagnostic) -> None:
+    """Log what a function of ours, or the server, warns of."""
+    if diagnostic.severity_nonlocalized == "WARNING":
+        log.warning("database_warning", message=diagnostic.message_primary, detail=diagnostic.message_detail)
+
+
 async def _configure(connection: Connection) -> None:
     await connection.set_autocommit(True)
+    connection.add_notice_handler(_pass_on)
     # Everything goes by key: a plan made while a table was tiny must not read all of it ever after (DESIGN 5.1).
     await connection.execute("SET enable_seqscan = off")
     connection.prepare_threshold = 0
@@ -142,8 +149,26 @@ _PINNED: Final = """
 class Database:
     """A pool of connections, each statement a transaction of its own unless `transaction` says otherwise."""
 
-    def __init__(self, url: str, *, application_name: str, min_size: int = 1, max_size: int = 10) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        application_name: str,
+        min_size: int = 1,
+        max_size: int = 10,
+        session_settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare the pool; it connects in `open`.
+
+        Args:
+            url: Of the database.
+            application_name: What PostgreSQL calls these connections.
+            min_size: Pooled connections that are always there.
+            max_size: The most pooled connections.
+            session_settings: What the engine's functions read by `current_setting`, in sessions only.
+        """
         self._conninfo = conninfo(url, application_name=application_name)
+        self._session_settings = session_settings or {}
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             self._conninfo,
             min_size=min_size,
@@ -209,11 +234,11 @@ class Database:
 
     def session(self) -> Session:
         """Return a connection of its own for a loop that calls in a row; it connects when first used."""
-        return Session(self._conninfo)
+        return Session(self._conninfo, self._session_settings)
 
     def sessions(self) -> Sessions:
         """Return as many connections as are used at once; each connects when first used."""
-        return Sessions(self._conninfo)
+        return Sessions(self._conninfo, self._session_settings)
 
     def statistics(self) -> Mapping[str, int]:
         """Return the pool's counters, as psycopg_pool names them."""
@@ -231,8 +256,9 @@ class Session:
     Calls are serialised; a loop that wants two statements at once takes two sessions.
     """
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, settings: Mapping[str, str]) -> None:
         self._conninfo = conninfo
+        self._settings = settings
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
         self.connected_times = 0
@@ -267,6 +293,8 @@ class Session:
             connection = await AsyncConnection.connect(self._conninfo)
             await _configure(connection)
             await connection.execute(_PINNED)
+            for name, value in self._settings.items():
+                await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
             self._connection = connection
             self.connected_times += 1
         return self._connection
@@ -279,8 +307,9 @@ class Sessions:
     connection that slept takes a third longer.
     """
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, settings: Mapping[str, str]) -> None:
         self._conninfo = conninfo
+        self._settings = settings
         self._all: list[Session] = []
         self._idle: list[Session] = []
 
@@ -306,7 +335,7 @@ class Sessions:
         if self._idle:
             session = self._idle.pop()
         else:
-            session = Session(self._conninfo)
+            session = Session(self._conninfo, self._settings)
             self._all.append(session)
         try:
             yield session

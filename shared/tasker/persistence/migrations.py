@@ -19,7 +19,7 @@ from tasker.persistence.database import Database
 Phase: TypeAlias = Literal["pre", "post"]
 
 #: The schema versions this code runs on: `pre` migrations precede the code, so newer ones may be there already.
-OLDEST_SCHEMA: Final = 19
+OLDEST_SCHEMA: Final = 28
 NEWEST_SCHEMA: Final = 999
 
 _LOCK_KEY: Final = 0x7461736B6572  # "tasker"

@@ -265,6 +265,7 @@ class DetailedHealthChecks(_message.Message):
     POOL_UTILIZATION_FIELD_NUMBER: _builtins.int
     QUEUE_DEPTH_FIELD_NUMBER: _builtins.int
     CHANNEL_SATURATION_FIELD_NUMBER: _builtins.int
+    POISON_MESSAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def web_database(self) -> Global___HealthCheck: ...
     @_builtins.property
@@ -283,6 +284,10 @@ class DetailedHealthChecks(_message.Message):
     def queue_depth(self) -> Global___HealthCheck: ...
     @_builtins.property
     def channel_saturation(self) -> Global___HealthCheck: ...
+    @_builtins.property
+    def poison_messages(self) -> Global___HealthCheck:
+        """Messages that nobody could handle: degraded while one was recorded in the last hour."""
+
     def __init__(
         self,
         *,
@@ -294,12 +299,15 @@ class DetailedHealthChecks(_message.Message):
         pool_utilization: Global___HealthCheck | None = ...,
         queue_depth: Global___HealthCheck | None = ...,
         channel_saturation: Global___HealthCheck | None = ...,
+        poison_messages: Global___HealthCheck | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["channel_saturation", b"channel_saturation", "circuit_breaker", b"circuit_breaker", "command_processor", b"command_processor", "orchestration_database", b"orchestration_database", "orchestration_system", b"orchestration_system", "pool_utilization", b"pool_utilization", "queue_depth", b"queue_depth", "web_database", b"web_database"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_poison_messages", b"_poison_messages", "channel_saturation", b"channel_saturation", "circuit_breaker", b"circuit_breaker", "command_processor", b"command_processor", "orchestration_database", b"orchestration_database", "orchestration_system", b"orchestration_system", "poison_messages", b"poison_messages", "pool_utilization", b"pool_utilization", "queue_depth", b"queue_depth", "web_database", b"web_database"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_saturation", b"channel_saturation", "circuit_breaker", b"circuit_breaker", "command_processor", b"command_processor", "orchestration_database", b"orchestration_database", "orchestration_system", b"orchestration_system", "pool_utilization", b"pool_utilization", "queue_depth", b"queue_depth", "web_database", b"web_database"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_poison_messages", b"_poison_messages", "channel_saturation", b"channel_saturation", "circuit_breaker", b"circuit_breaker", "command_processor", b"command_processor", "orchestration_database", b"orchestration_database", "orchestration_system", b"orchestration_system", "poison_messages", b"poison_messages", "pool_utilization", b"pool_utilization", "queue_depth", b"queue_depth", "web_database", b"web_database"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__poison_messages: _TypeAlias = _typing.Literal["poison_messages"]  # noqa: Y015
+    _WhichOneofArgType__poison_messages: _TypeAlias = _typing.Literal["_poison_messages", b"_poison_messages"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__poison_messages) -> _WhichOneofReturnType__poison_messages | None: ...
 
 Global___DetailedHealthChecks: _TypeAlias = DetailedHealthChecks  # noqa: Y015
 

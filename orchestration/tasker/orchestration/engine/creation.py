@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 
+from tasker.domain.durations import parse_duration
 from tasker.domain.errors import (
     FailedPreconditionError,
     FieldViolation,
@@ -40,6 +41,7 @@ _LENGTHS: Final[Mapping[str, int]] = {
     "source_system": 255,
     "reason": 500,
 }
+_NOTHING_DISABLED: Final[Mapping[StepType, str]] = {}
 _NAMES: Final = frozenset({"name", "namespace", "version"})
 
 
@@ -70,7 +72,15 @@ class Creation:
 
 
 class TaskCreator:
-    """Validates requests and creates their tasks, many in one transaction."""
+    """Validates requests and creates their tasks, many in one transaction.
+
+    Args:
+        catalogue: The templates.
+        broker: Where tasks are created.
+        reader: Reads what an idempotency key stands for.
+        environment: Whose plans of the templates apply.
+        disabled: Types of steps that this orchestrator does not run, with the name of what is disabled.
+    """
 
     def __init__(
         self,
@@ -79,11 +89,13 @@ class TaskCreator:
         reader: TaskReader,
         *,
         environment: str,
+        disabled: Mapping[StepType, str] = _NOTHING_DISABLED,
     ) -> None:
         self._catalogue = catalogue
         self._broker = broker
         self._reader = reader
         self._environment = environment
+        self._disabled = disabled
         self._batches = Batcher[TaskToCreate, CreatedTask](self._create_batch, max_size=_MAX_BATCH)
 
     async def start(self) -> None:
@@ -99,13 +111,14 @@ class TaskCreator:
 
         Raises:
             InvalidArgumentError: With everything wrong about the request; nothing was written.
+            FailedPreconditionError: The template has steps of a type that is disabled here.
             IdentityConflictError: An equal task exists, or the key was used with another context.
             UnavailableError: The database cannot take it now.
         """
         if problems := problems_of(request):
             raise InvalidArgumentError(problems)
         registered = await self._catalogue.get(request.namespace, request.name, request.version)
-        _refuse_dynamic(registered)
+        self._refuse_disabled(registered)
         prepared = registered.context_rules.prepare(request.context)
         if prepared.warnings:
             log.warning(
@@ -145,6 +158,7 @@ class TaskCreator:
             tags=request.tags,
             context=text,
             step_uuids=tuple(uuid7() for _ in registered.steps),
+            ttl=parse_duration(registered.template.ttl) if registered.template.ttl else None,
         )
 
     async def _replayed(
@@ -164,6 +178,13 @@ class TaskCreator:
             )
         return existing
 
+    def _refuse_disabled(self, registered: RegisteredTemplate) -> None:
+        for step_type, what in self._disabled.items():
+            if any(step.step_type is step_type for step in registered.steps):
+                raise FailedPreconditionError(
+                    f"template '{registered.template.key}' contains {step_type} steps but {what} is disabled"
+                )
+
     async def _create_batch(self, tasks: Sequence[TaskToCreate]) -> Sequence[CreatedTask | BaseException]:
         try:
             created = await self._broker.create(self._environment, tasks)
@@ -182,16 +203,6 @@ class TaskCreator:
         except Exception as error:
             return error
         return outcome
-
-
-def _refuse_dynamic(registered: RegisteredTemplate) -> None:
-    """Refuse a template whose decisions and batches would silently create nothing."""
-    dynamic = [step.name for step in registered.steps if step.step_type is not StepType.STANDARD]
-    if dynamic:
-        raise FailedPreconditionError(
-            f"template {registered.template.key} has decision or batch steps ({', '.join(dynamic)}), "
-            "which this version of Tasker does not run yet; use standard steps"
-        )
 
 
 def problems_of(request: NewTask) -> list[FieldViolation]:

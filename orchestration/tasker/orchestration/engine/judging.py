@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tasker.domain.results import StepExecutionResult
+from tasker.domain.outcomes import tolerated_failure
+from tasker.domain.results import ErrorType, ExecutionMetadata, StepExecutionResult, StepFailure
 from tasker.domain.retry import Backoff, OnWorkerLost, Retry, RetryPolicy, judge_failure
 from tasker.domain.states import StepState
+from tasker.domain.templates.document import StepType
+from tasker.domain.templates.expansion import OutcomeRefusedError
 from tasker.messaging.records import AppliedVerdict, SubmittedStep
 
 
@@ -31,6 +34,7 @@ class Judge:
             return AppliedVerdict(step.task_uuid, step.step_uuid, "none")
         if step.success:
             return AppliedVerdict(step.task_uuid, step.step_uuid, "complete")
+        result = _result_of(step)
         verdict = judge_failure(
             RetryPolicy(
                 step.retryable,
@@ -39,7 +43,7 @@ class Judge:
                 step.backoff_base_ms,
                 step.max_backoff_ms,
             ),
-            _result_of(step),
+            result,
             attempts=step.attempts,
             now=step.judged_at,
             jitter=self._jitter(),
@@ -49,7 +53,38 @@ class Judge:
             return AppliedVerdict(
                 step.task_uuid, step.step_uuid, "retry", delay_seconds=verdict.delay.total_seconds()
             )
+        if (tolerated := _tolerated(step, result)) is not None:
+            return AppliedVerdict(
+                step.task_uuid, step.step_uuid, "complete", reason=verdict.reason.value, outcome=tolerated
+            )
         return AppliedVerdict(step.task_uuid, step.step_uuid, "error", reason=verdict.reason.value)
+
+    def refuse(self, step: SubmittedStep, refusal: OutcomeRefusedError) -> AppliedVerdict:
+        """Return the verdict on a creator whose outcome cannot be carried out (spec 40 section 5.3)."""
+        error_type = (
+            ErrorType.DECISION_OUTCOME_INVALID
+            if step.step_type == StepType.DECISION
+            else ErrorType.BATCH_OUTCOME_INVALID
+        )
+        return AppliedVerdict(
+            step.task_uuid,
+            step.step_uuid,
+            "error",
+            reason=str(refusal),
+            outcome={
+                "error": StepFailure(
+                    str(refusal), error_type, retryable=False, context={"error_code": refusal.error_code}
+                ).to_json(),
+                "metadata": ExecutionMetadata(error_type=error_type, error_code=refusal.error_code).to_json(),
+            },
+        )
+
+
+def _tolerated(step: SubmittedStep, result: StepExecutionResult | None) -> dict[str, object] | None:
+    """Return the outcome of an instance of a batch that failed for good, where its batch goes on without it."""
+    metadata = result.metadata if result else ExecutionMetadata()
+    kept = tolerated_failure(step.inputs, step.checkpoint, result.error if result else None, metadata)
+    return None if kept is None else {"result": kept, "metadata": metadata.to_json()}
 
 
 def _result_of(step: SubmittedStep) -> StepExecutionResult | None:

@@ -17,8 +17,11 @@ from tasker.domain.errors import (
 from tasker.domain.results import manual_completion
 from tasker.domain.states import StepEvent, StepState, TaskState, next_state
 from tasker.domain.storable import ResultNotStorableError, encode_json
+from tasker.domain.templates.document import StepType
 from tasker.domain.texts import text_problem
+from tasker.messaging.held import HeldStep
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
+from tasker.orchestration.engine.expansion import CREATORS, Creator, Expander
 
 #: The longest texts that are kept with a transition (spec 10 section 2).
 _LENGTHS: Final[Mapping[str, int]] = {"performed_by": 255, "requested_by": 255, "reason": 500}
@@ -40,8 +43,9 @@ class Cancellation:
 class Operators:
     """Acts on tasks and steps in one transaction each; the task goes on in the same one."""
 
-    def __init__(self, broker: PgmqOrchestrationBroker) -> None:
+    def __init__(self, broker: PgmqOrchestrationBroker, expander: Expander) -> None:
         self._broker = broker
+        self._expander = expander
 
     async def cancel(
         self, task_uuid: UUID, *, reason: str | None = None, requested_by: str | None = None
@@ -118,7 +122,8 @@ class Operators:
             reason: Why.
 
         Raises:
-            InvalidArgumentError: The result cannot be stored; `performed_by` or `reason` is empty or too long.
+            InvalidArgumentError: The result cannot be stored, or is no outcome of the decision or batchable step;
+                `performed_by` or `reason` is empty or too long.
             InvalidStepTransitionError: The step or its task is over for good.
             StepNotFoundError: The task has no such step.
             TaskNotFoundError: There is no such task.
@@ -137,6 +142,7 @@ class Operators:
             reason=reason,
             result=value,
             result_metadata=kept,
+            outcome=result,
         )
 
     async def _act(
@@ -149,6 +155,7 @@ class Operators:
         reason: str,
         result: str | None = None,
         result_metadata: str | None = None,
+        outcome: object = None,
     ) -> None:
         async with self._broker.held_step(task_uuid, step_uuid) as step:
             if step.task_state is None:
@@ -158,12 +165,26 @@ class Operators:
             state, task_state = StepState(step.step_state), TaskState(step.task_state)
             if task_state.is_terminal and task_state is not TaskState.ERROR:
                 raise InvalidStepTransitionError(f"step of a task that is {task_state}", state, event)
+            to_state = next_state(state, event)
+            if to_state.satisfies_children:
+                resolved = to_state is StepState.RESOLVED_MANUALLY
+                await self._expand(step, task_uuid, step_uuid, outcome, resolved=resolved)
             await step.move(
-                next_state(state, event),
+                to_state,
                 {"event": event, "performed_by": performed_by, "reason": reason},
                 result=result,
                 result_metadata=result_metadata,
             )
+
+    async def _expand(
+        self, step: HeldStep, task_uuid: UUID, step_uuid: UUID, outcome: object, *, resolved: bool
+    ) -> None:
+        """Add the steps that a decision or a batch leads to: those of its result, none if it was resolved."""
+        if step.name is None or step.step_type not in CREATORS:
+            return
+        creator = Creator(task_uuid, step_uuid, step.name, StepType(step.step_type), outcome, resolved)
+        for refusal in (await self._expander.expand(step.tasks, [creator])).values():
+            raise InvalidArgumentError.of("result", f"{refusal.error_code}: {refusal}") from refusal
 
 
 def _storable(field: str, value: object) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from tasker.domain.templates.document import StepType
+from tasker.messaging.held import Judgements
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, PgmqOrchestrationBroker
+from tasker.messaging.records import AppliedVerdict
+from tasker.orchestration.engine.expansion import CREATORS, Creator, Expander
 from tasker.orchestration.engine.judging import Judge
 from tasker.orchestration.loops.poison import PoisonSearch
 from tasker.orchestration.loops.results import BUSY_SECONDS
@@ -10,7 +14,10 @@ from tasker.persistence.database import is_transient, without_conflict
 
 
 class JudgementLoop:
-    """Takes results, judges them with pure functions and applies the verdicts, in one transaction a batch."""
+    """Takes results, judges them with pure functions and applies the verdicts, in one transaction a batch.
+
+    What decisions and batches lead to is added in the same transaction.
+    """
 
     name = "judgements"
 
@@ -18,12 +25,14 @@ class JudgementLoop:
         self,
         broker: PgmqOrchestrationBroker,
         judge: Judge,
+        expander: Expander,
         *,
         batch_size: int = 50,
         poll_seconds: float = 1.0,
     ) -> None:
         self._broker = broker
         self._judge = judge
+        self._expander = expander
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
         self._poison = PoisonSearch(broker, JUDGEMENTS_QUEUE, batch_size=batch_size)
@@ -44,5 +53,20 @@ class JudgementLoop:
     async def _judge_batch(self, limit: int, *, only: int | None = None) -> tuple[int, int]:
         async with self._broker.judgements(limit, only=only) as judgements:
             if judgements.steps:
-                await judgements.apply([self._judge.judge(step) for step in judgements.steps])
+                await judgements.apply(await self._verdicts(judgements))
             return len(judgements.steps), judgements.delayed
+
+    async def _verdicts(self, judgements: Judgements) -> list[AppliedVerdict]:
+        judged = [(step, self._judge.judge(step)) for step in judgements.steps]
+        refused = await self._expander.expand(
+            judgements.tasks,
+            [
+                Creator(step.task_uuid, step.step_uuid, step.name, StepType(step.step_type), step.result)
+                for step, verdict in judged
+                if verdict.verdict == "complete" and step.step_type in CREATORS
+            ],
+        )
+        return [
+            self._judge.refuse(step, refused[step.step_uuid]) if step.step_uuid in refused else verdict
+            for step, verdict in judged
+        ]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import structlog
+
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.orchestration.loops.results import BUSY_SECONDS
 
+log = structlog.get_logger(__name__)
+
 
 class TimerLoop:
-    """Wakes tasks whose `wake_at` has come and sleeps until the next one; an earlier one that commits hints it."""
+    """Wakes tasks whose `wake_at` has come and sleeps until the next one; an earlier one that commits hints it.
+
+    Tasks whose time is up are cancelled with all their steps (DESIGN section 3, "TTL expiry").
+    """
 
     name = "timers"
 
@@ -20,7 +27,9 @@ class TimerLoop:
 
     async def tick(self) -> float:
         """Wake one batch."""
-        woken, next_due = await self._broker.wake_tasks(self._batch_size)
+        woken, next_due, expired = await self._broker.wake_tasks(self._batch_size)
+        for task_uuid in expired:
+            log.info("task_expired", task_uuid=str(task_uuid))
         if woken >= self._batch_size:
             return 0
         if next_due is None:

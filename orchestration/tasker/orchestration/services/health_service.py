@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from tasker.domain.errors import UnavailableError
@@ -63,8 +64,9 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         database = self._database_check()
         loops = self._loops_check()
         pool = self._pool_check()
-        queues = await self._queue_check()
-        every = (database, loops, pool, queues)
+        queues = await self._asked(self._queue_check)
+        poison = await self._asked(self._poison_check)
+        every = (database, loops, pool, queues, poison)
         return health_pb2.DetailedHealthResponse(
             status="healthy" if all(check.status == "healthy" for check in every) else "degraded",
             timestamp=_now(),
@@ -79,6 +81,7 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
                 channel_saturation=_not_applicable(
                     "there are no in-process channels: the database is the queue"
                 ),
+                poison_messages=poison,
             ),
             info=self._info(),
         )
@@ -101,19 +104,28 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         status = "unhealthy" if percent > 95 else "degraded" if percent > 80 else "healthy"
         return _check(status, f"{used} of {size} connections in use")
 
-    async def _queue_check(self) -> health_pb2.HealthCheck:
+    async def _asked(self, ask: Callable[[], Awaitable[tuple[str, str]]]) -> health_pb2.HealthCheck:
+        """Return a check that the database has to answer, with the time that it took."""
         if not self._probe.ready:
             return _check("unknown", "the database does not answer")
         started = time.perf_counter()
         try:
-            depth = await self._orchestrator.queue_depth()
+            status, message = await ask()
         except Exception as error:
             if not is_transient(error):
                 raise
             return _check("unknown", "the database does not answer")
-        elapsed = round((time.perf_counter() - started) * 1000)
+        return _check(status, message, round((time.perf_counter() - started) * 1000))
+
+    async def _queue_check(self) -> tuple[str, str]:
+        depth = await self._orchestrator.queue_depth()
         status = "unhealthy" if depth >= 10_000 else "degraded" if depth >= 5_000 else "healthy"
-        return _check(status, f"{depth} results wait", elapsed)
+        return status, f"{depth} results wait"
+
+    async def _poison_check(self) -> tuple[str, str]:
+        counts = await self._orchestrator.poison.counts()
+        status = "degraded" if counts.last_hour else "healthy"
+        return status, f"{counts.last_hour} recorded in the last hour, {counts.last_day} in the last day"
 
     def _pool(self) -> tuple[int, int]:
         statistics = self._orchestrator.database.statistics()

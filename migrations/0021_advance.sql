@@ -1,0 +1,283 @@
+-- phase: pre
+-- Advancing, now that tasks grow while they run: instances of batches are enqueued as far as their limits allow, a
+-- task's priority chooses the queue of its steps, and one that failures block is put before a person.
+
+-- worker_queue_v1: the queue of a namespace's steps: one for each of three bands of priority (above, at and below 0).
+CREATE FUNCTION tasker.worker_queue_v1(p_namespace text, p_priority smallint) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT 'worker_' || p_namespace
+           || CASE WHEN p_priority > 0 THEN '_high' WHEN p_priority < 0 THEN '_low' ELSE '' END || '_queue'
+$$;
+
+-- meet_children_v1: tell the children of steps that became satisfied that they wait for one parent less, each.
+CREATE FUNCTION tasker.meet_children_v1(p_satisfied_tasks uuid[], p_satisfied_steps uuid[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_rows tid[];
+    v_met  integer[];
+BEGIN
+    SELECT array_agg(s.ctid), array_agg(child.met) INTO v_rows, v_met
+    FROM (
+        SELECT e.task_uuid, e.to_step_uuid, count(DISTINCT e.from_step_uuid)::integer AS met
+        FROM unnest(p_satisfied_tasks, p_satisfied_steps) AS done(task_uuid, step_uuid)
+        CROSS JOIN LATERAL (
+            SELECT e.* FROM tasker.workflow_step_edges e
+            WHERE e.task_uuid = done.task_uuid AND e.from_step_uuid = done.step_uuid
+            OFFSET 0
+        ) e
+        GROUP BY e.task_uuid, e.to_step_uuid
+        ORDER BY e.to_step_uuid
+    ) child
+    CROSS JOIN LATERAL (
+        SELECT s.ctid FROM tasker.workflow_steps s
+        WHERE s.task_uuid = child.task_uuid AND s.step_uuid = child.to_step_uuid
+        FOR NO KEY UPDATE
+    ) s;
+    UPDATE tasker.workflow_steps s SET unmet_parents = s.unmet_parents - w.met, updated_at = tasker.now()
+    FROM unnest(v_rows, v_met) AS w(ctid, met)
+    WHERE s.ctid = w.ctid;
+    RETURN v_rows IS NOT NULL;
+END;
+$$;
+
+-- advance_tasks_v1: the only place that enqueues steps and finishes tasks.
+-- Takes one change per task, all of whose rows the caller has locked, and the steps that became satisfied.
+-- Frees their children, enqueues what is ready, applies the counts, moves the task and sets its timer.
+-- With p_survey it looks at every step of the tasks instead of at those children (create, timers, operators,
+-- reconciler); so it does where instances of batches are among the children, since others of them hold them back.
+-- Returns what to send. A terminal task only has its counts kept: nothing is enqueued, nothing moves.
+CREATE OR REPLACE FUNCTION tasker.advance_tasks_v1(
+    p_changes         tasker.task_change[],
+    p_satisfied_tasks uuid[],
+    p_satisfied_steps uuid[],
+    p_survey          boolean
+) RETURNS tasker.outbox
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_now     timestamptz;
+    v_due     timestamptz;
+    v_rows    tid[];
+    v_from    text[];
+    v_met     integer[];
+    v_ready   boolean[];
+    v_queues  text[];
+    v_batched boolean := false;
+    v_outbox  tasker.outbox;
+    v_moved   integer;
+    v_blocked uuid[];
+    v_done    boolean;
+BEGIN
+    IF NOT p_survey THEN
+        SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(child.met),
+               array_agg(t.queue IS NOT NULL AND s.state = 'pending' AND s.unmet_parents = child.met),
+               array_agg(t.queue), coalesce(bool_or(s.batch_step_uuid IS NOT NULL), false)
+        INTO v_rows, v_from, v_met, v_ready, v_queues, v_batched
+        FROM (
+            SELECT e.task_uuid, e.to_step_uuid, count(DISTINCT e.from_step_uuid)::integer AS met
+            FROM unnest(p_satisfied_tasks, p_satisfied_steps) AS done(task_uuid, step_uuid)
+            CROSS JOIN LATERAL (
+                SELECT e.* FROM tasker.workflow_step_edges e
+                WHERE e.task_uuid = done.task_uuid AND e.from_step_uuid = done.step_uuid
+                OFFSET 0
+            ) e
+            GROUP BY e.task_uuid, e.to_step_uuid
+            ORDER BY e.to_step_uuid
+        ) child
+        CROSS JOIN LATERAL (
+            -- The queue of the task's steps; null when the task is over.
+            SELECT CASE WHEN t.terminal_at IS NULL THEN (
+                SELECT tasker.worker_queue_v1(ns.name, t.priority)
+                FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id)
+            END AS queue
+            FROM tasker.tasks t WHERE t.task_uuid = child.task_uuid LIMIT 1
+        ) t
+        CROSS JOIN LATERAL (
+            SELECT s.ctid, s.state, s.unmet_parents, s.batch_step_uuid FROM tasker.workflow_steps s
+            WHERE s.task_uuid = child.task_uuid AND s.step_uuid = child.to_step_uuid
+            FOR NO KEY UPDATE
+        ) s;
+    END IF;
+    IF p_survey OR v_batched THEN
+        v_done := tasker.meet_children_v1(p_satisfied_tasks, p_satisfied_steps);
+        v_due := tasker.now();
+        SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(0), array_agg(true), array_agg(t.queue)
+        INTO v_rows, v_from, v_met, v_ready, v_queues
+        FROM (
+            SELECT s.task_uuid, s.step_uuid
+            FROM unnest(p_changes) AS c
+            CROSS JOIN LATERAL (
+                SELECT s.task_uuid, s.step_uuid FROM tasker.workflow_steps s
+                WHERE s.task_uuid = c.task_uuid AND s.unmet_parents = 0 AND s.batch_step_uuid IS NULL
+                  AND (s.state = 'pending' OR (s.state = 'waiting_for_retry' AND s.next_retry_at <= v_due))
+                OFFSET 0
+            ) s
+            UNION ALL
+            SELECT c.task_uuid, i.step_uuid
+            FROM unnest(p_changes) AS c
+            CROSS JOIN LATERAL (
+                SELECT t.batch_limit FROM tasker.tasks t WHERE t.task_uuid = c.task_uuid LIMIT 1
+            ) t
+            CROSS JOIN LATERAL tasker.free_instances_v1(c.task_uuid, t.batch_limit) AS i(step_uuid)
+            WHERE t.batch_limit IS NOT NULL
+            ORDER BY step_uuid
+        ) candidate
+        CROSS JOIN LATERAL (
+            -- The queue of the task's steps; null when the task is over.
+            SELECT CASE WHEN t.terminal_at IS NULL THEN (
+                SELECT tasker.worker_queue_v1(ns.name, t.priority)
+                FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id)
+            END AS queue
+            FROM tasker.tasks t WHERE t.task_uuid = candidate.task_uuid LIMIT 1
+        ) t
+        CROSS JOIN LATERAL (
+            SELECT s.ctid, s.state FROM tasker.workflow_steps s
+            WHERE s.task_uuid = candidate.task_uuid AND s.step_uuid = candidate.step_uuid
+              AND s.unmet_parents = 0
+              AND (s.state = 'pending' OR (s.state = 'waiting_for_retry' AND s.next_retry_at <= v_due))
+            FOR NO KEY UPDATE
+        ) s
+        WHERE t.queue IS NOT NULL;
+    END IF;
+
+    v_now := tasker.now();
+    WITH touched AS (
+        UPDATE tasker.workflow_steps s
+        SET unmet_parents = s.unmet_parents - w.met,
+            state = CASE WHEN w.ready THEN 'enqueued' ELSE s.state END,
+            sort_key = s.sort_key + w.ready::integer,
+            next_retry_at = CASE WHEN w.ready THEN NULL ELSE s.next_retry_at END,
+            updated_at = v_now
+        FROM unnest(v_rows, v_from, v_met, v_ready, v_queues) AS w(ctid, from_state, met, ready, queue)
+        WHERE s.ctid = w.ctid
+        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, w.from_state, w.ready, w.queue
+    ), enqueued AS (
+        INSERT INTO tasker.workflow_step_transitions
+               (task_uuid, step_uuid, sort_key, from_state, to_state, attempt, created_at)
+        SELECT s.task_uuid, s.step_uuid, s.sort_key, s.from_state, 'enqueued', s.attempts, v_now
+        FROM touched s WHERE s.ready
+    ), counted AS (
+        SELECT c.task_uuid, sum(c.total) AS total, sum(c.satisfied) AS satisfied, sum(c.failed) AS failed,
+               sum(c.in_flight) AS in_flight, sum(c.backoff) AS backoff
+        FROM (
+            SELECT * FROM unnest(p_changes)
+            UNION ALL
+            SELECT e.task_uuid, 0, 0, 0, 1, -(e.from_state = 'waiting_for_retry')::integer
+            FROM touched e WHERE e.ready
+        ) c
+        GROUP BY c.task_uuid
+    ), judged AS (
+        SELECT t.ctid, t.state AS from_state, n.*,
+               CASE WHEN t.terminal_at IS NOT NULL THEN t.state
+                    ELSE tasker.task_state_for_v1(n.total, n.satisfied, n.failed, n.in_flight, n.backoff)
+               END AS to_state,
+               CASE WHEN t.terminal_at IS NULL THEN least(
+                    t.expires_at,
+                    CASE WHEN n.backoff > 0 THEN (
+                        SELECT min(s.next_retry_at) FROM tasker.workflow_steps s
+                        -- Of those that were looked at and are due, instances of batches are left: others of them
+                        -- hold them back, and free them.
+                        WHERE s.task_uuid = t.task_uuid AND s.state = 'waiting_for_retry'
+                          AND (v_due IS NULL OR s.next_retry_at > v_due)
+                          AND s.ctid <> ALL (coalesce(v_rows, '{}')))
+                    END)
+               END AS wake_at
+        FROM counted c
+        CROSS JOIN LATERAL (SELECT t.ctid, t.* FROM tasker.tasks t WHERE t.task_uuid = c.task_uuid LIMIT 1) t
+        CROSS JOIN LATERAL (
+            SELECT (t.total_steps + c.total)::integer AS total,
+                   (t.satisfied_steps + c.satisfied)::integer AS satisfied,
+                   (t.failed_steps + c.failed)::integer AS failed,
+                   (t.in_flight_steps + c.in_flight)::integer AS in_flight,
+                   (t.backoff_steps + c.backoff)::integer AS backoff
+        ) n
+    ), moved AS (
+        UPDATE tasker.tasks t
+        SET total_steps = j.total, satisfied_steps = j.satisfied, failed_steps = j.failed,
+            in_flight_steps = j.in_flight, backoff_steps = j.backoff,
+            state = j.to_state,
+            sort_key = t.sort_key + (j.to_state <> j.from_state)::integer,
+            wake_at = CASE WHEN j.to_state <> 'complete' THEN j.wake_at END,
+            completed_at = CASE WHEN j.to_state = 'complete' THEN coalesce(t.completed_at, v_now) END,
+            terminal_at = CASE WHEN j.to_state = 'complete' THEN coalesce(t.terminal_at, v_now) ELSE t.terminal_at END,
+            updated_at = v_now
+        FROM judged j
+        WHERE t.ctid = j.ctid
+          AND (j.to_state, j.total, j.satisfied, j.failed, j.in_flight, j.backoff, j.wake_at) IS DISTINCT FROM
+              (t.state, t.total_steps, t.satisfied_steps, t.failed_steps, t.in_flight_steps, t.backoff_steps, t.wake_at)
+        RETURNING t.task_uuid, t.sort_key, j.from_state, j.to_state
+    ), recorded AS (
+        INSERT INTO tasker.task_transitions (task_uuid, sort_key, from_state, to_state, created_at)
+        SELECT m.task_uuid, m.sort_key, m.from_state, m.to_state, v_now
+        FROM moved m WHERE m.to_state <> m.from_state
+        RETURNING task_uuid, to_state
+    )
+    SELECT array_agg(e.queue), array_agg(e.task_uuid), array_agg(e.step_uuid), (SELECT count(*) FROM recorded),
+           (SELECT array_agg(r.task_uuid) FROM recorded r WHERE r.to_state = 'blocked_by_failures')
+    INTO v_outbox.queues, v_outbox.tasks, v_outbox.steps, v_moved, v_blocked
+    FROM touched e WHERE e.ready;
+
+    IF v_blocked IS NOT NULL THEN
+        v_done := tasker.record_blocked_v1(v_blocked);
+    END IF;
+    v_done := tasker.hint_watchers_v1(v_moved = 0);
+    RETURN v_outbox;
+END;
+$$;
+
+-- process_by_ids_v1: complete steps whose plain success was submitted, and advance their tasks.
+-- The caller holds the tasks' locks. Steps past their notification state are skipped, their task is
+-- evaluated all the same, so a message delivered twice is harmless. Returns what to send.
+CREATE OR REPLACE FUNCTION tasker.process_by_ids_v1(p_tasks uuid[], p_steps uuid[]) RETURNS tasker.outbox
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_now     timestamptz;
+    v_rows    tid[];
+    v_tasks   uuid[];
+    v_steps   uuid[];
+    v_changes tasker.task_change[];
+    v_batched boolean;
+    v_warned  boolean;
+BEGIN
+    SELECT array_agg(s.ctid), array_agg(m.task_uuid), array_agg(m.step_uuid),
+           coalesce(bool_or(s.batch_step_uuid IS NOT NULL), false)
+    INTO v_rows, v_tasks, v_steps, v_batched
+    FROM (
+        SELECT DISTINCT m.step_uuid, m.task_uuid FROM unnest(p_tasks, p_steps) AS m(task_uuid, step_uuid)
+        ORDER BY m.step_uuid
+    ) m
+    CROSS JOIN LATERAL (
+        SELECT s.ctid, s.batch_step_uuid FROM tasker.workflow_steps s
+        WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid AND s.state = 'enqueued_for_orchestration'
+        FOR NO KEY UPDATE
+    ) s;
+
+    IF coalesce(cardinality(v_rows), 0) < cardinality(p_steps) THEN
+        v_warned := tasker.warn_of_unknown_v1('orchestration_step_results', p_tasks, p_steps);
+    END IF;
+
+    v_now := tasker.now();
+    WITH completed AS (
+        UPDATE tasker.workflow_steps s
+        SET state = 'complete', sort_key = s.sort_key + 1, completed_at = v_now, updated_at = v_now
+        WHERE s.ctid = ANY (v_rows)
+        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts
+    ), recorded AS (
+        INSERT INTO tasker.workflow_step_transitions
+               (task_uuid, step_uuid, sort_key, from_state, to_state, attempt, created_at)
+        SELECT c.task_uuid, c.step_uuid, c.sort_key, 'enqueued_for_orchestration', 'complete', c.attempts, v_now
+        FROM completed c
+    )
+    SELECT array_agg(ROW (c.task_uuid, 0, c.completed, 0, -c.completed, 0)::tasker.task_change) INTO v_changes
+    FROM (
+        SELECT e.task_uuid, sum(e.completed) AS completed
+        FROM (SELECT c.task_uuid, 1 AS completed FROM completed c
+              UNION ALL SELECT DISTINCT p.task_uuid, 0 FROM unnest(p_tasks) AS p(task_uuid)) e
+        GROUP BY e.task_uuid
+    ) c;
+
+    -- An instance of a batch makes room for others.
+    RETURN tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, v_batched);
+END;
+$$;

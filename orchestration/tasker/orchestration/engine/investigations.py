@@ -1,0 +1,142 @@
+"""What operators do about tasks that need a person (spec 10 section 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from tasker.domain.errors import (
+    ConcurrentChangeError,
+    DlqEntryNotFoundError,
+    FieldViolation,
+    InvalidArgumentError,
+    InvestigationClosedError,
+    TaskNotFoundError,
+)
+from tasker.domain.investigations import ResolutionStatus
+from tasker.domain.storable import ResultNotStorableError, encode_json
+from tasker.domain.texts import text_problem
+from tasker.persistence.investigations import Investigation, InvestigationStore
+
+#: The longest texts of an entry.
+_LENGTHS: Final[Mapping[str, int]] = {
+    "requested_by": 255,
+    "reason": 500,
+    "resolution_notes": 10_000,
+    "resolved_by": 255,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The pending entry of a task.
+
+    Attributes:
+        entry: The entry.
+        created: Whether it was made now, rather than found.
+    """
+
+    entry: Investigation
+    created: bool
+
+
+class Investigations:
+    """Opens and ends investigations. They record: nothing here moves or retries a task."""
+
+    def __init__(self, store: InvestigationStore) -> None:
+        self._store = store
+
+    async def open(
+        self, task_uuid: UUID, *, reason: str | None = None, requested_by: str | None = None
+    ) -> Opened:
+        """Put a task before a person, whatever its state; one that is there already stays as it is.
+
+        Args:
+            task_uuid: The task.
+            reason: Why, for whoever investigates.
+            requested_by: Who asks for it.
+
+        Raises:
+            InvalidArgumentError: A text is too long or cannot be stored.
+            TaskNotFoundError: There is no such task.
+        """
+        _check(reason=reason, requested_by=requested_by)
+        said = {"reason": reason, "requested_by": requested_by}
+        opened = await self._store.open_by_hand(
+            task_uuid, {key: text for key, text in said.items() if text is not None}
+        )
+        if opened is None:
+            raise TaskNotFoundError(task_uuid)
+        dlq_entry_uuid, created = opened
+        return Opened(await self._get(dlq_entry_uuid), created)
+
+    async def update(
+        self,
+        dlq_entry_uuid: UUID,
+        *,
+        resolution_status: ResolutionStatus | None = None,
+        resolution_notes: str | None = None,
+        resolved_by: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        expected_updated_at: datetime | None = None,
+    ) -> Investigation:
+        """Record findings, or the end of an investigation, which is final. What is None stays as it is.
+
+        Args:
+            dlq_entry_uuid: The entry.
+            resolution_status: How far the investigation is.
+            resolution_notes: What was found; at most 10,000 characters.
+            resolved_by: Who found it; at most 255 characters.
+            metadata: Replaces the entry's metadata as a whole.
+            expected_updated_at: The caller knows the entry as of this `updated_at`; None where that does not matter.
+
+        Raises:
+            ConcurrentChangeError: The entry has changed since `expected_updated_at`.
+            DlqEntryNotFoundError: There is no such entry.
+            InvalidArgumentError: A text is too long, or a value cannot be stored.
+            InvestigationClosedError: The investigation has ended.
+        """
+        _check(resolution_notes=resolution_notes, resolved_by=resolved_by)
+        update = await self._store.update(
+            dlq_entry_uuid,
+            status=resolution_status,
+            notes=resolution_notes,
+            resolved_by=resolved_by,
+            metadata=None if metadata is None else _storable(metadata),
+            expected_updated_at=expected_updated_at,
+        )
+        if update.status_before is None:
+            raise DlqEntryNotFoundError(dlq_entry_uuid=dlq_entry_uuid)
+        if update.status_before is not ResolutionStatus.PENDING:
+            raise InvestigationClosedError(dlq_entry_uuid, update.status_before)
+        if not update.updated:
+            raise ConcurrentChangeError(
+                f"dead-letter entry {dlq_entry_uuid} was changed since {expected_updated_at}; read it again"
+            )
+        return await self._get(dlq_entry_uuid)
+
+    async def _get(self, dlq_entry_uuid: UUID) -> Investigation:
+        entry = await self._store.get(dlq_entry_uuid)
+        if entry is None:
+            raise DlqEntryNotFoundError(dlq_entry_uuid=dlq_entry_uuid)
+        return entry
+
+
+def _storable(metadata: Mapping[str, Any]) -> str:
+    try:
+        return encode_json(dict(metadata))
+    except ResultNotStorableError as error:
+        raise InvalidArgumentError.of("metadata", str(error)) from error
+
+
+def _check(**texts: str | None) -> None:
+    violations = [
+        FieldViolation(field, problem)
+        for field, text in texts.items()
+        if text and (problem := text_problem(text, _LENGTHS[field])) is not None
+    ]
+    if violations:
+        raise InvalidArgumentError(violations)

@@ -1,0 +1,62 @@
+"""Reading the messages that nobody could handle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from tasker.persistence.database import Database
+from tasker.persistence.statements import statement
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonRecord:
+    """A message that no retry could help, taken out of its queue (DESIGN section 2, "Messages").
+
+    Attributes:
+        msg_id: Its number in the queue.
+        message: What it said.
+        error: What failed over it.
+        task_uuid: The task it named; None if it named none. The task may be gone or never have been.
+        step_uuid: The step likewise; if it was in flight, it has moved to `error`.
+    """
+
+    poison_id: int
+    queue: str
+    msg_id: int
+    message: Any
+    error: str
+    task_uuid: UUID | None
+    step_uuid: UUID | None
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonCounts:
+    """How many were recorded lately, at most 10,000 counted."""
+
+    last_hour: int
+    last_day: int
+
+
+_MESSAGES: Final = statement("poison_messages")
+_COUNTS: Final = statement("poison_counts")
+
+
+class PoisonReader:
+    """Answers questions about poison messages."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def newest(self, *, task_uuid: UUID | None = None, limit: int = 50) -> list[PoisonRecord]:
+        """Return the newest records first, of one task or of all."""
+        rows = await self._database.fetch_all(_MESSAGES, {"task": task_uuid, "limit": limit})
+        return [PoisonRecord(*row) for row in rows]
+
+    async def counts(self) -> PoisonCounts:
+        """Return how many were recorded lately."""
+        ((last_hour, last_day),) = await self._database.fetch_all(_COUNTS)
+        return PoisonCounts(last_hour, last_day)
