@@ -42,7 +42,8 @@ class Snippets:
 
     handlers: str
     tests: str
-    template: dict[str, Any]
+    price_list: dict[str, Any]
+    checkout: dict[str, Any]
     stored: dict[str, Any]
 
 
@@ -52,8 +53,12 @@ def snippets() -> Snippets:
         blocks[language].append(body)
     tests = [body for body in blocks["python"] if "\ndef test_" in body]
     handlers = [body for body in blocks["python"] if body not in tests]
-    (one_test,), (template,), (stored,) = tests, blocks["yaml"], blocks["json"]
-    return Snippets("\n\n".join(handlers), one_test, yaml.safe_load(template), json.loads(stored))
+    (one_test,), (price_list, checkout), (stored,) = (
+        tests,
+        map(yaml.safe_load, blocks["yaml"]),
+        blocks["json"],
+    )
+    return Snippets("\n\n".join(handlers), one_test, price_list, checkout, json.loads(stored))
 
 
 SNIPPETS = snippets()
@@ -77,7 +82,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "handlers.py").write_text(SNIPPETS.handlers)
     (tmp_path / "test_handlers.py").write_text(SNIPPETS.tests)
     (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "checkout.yaml").write_text(yaml.safe_dump(SNIPPETS.template))
+    for template in (SNIPPETS.checkout, SNIPPETS.price_list):
+        (tmp_path / "templates" / f"{template['name']}.yaml").write_text(yaml.safe_dump(template))
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
     for name, module in list(sys.modules.items()):
@@ -98,12 +104,12 @@ def module_of(registry: HandlerRegistry) -> ModuleType:
 
 
 async def results_of(
-    engine: Engine, folder: Path, registry: HandlerRegistry, **changes: Any
+    engine: Engine, folder: Path, registry: HandlerRegistry, template: dict[str, Any], **context: Any
 ) -> dict[str, Any]:
-    """Run the page's workflow on a worker to its end; return the newest result of each step."""
-    document = parse(SNIPPETS.template)
+    """Run a workflow of the page on a worker to its end; return the newest result of each step."""
+    document = parse(template)
     await engine.store.register(document)
-    task = (await engine.request(document, ORDER | changes)).task.task_uuid
+    task = (await engine.request(document, ORDER | context)).task.task_uuid
     worker = Worker(
         WorkerSettings.load(database_url=engine.url, template_path=folder / "templates"), registry
     )
@@ -132,7 +138,7 @@ async def settled(engine: Engine, task: UUID) -> bool:
 
 
 async def test_the_workflow_of_the_page_runs(engine: Engine, folder: Path, registry: HandlerRegistry) -> None:
-    found = await results_of(engine, folder, registry)
+    found = await results_of(engine, folder, registry, SNIPPETS.checkout)
     assert {name: row["result"] for name, row in found.items() if name != "charge_card"} == {
         "check_stock": {"pen": 12, "ink": 3},
         "price_cart": {"cents": 400, "currency": "EUR"},
@@ -155,10 +161,44 @@ async def test_the_workflow_of_the_page_runs(engine: Engine, folder: Path, regis
     assert left_out == {"started_at", "completed_at", "execution_time_ms", "worker_id", "worker_hostname"}
 
 
+@pytest.mark.parametrize(("rows", "told"), [(1000, False), (1001, True)])
+async def test_the_price_list_of_the_page_is_imported(
+    engine: Engine, folder: Path, registry: HandlerRegistry, rows: int, told: bool
+) -> None:
+    found = await results_of(engine, folder, registry, SNIPPETS.price_list, rows=rows)
+    assert found["route_list"]["result"]["routing_context"] == {"rows": rows}
+    shares = [found[f"import_rows_00{n}"]["result"]["rows"] for n in range(1, 6)]
+    assert (sum(shares), max(shares)) == (rows, 200 + told)
+    assert found["sum_up"]["result"] == {"lists": 5, "rows": rows, "cents": rows * 100}
+    assert found["reindex"]["result"] == {"words": rows * 3}
+    assert found["upload"]["result"] == {"resumed_from": 250, "uploaded": rows - 250}
+    assert ("tell_buyer" in found) is told
+
+
+async def test_an_empty_price_list_goes_nowhere(
+    engine: Engine, folder: Path, registry: HandlerRegistry
+) -> None:
+    found = await results_of(engine, folder, registry, SNIPPETS.price_list, rows=0)
+    assert set(found) == {"read_list", "route_list"}
+    assert found["route_list"]["result"]["reason"] == "the list is empty"
+
+
+async def test_the_table_of_batches_holds() -> None:
+    for written, instances in rows("The analyzer returns"):
+        (code,) = quoted(written)
+        outcome = eval(code, vars(tasker.worker)).to_json()
+        parts = outcome["batch_processing_outcome"].get("cursor_configs", [])
+        sizes = [part["batch_size"] for part in parts]
+        numbers = [int(number) for number in re.findall(r"[0-9]+", instances)]
+        assert len(sizes) == (numbers[0] if numbers else 0), code
+        assert sorted(set(sizes)) == sorted(numbers[1:]), code
+    assert outcome["rows"] == 12
+
+
 async def test_what_the_page_says_of_errors_is_stored(
     engine: Engine, folder: Path, registry: HandlerRegistry
 ) -> None:
-    declined = (await results_of(engine, folder, registry, card="expired"))["charge_card"]
+    declined = (await results_of(engine, folder, registry, SNIPPETS.checkout, card="expired"))["charge_card"]
     assert (declined["error"]["error_type"], declined["metadata"]["error_code"]) == (
         "card_declined",
         "EXPIRED",
@@ -212,6 +252,9 @@ def test_the_table_of_errors_holds() -> None:
 
 def test_the_tables_name_what_there_is() -> None:
     members = [name.removesuffix("()") for row in rows("Member") for name in quoted(row[0])]
+    mixins = (tasker.worker.Batchable, tasker.worker.DecisionHandler)
+    methods = [name for _, cell in rows("Step") for name in quoted(cell)]
+    assert [name for name in methods if not any(hasattr(mixin, name) for mixin in mixins)] == []
     assert [name for name in members if not hasattr(StepContext, name)] == []
     kinds = [name for row in rows("`error_type` | What happened") for name in quoted(row[0])]
     assert set(kinds) <= set(ErrorType)

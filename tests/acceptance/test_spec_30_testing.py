@@ -14,7 +14,10 @@ from pydantic import BaseModel
 
 from tasker.config.settings import WorkerSettings
 from tasker.worker import (
+    BatchConfig,
+    BatchWorkerContext,
     Config,
+    Decision,
     Dep,
     HandlerMethodNotFoundError,
     HandlerRegistry,
@@ -24,6 +27,10 @@ from tasker.worker import (
     StepContext,
     StepHandler,
     StepHandlerResult,
+    batch_analyzer,
+    batch_worker,
+    checkpoint_yield,
+    decision_handler,
     step_handler,
 )
 from tasker.worker.runtime.worker import Worker
@@ -86,6 +93,32 @@ async def overstays() -> None:
     await asyncio.Event().wait()
 
 
+@decision_handler("routes")
+async def routes(count: Annotated[int, Inputs("count")]) -> Decision:
+    return Decision.route(["pack"], count=count)
+
+
+@batch_analyzer("plans", worker_template="loads")
+def plans(count: Annotated[int, Inputs("count")]) -> BatchConfig:
+    return BatchConfig(count, 1)
+
+
+@batch_worker("pauses", version="1.3.0")
+def pauses(batch_context: BatchWorkerContext | None, context: StepContext) -> Any:
+    """Adds up what its checkpoints were, three times, and fails then."""
+    seen = [*(context.accumulated_results or []), context.checkpoint_cursor]
+    if len(seen) <= 3:
+        return checkpoint_yield({"page": len(seen)}, len(seen), seen)
+    if batch_context is None:
+        raise PermanentError("no share", metadata={"seen": seen})
+    return seen
+
+
+@step_handler("lost_its_place")
+async def lost_its_place() -> StepHandlerResult:
+    return checkpoint_yield(float("nan"), 1)
+
+
 class Till(StepHandler):
     handler_name = "till"
     handler_version = "3.0.0"
@@ -100,7 +133,9 @@ class Till(StepHandler):
         return {"key": len(context.idempotency_key), "seen": context.get_dependency_result("price")}
 
 
-FUNCTIONS = (price, charge, misfit, declines, busy, breaks, unstorable, leaves, overstays)
+FUNCTIONS = (
+    price, charge, misfit, declines, busy, breaks, unstorable, leaves, overstays, routes, plans, pauses, lost_its_place,
+)  # fmt: skip
 AFTER_PRICE = ("charge", "refund")
 
 

@@ -79,9 +79,15 @@ async def test_messages_that_nobody_can_claim_are_put_aside(
         return await engine.messages("worker_test_queue") == 0
 
     await until(recorded)
-    rows = await engine.sql("SELECT queue, message ->> 'task_uuid', error FROM tasker.poison_messages")
-    assert [(queue, task) for queue, task, _ in rows] == [("worker_test_queue", "nonsense")]
+    rows = await engine.sql(
+        "SELECT queue, message ->> 'task_uuid', error FROM tasker.poison_messages ORDER BY msg_id"
+    )
+    assert [(queue, task) for queue, task, _ in rows] == [
+        ("worker_test_queue", "nonsense"),
+        ("worker_test_queue", None),
+    ]
     assert "uuid" in rows[0][2]
+    assert "does not name a task and a step" in rows[1][2]
 
 
 async def test_a_step_that_cannot_be_claimed_fails_and_holds_nobody_up(

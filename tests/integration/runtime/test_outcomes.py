@@ -17,6 +17,9 @@ from tasker.worker import (
     PermanentError,
     StepContext,
     StepHandler,
+    batch_analyzer,
+    checkpoint_yield,
+    decision_handler,
     step_handler,
 )
 from tests.engine import Engine, graph
@@ -53,6 +56,16 @@ async def wants_a_number(number: Annotated[int, Inputs("number")]) -> int:
 @step_handler("wants_a_list")
 async def wants_a_list(found: Annotated[list[int], Dep("fine")]) -> int:
     return len(found)
+
+
+@decision_handler("undecided")
+async def undecided() -> Any:
+    return None
+
+
+@batch_analyzer("unplanned")
+def unplanned() -> Any:
+    return 7
 
 
 async def overstays(context: StepContext) -> Any:
@@ -157,6 +170,28 @@ ROWS = {
         r"cannot be stored",
         lambda row: row.metadata["custom"] == {"original_success": True} and len(row.error["message"]) <= 500,
     ),
+    "lost_its_place": Row(
+        {"callable": "yields_nul"},
+        "checkpoint_error",
+        True,
+        "error",
+        r"cursor holds a NUL character",
+    ),
+    "undecided": Row(
+        {"callable": "undecided"},
+        "decision_outcome_invalid",
+        False,
+        "failed",
+        r"'undecided' returned NoneType; return Decision\.route",
+        keys={"type": "decision", "dependencies": ["fine"]},
+    ),
+    "unplanned": Row(
+        {"callable": "unplanned"},
+        "batch_outcome_invalid",
+        False,
+        "failed",
+        r"'unplanned' returned int; return BatchConfig",
+    ),
 }
 
 #: Rows whose handlers are written once for each style.
@@ -165,6 +200,7 @@ BODIES = {
     "refuses": refuses,
     "leaves": leaves,
     "returns_an_object": lambda _: {"what": object()},
+    "yields_nul": lambda _: checkpoint_yield("a\x00b", 1),
 }
 FAILURE_KEYS = {"message", "error_type", "backtrace", "retryable", "status_code", "context"}
 METADATA_KEYS = {
@@ -182,6 +218,8 @@ def registry_in(style: str) -> HandlerRegistry:
     registry.register(Picky, name="picky")
     registry.register(wants_a_number)
     registry.register(wants_a_list)
+    registry.register(undecided)
+    registry.register(unplanned)
     registry.register(overstays, name="overstays")
     registry.register(STYLES[style](lambda _: {"fine": True}), name="fine")
     return registry

@@ -9,7 +9,7 @@ import pytest
 
 from tasker.worker import HandlerRegistry, StepContext, StepExecutionResult
 from tasker.worker.handlers.execution import Execution
-from tasker.worker.handlers.outcomes import WorkerIdentity
+from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity
 
 TASK = UUID("01980000-0000-7000-8000-000000000001")
 STEP = UUID("01980000-0000-7000-8000-000000000002")
@@ -27,6 +27,13 @@ class Run(Protocol):
     def __call__(
         self, target: Any, *, method: str | None = None, timeout_seconds: float = 5.0, **fields: Any
     ) -> Awaitable[StepExecutionResult]: ...
+
+
+async def sealed_by(execution: Execution) -> Sealed:
+    """Return the outcome of a run that does not end with a checkpoint."""
+    ended = await execution.outcome()
+    assert isinstance(ended, Sealed)
+    return ended
 
 
 @pytest.fixture
@@ -75,7 +82,7 @@ async def start(pool: ThreadPoolExecutor, new_context: NewContext) -> AsyncItera
 @pytest.fixture
 def run(start: Callable[..., Execution]) -> Run:
     async def run_it(target: Any, **options: Any) -> StepExecutionResult:
-        sealed = await start(target, **options).outcome()
+        sealed = await sealed_by(start(target, **options))
         assert sealed.payload  # every outcome was encoded, so it can be stored
         return sealed.result
 

@@ -13,9 +13,9 @@ import pytest
 
 from tasker.domain.results import ResultStatus
 from tasker.worker import CancelSignal, StepContext, step_handler
-from tasker.worker.handlers.execution import Execution, execute
+from tasker.worker.handlers.execution import Execution
 from tasker.worker.handlers.functions import marked_handler
-from tests.unit.handlers.conftest import NewContext, Run
+from tests.unit.handlers.conftest import NewContext, Run, sealed_by
 
 Start = Callable[..., Execution]
 
@@ -34,7 +34,7 @@ async def test_a_sync_handler_that_times_out_fails_at_once_and_frees_its_slot_la
         return {"late": True}
 
     execution = start(slow, timeout_seconds=0.05)
-    result = (await execution.outcome()).result
+    result = (await sealed_by(execution)).result
     assert result.error is not None
     assert (result.status, result.error.error_type) == (ResultStatus.ERROR, "handler_timeout")
     assert result.error.retryable is result.metadata.retryable is True
@@ -60,7 +60,7 @@ async def test_an_async_handler_that_times_out_is_cancelled(start: Start) -> Non
             ended.set()
 
     execution = start(slow, timeout_seconds=0.05)
-    result = (await execution.outcome()).result
+    result = (await sealed_by(execution)).result
     assert result.metadata.error_type == "handler_timeout"
     await execution.released
     assert ended.is_set()
@@ -79,7 +79,7 @@ async def test_an_async_handler_that_refuses_to_be_cancelled_does_not_hold_the_r
         return {"late": True}
 
     execution = start(stubborn, timeout_seconds=0.05)
-    assert (await execution.outcome()).result.metadata.error_type == "handler_timeout"
+    assert (await sealed_by(execution)).result.metadata.error_type == "handler_timeout"
     assert not execution.released.done()
     let_go.set()
     await execution.released
@@ -136,7 +136,7 @@ async def test_a_closing_thread_pool_gives_the_step_back(new_context: NewContext
     assert handler is not None
     closed = ThreadPoolExecutor(1)
     closed.shutdown()
-    result = await execute(handler, new_context(), timeout_seconds=1, executor=closed)
+    result = (await sealed_by(Execution(handler, new_context(), timeout_seconds=1, executor=closed))).result
     assert result.error is not None
     assert (result.status, result.error.error_type) == (ResultStatus.ERROR, "semaphore_acquisition_failed")
     assert result.metadata.retryable is True
@@ -173,7 +173,7 @@ async def test_sync_handlers_run_side_by_side(start: Start) -> None:  # spec 30 
         together.wait(5)
         return {}
 
-    results = await asyncio.gather(*[start(meets).outcome() for _ in range(3)])
+    results = await asyncio.gather(*[sealed_by(start(meets)) for _ in range(3)])
     assert [one.result.success for one in results] == [True, True, True]
 
 
@@ -215,7 +215,7 @@ async def test_a_handler_stuck_behind_others_that_times_out_never_runs(new_conte
     with ThreadPoolExecutor(1) as pool:
         blocking = Execution(first, new_context(), timeout_seconds=5, executor=pool)
         waiting = Execution(second, new_context(), timeout_seconds=0.05, executor=pool)
-        assert (await waiting.outcome()).result.metadata.error_type == "handler_timeout"
+        assert (await sealed_by(waiting)).result.metadata.error_type == "handler_timeout"
         await waiting.released
         finish.set()
         await blocking.outcome()

@@ -19,7 +19,7 @@ from tasker.worker import (
     StepHandlerResult,
 )
 from tasker.worker.handlers.execution import Execution
-from tests.unit.handlers.conftest import STEP, WORKER, Run
+from tests.unit.handlers.conftest import STEP, WORKER, Run, sealed_by
 from tests.unit.handlers.styles import Make, as_class, as_function, styles
 
 
@@ -133,7 +133,7 @@ async def test_notes_of_the_author_and_the_version_are_in_the_stored_result(run:
 
 
 async def test_the_stored_form_of_a_success(start: Callable[..., Execution]) -> None:  # spec 30 #2
-    sealed = await start(as_function(lambda: {"a": 1})).outcome()
+    sealed = await sealed_by(start(as_function(lambda: {"a": 1})))
     stored_form = json.loads(sealed.payload)
     assert stored_form == json.loads(json.dumps(sealed.result.to_json()))
     assert isinstance(stored_form["metadata"].pop("execution_time_ms"), int)

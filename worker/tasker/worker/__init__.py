@@ -5,9 +5,23 @@ Everything public is exported here. May import the domain and the rest of `share
 
 from tasker.domain.errors import TaskerError
 from tasker.domain.results import ErrorType, StepExecutionResult
+from tasker.worker.handlers.aggregation import BatchAggregationScenario, aggregate_worker_results
+from tasker.worker.handlers.batch_context import BatchWorkerContext
+from tasker.worker.handlers.batch_functions import batch_aggregator, batch_analyzer, batch_worker
+from tasker.worker.handlers.batchable import Batchable
+from tasker.worker.handlers.batches import BatchAnalyzerOutcome, BatchConfig, BatchWorkerOutcome, NoBatches
+from tasker.worker.handlers.checkpoints import checkpoint_yield
 from tasker.worker.handlers.classes import StepHandler
 from tasker.worker.handlers.classification import Classification, ErrorClassifier
 from tasker.worker.handlers.context import CancelSignal, StepContext
+from tasker.worker.handlers.cursors import CursorConfig
+from tasker.worker.handlers.decisions import (
+    Decision,
+    DecisionHandler,
+    DecisionMixin,
+    DecisionPointOutcome,
+    decision_handler,
+)
 from tasker.worker.handlers.errors import (
     AuthenticationError,
     AuthorizationError,
@@ -42,11 +56,22 @@ from tasker.worker.handlers.results import StepHandlerResult
 __all__ = [
     "AuthenticationError",
     "AuthorizationError",
+    "BatchAggregationScenario",
+    "BatchAnalyzerOutcome",
+    "BatchConfig",
+    "BatchWorkerContext",
+    "BatchWorkerOutcome",
+    "Batchable",
     "BusinessLogicError",
     "CancelSignal",
     "Classification",
     "Config",
     "ConfigurationError",
+    "CursorConfig",
+    "Decision",
+    "DecisionHandler",
+    "DecisionMixin",
+    "DecisionPointOutcome",
     "Dep",
     "DuplicateHandlerError",
     "ErrorClassifier",
@@ -62,6 +87,7 @@ __all__ = [
     "HandlerResolutionError",
     "Inputs",
     "NetworkError",
+    "NoBatches",
     "NotFoundError",
     "PermanentError",
     "RateLimitError",
@@ -78,6 +104,12 @@ __all__ = [
     "StepTimeoutError",
     "StepValidationError",
     "TaskerError",
+    "aggregate_worker_results",
+    "batch_aggregator",
+    "batch_analyzer",
+    "batch_worker",
+    "checkpoint_yield",
+    "decision_handler",
     "depends_on",
     "inputs",
     "load_handlers",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from tasker.domain.results import StepExecutionResult
 from tasker.domain.uuids import uuid7
-from tasker.worker.handlers.context import StepContext
-from tasker.worker.handlers.execution import execute
-from tasker.worker.handlers.outcomes import WorkerIdentity
+from tasker.worker.handlers.context import CancelSignal, StepContext
+from tasker.worker.handlers.cursors import Cursor, CursorConfig
+from tasker.worker.handlers.execution import Execution
+from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, Yielded
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.handlers.results import result_body, to_jsonable
 
@@ -68,33 +72,96 @@ def make_context(
 
 
 async def run_handler(
-    handler: Any, context: StepContext | None = None, *, method: str = "call", timeout_seconds: float = 30
+    handler: Any,
+    context: StepContext | None = None,
+    *,
+    method: str = "call",
+    timeout_seconds: float = 30,
+    on_checkpoint: Callable[[Mapping[str, Any]], object] | None = None,
 ) -> StepExecutionResult:
-    """Run a handler once, the way a worker does, and return the result that it would store.
+    """Run a handler the way a worker does, and return the result that it would store.
 
     Arguments are injected, the return value is normalised and errors are classified by the worker's own code,
-    so nothing that the handler does raises here: look at `result.success` and `result.error`.
+    so nothing that the handler does raises here: look at `result.success` and `result.error`. A handler that yields a
+    checkpoint is run again from there until it is done.
 
     Args:
         handler: A decorated function, a `StepHandler` class or an instance of one.
         context: What it sees; `make_context()` by default.
         method: The method to run, of a class.
-        timeout_seconds: How long it may take.
+        timeout_seconds: How long each run may take.
+        on_checkpoint: Called with each checkpoint as it would be stored, such as the `append` of a list. What it raises
+            ends the run, as the loss of a worker would.
 
     Raises:
         HandlerDefinitionError: It is no handler, or one that cannot work.
         HandlerMethodNotFoundError: It has no such public method.
     """
     registry = HandlerRegistry()
-    name = registry.register(handler)
+    resolved = registry.resolve(registry.register(handler), method)
+    context = context or make_context()
     executor = ThreadPoolExecutor(1, thread_name_prefix="handler")
     try:
-        return await execute(
-            registry.resolve(name, method),
-            context or make_context(),
-            timeout_seconds=timeout_seconds,
-            executor=executor,
-            worker=_TESTER,
-        )
+        while True:
+            execution = Execution(
+                resolved, context, timeout_seconds=timeout_seconds, executor=executor, worker=_TESTER
+            )
+            ended = await execution.outcome()
+            if isinstance(ended, Sealed):
+                return ended.result
+            checkpoint = _stored(context.checkpoint, ended)
+            if on_checkpoint is not None:
+                on_checkpoint(checkpoint)
+            context = replace(context, checkpoint=checkpoint, cancelled=CancelSignal())
     finally:
         executor.shutdown(wait=False)
+
+
+def batch_inputs(
+    start_cursor: Cursor,
+    end_cursor: Cursor,
+    *,
+    batch_id: str = "001",
+    batch_size: int | None = None,
+    cursor_field: str = "id",
+    failure_strategy: str = "fail_fast",
+) -> dict[str, Any]:
+    """Return the inputs of an instance of a batch worker, for `make_context(step_inputs=...)`.
+
+    Args:
+        start_cursor: The first item.
+        end_cursor: Where the share ends, this one excluded.
+        batch_id: Which instance it is.
+        batch_size: How many items there are; the distance of the cursors by default, where those are numbers.
+        cursor_field: The template's `batch_config.cursor_field`.
+        failure_strategy: The template's `batch_config.failure_strategy`.
+    """
+    if batch_size is None:
+        batch_size = 1
+        if isinstance(start_cursor, int) and isinstance(end_cursor, int):
+            batch_size = end_cursor - start_cursor
+    config = CursorConfig(batch_id, start_cursor, end_cursor, batch_size)
+    return _instance(config, cursor_field, failure_strategy, is_no_op=False)
+
+
+def no_op_inputs() -> dict[str, Any]:
+    """Return the inputs of the one instance of a batch without items, for `make_context(step_inputs=...)`."""
+    return _instance(CursorConfig("000", 0, 0, 0), "id", "fail_fast", is_no_op=True)
+
+
+def _instance(
+    config: CursorConfig, cursor_field: str, failure_strategy: str, *, is_no_op: bool
+) -> dict[str, Any]:
+    return {
+        "cursor": config.to_json(),
+        "batch_metadata": {"cursor_field": cursor_field, "failure_strategy": failure_strategy},
+        "is_no_op": is_no_op,
+    }
+
+
+def _stored(before: Mapping[str, Any] | None, yielded: Yielded) -> dict[str, Any]:
+    """Return what `checkpoint_step_v1` would store."""
+    checkpoint: dict[str, Any] = json.loads(yielded.checkpoint)
+    now = datetime.now(UTC).isoformat()
+    entry = {"cursor": checkpoint["cursor"], "timestamp": now}
+    return checkpoint | {"timestamp": now, "history": [*(before or {}).get("history", []), entry][-100:]}

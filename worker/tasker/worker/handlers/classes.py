@@ -55,8 +55,9 @@ class StepHandler(ABC):
 
     @property
     def capabilities(self) -> list[str]:
-        """What the handler can do besides processing a step."""
-        return ["process"]
+        """What the handler can do: `process`, and what the mixins among its bases add."""
+        added = (vars(cls).get("capability") for cls in type(self).__mro__)
+        return ["process", *(name for name in added if isinstance(name, str))]
 
     def config_schema(self) -> dict[str, Any] | None:
         """Return a JSON Schema of the template's `handler.initialization`; asked once, before the first run.
@@ -162,15 +163,21 @@ def _check_method(cls: type[StepHandler], name: str, method: str) -> None:
     if method.startswith("_"):
         raise HandlerMethodNotFoundError(name, method, "its name says it is private")
     found = getattr(cls, method, None)
-    if hasattr(StepHandler, method) or not callable(found):
-        public = sorted(m for m, _ in inspect.getmembers(cls, inspect.isfunction) if _is_runnable(m))
+    if _is_helper(cls, method) or not callable(found):
+        public = sorted(m for m, _ in inspect.getmembers(cls, inspect.isfunction) if _is_runnable(cls, m))
         raise HandlerMethodNotFoundError(
             name, method, f"{origin_of(cls)} has no such method; it has {', '.join(public)}"
         )
 
 
-def _is_runnable(method: str) -> bool:
-    return method == DEFAULT_METHOD or not (method.startswith("_") or hasattr(StepHandler, method))
+def _is_runnable(cls: type[StepHandler], method: str) -> bool:
+    return method == DEFAULT_METHOD or not (method.startswith("_") or _is_helper(cls, method))
+
+
+def _is_helper(cls: type[StepHandler], method: str) -> bool:
+    """Tell whether a method is what `StepHandler` and the mixins offer to authors, whoever overrides it."""
+    ours = (base for base in cls.__mro__ if base.__module__.startswith(f"{__package__}."))
+    return any(hasattr(base, method) for base in ours)
 
 
 def _constructor(cls: type[StepHandler], name: str) -> Callable[[StepContext], StepHandler]:

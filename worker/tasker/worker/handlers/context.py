@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 
@@ -56,6 +56,9 @@ class CancelSignal:
     def __bool__(self) -> bool:  # `if context.cancelled:` must mean what it says
         return self.is_set()
 
+
+#: What step creation adds to the configuration of a batch worker's instance (spec 40 section 6.2).
+_BATCH_INPUTS: Final = frozenset({"cursor", "batch_metadata", "is_no_op", "__template_step_name"})
 
 #: Guards the moment between looking at a signal and waiting for it; held for nanoseconds.
 _signals = threading.Lock()
@@ -209,7 +212,16 @@ class StepContext:
         """The step's `handler.initialization`, empty where the template gives none."""
         if self.initialization is not None:
             return self.initialization
-        return self.step_inputs or {}
+        inputs = self.step_inputs or {}
+        if self.is_batch_instance:
+            return {key: value for key, value in inputs.items() if key not in _BATCH_INPUTS}
+        return inputs
+
+    @property
+    def is_batch_instance(self) -> bool:
+        """Whether the step is an instance of a batch worker; `BatchWorkerContext` tells its share then."""
+        inputs = self.step_inputs or {}
+        return isinstance(inputs.get("cursor"), Mapping) and "is_no_op" in inputs
 
     def get_config(self, key: str) -> Any:
         """Return one value of the step's configuration, or None."""

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Any
 
-from tasker.domain.results import ErrorType, StepExecutionResult
+from tasker.domain.results import ErrorType
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.handler import Handler
-from tasker.worker.handlers.outcomes import Attempt, ResultCheck, Sealed, WorkerIdentity
+from tasker.worker.handlers.outcomes import Attempt, ResultCheck, Sealed, WorkerIdentity, Yielded
 
 
 class _ExecutorClosedError(Exception):
@@ -38,9 +38,10 @@ _Ended = _Returned | _Raised
 class Execution:
     """One run of a handler, which starts when this is created.
 
-    `await execution.outcome()` gives the one result. A handler may go on after that: a thread that timed out
-    cannot be interrupted, and a coroutine may refuse to be cancelled. `released` tells when it really ended,
-    whatever happened to the result; the worker keeps its slot until then, and nothing reads the late result.
+    `await execution.outcome()` gives the one result, or the checkpoint of a handler that wants to be run again. A
+    handler may go on after that: a thread that timed out cannot be interrupted, and a coroutine may refuse to be
+    cancelled. `released` tells when it really ended, whatever happened to the result; the worker keeps its slot until
+    then, and nothing reads the late result.
 
     Attributes:
         context: What the handler was given, with its deadline.
@@ -75,8 +76,8 @@ class Execution:
         self._task = self._loop.create_task(self._run())
         self._task.add_done_callback(self._task_ended)
 
-    async def outcome(self) -> Sealed:
-        """Wait for the handler or its timeout, whichever is first, and return the result.
+    async def outcome(self) -> Sealed | Yielded:
+        """Wait for the handler or its timeout, whichever is first, and return the result or a checkpoint.
 
         Raises:
             asyncio.CancelledError: The caller was cancelled, because the lease is lost or the worker stops:
@@ -112,6 +113,8 @@ class Execution:
             value = self._handler.call(self.context) if self._handler.is_async else await self._in_thread()
             if inspect.isawaitable(value):  # a plain function may also hand back a coroutine
                 value = await value
+            if self._handler.finish is not None:
+                value = self._handler.finish(value)
         except asyncio.CancelledError:
             raise
         except BaseException as exc:
@@ -179,7 +182,7 @@ class Execution:
         )
 
 
-def _judge(ended: _Ended, attempt: Attempt) -> Sealed:
+def _judge(ended: _Ended, attempt: Attempt) -> Sealed | Yielded:
     match ended:
         case _Returned(value):
             return attempt.returned(value)
@@ -190,20 +193,3 @@ def _judge(ended: _Ended, attempt: Attempt) -> Sealed:
             return attempt.raised(error)
         case _Raised(error):
             return attempt.panicked(error)
-
-
-async def execute(
-    handler: Handler,
-    context: StepContext,
-    *,
-    timeout_seconds: float,
-    executor: ThreadPoolExecutor,
-    worker: WorkerIdentity | None = None,
-) -> StepExecutionResult:
-    """Run a handler once and return its result; use `Execution` to know when its thread is free again.
-
-    Raises:
-        asyncio.CancelledError: The caller was cancelled.
-    """
-    execution = Execution(handler, context, timeout_seconds=timeout_seconds, executor=executor, worker=worker)
-    return (await execution.outcome()).result

@@ -13,7 +13,8 @@ The decorators only mark the function, which stays what it was: a registry colle
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar, overload
 
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from pydantic import BaseModel
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.errors import HandlerDefinitionError
 from tasker.worker.handlers.handler import Handler, origin_of
+from tasker.worker.handlers.injection import Given
 from tasker.worker.handlers.markers import Source
 from tasker.worker.handlers.signature import Declared, compile_plan
 
@@ -29,6 +31,26 @@ F = TypeVar("F", bound=Callable[..., object])
 
 _HANDLER: Final = "__tasker_handler__"
 _DECLARED: Final = "__tasker_declared__"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What makes functions under one decorator different from those under another.
+
+    Attributes:
+        decorator: Its name, for messages.
+        given: What parameters may be given besides the contexts.
+        answer: Asked first; what it returns, unless that is None, is the result, and the function is not called.
+        finish: Turns what the function returned into what the step returns.
+    """
+
+    decorator: str
+    given: Sequence[Given] = ()
+    answer: Callable[[StepContext], object] | None = None
+    finish: Callable[[object], object] | None = None
+
+
+STEP: Final = Kind("step_handler")
 
 #: A dependency by step name alone, or with the model its result is read into.
 DependencySpec = str | tuple[str, Any]
@@ -49,17 +71,26 @@ def step_handler(name: str, version: str = "1.0.0") -> Callable[[F], F]:
     Raises:
         HandlerDefinitionError: The function cannot work as a handler; the message says why.
     """
-    if not _is_text(name):  # also `@step_handler` without its parentheses
+    return decorator(STEP, name, version)
+
+
+def decorator(kind: Kind, name: str, version: str) -> Callable[[F], F]:
+    """Return a decorator that makes a function a handler of some kind.
+
+    Raises:
+        HandlerDefinitionError: Name or version is no text, or the function cannot work as a handler.
+    """
+    if not is_text(name):  # also `@step_handler` without its parentheses
         raise HandlerDefinitionError(
-            f"@step_handler needs the handler's name: @step_handler('...'), not {name!r}"
+            f"@{kind.decorator} needs the handler's name: @{kind.decorator}('...'), not {name!r}"
         )
-    if not _is_text(version):
+    if not is_text(version):
         raise HandlerDefinitionError(
             f"handler {name!r}: version must be a text such as '1.0.0', not {version!r}"
         )
 
     def mark(function: F) -> F:
-        setattr(function, _HANDLER, function_handler(function, name, version))
+        setattr(function, _HANDLER, function_handler(function, name, version, kind))
         return function
 
     return mark
@@ -90,24 +121,31 @@ def inputs(*wanted: Any) -> Callable[[F], F]:
     return _declare([Declared(key, Source.INPUT, key) for key in wanted])
 
 
-def function_handler(function: Callable[..., object], name: str, version: str = "1.0.0") -> Handler:
+def function_handler(
+    function: Callable[..., object], name: str, version: str = "1.0.0", kind: Kind = STEP
+) -> Handler:
     """Compile a function into a handler.
 
     Raises:
         HandlerDefinitionError: The function cannot work as a handler.
     """
     if isinstance(function, type) or not callable(function):
-        raise HandlerDefinitionError(f"handler {name!r}: @step_handler decorates functions, not {function!r}")
+        raise HandlerDefinitionError(
+            f"handler {name!r}: @{kind.decorator} decorates functions, not {function!r}"
+        )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise HandlerDefinitionError(
             f"handler {name!r}: {origin_of(function)} is a generator; return the result"
         )
-    plan = compile_plan(function, name, getattr(function, _DECLARED, ()))
+    plan = compile_plan(function, name, getattr(function, _DECLARED, ()), kind.given)
 
     def call(context: StepContext) -> object:
+        if kind.answer is not None and (ready := kind.answer(context)) is not None:
+            return ready
         return function(**plan.bind(context))
 
-    return Handler(name, version, inspect.iscoroutinefunction(function), call, origin_of(function), plan)
+    is_async = inspect.iscoroutinefunction(function)
+    return Handler(name, version, is_async, call, origin_of(function), plan, kind.finish)
 
 
 def marked_handler(target: object) -> Handler | None:
@@ -116,7 +154,8 @@ def marked_handler(target: object) -> Handler | None:
     return found if isinstance(found, Handler) else None  # a mock has every attribute
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
+    """Tell whether an argument of a decorator is a name."""
     return isinstance(value, str) and value != ""
 
 

@@ -21,6 +21,7 @@ class Handler:
         call: Runs it once and returns what the author's code returned.
         origin: Module and qualified name, for messages.
         plan: Where a function's arguments come from; None for class handlers.
+        finish: Turns what the author's code returned into what the step returns; None takes it as it is.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Handler:
     call: Callable[[StepContext], Any]
     origin: str
     plan: InjectionPlan | None = None
+    finish: Callable[[object], object] | None = None
 
 
 def origin_of(target: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -26,6 +26,23 @@ class WhenMissing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """An argument that a parameter is given for its type, or for its name where it has no type.
+
+    Attributes:
+        source: What messages call it.
+        kind: The type.
+        names: The names.
+        find: Returns it, or None if the step has none.
+    """
+
+    source: Source
+    kind: type
+    names: tuple[str, ...]
+    find: Callable[[StepContext], object]
+
+
+@dataclass(frozen=True, slots=True)
 class Injection:
     """How one parameter gets its argument.
 
@@ -35,6 +52,7 @@ class Injection:
         key: Step name, or key of the inputs or the configuration; None means the whole of them.
         when_missing: What happens without a value.
         adapter: Validates and converts the value; None passes it as it is.
+        find: Returns what the parameter is given; None for those that look something up.
     """
 
     parameter: str
@@ -42,6 +60,7 @@ class Injection:
     key: str | None = None
     when_missing: WhenMissing = WhenMissing.REFUSE
     adapter: TypeAdapter[Any] | None = None
+    find: Callable[[StepContext], object] | None = None
 
     @property
     def field(self) -> str:
@@ -50,15 +69,16 @@ class Injection:
 
     def look_up(self, context: StepContext) -> tuple[bool, Any]:
         """Return whether there is a value, and the value."""
+        if self.find is not None:
+            given = self.find(context)
+            return given is not None, given
         place: Mapping[str, Any]
         match self.source:
-            case Source.CONTEXT:
-                return True, context
             case Source.DEPENDENCY:
                 place = context.dependency_results
             case Source.INPUT:
                 place = context.input_data
-            case Source.CONFIG:
+            case _:
                 place = context.step_config
         if self.key is None:
             return True, dict(place)  # a copy of the outer level, and what pydantic takes for a model

@@ -10,6 +10,8 @@ class Source(StrEnum):
     """Where an argument comes from; the value is how messages call it."""
 
     CONTEXT = "context"
+    BATCH = "batch_context"
+    BATCHES = "batches"
     DEPENDENCY = "dependencies"
     INPUT = "inputs"
     CONFIG = "config"

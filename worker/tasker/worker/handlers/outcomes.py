@@ -30,6 +30,7 @@ from tasker.domain.storable import (
     encode_json,
     serialization_problem,
 )
+from tasker.worker.handlers.checkpoints import checkpoint_text, is_checkpoint
 from tasker.worker.handlers.classification import ErrorClassifier
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.errors import (
@@ -72,6 +73,18 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True)
+class Yielded:
+    """A handler that wants to go on: its checkpoint as JSON text, and the attempt for the case that it is refused."""
+
+    checkpoint: str
+    attempt: Attempt
+
+    def refused(self, problem: str) -> Sealed:
+        """Return the outcome of a checkpoint that could not be stored."""
+        return self.attempt.checkpoint_refused(problem)
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """The facts about one execution that every outcome of it shares.
 
@@ -87,9 +100,11 @@ class Attempt:
     execution_time_ms: int = 0
     result_check: ResultCheck | None = None
 
-    def returned(self, value: object) -> Sealed:
+    def returned(self, value: object) -> Sealed | Yielded:
         """Return the outcome of a handler that returned; a `StepHandlerResult` may still say it failed."""
         said = normalise_return(value)
+        if is_checkpoint(said):
+            return self._yielded(said)
         return self._success(said) if said.is_success else self._refused(said)
 
     def raised(self, exc: Exception) -> Sealed:
@@ -129,6 +144,19 @@ class Attempt:
         return self._failure(
             message, error_type, retryable, status=ResultStatus.ERROR, backtrace=backtrace, custom=custom
         )
+
+    def checkpoint_refused(self, problem: str) -> Sealed:
+        """Return the outcome of a checkpoint that cannot be stored; the step may go on from the one before."""
+        message = _text(f"the handler's checkpoint cannot be stored: {problem}", MAX_PROBLEM_CHARACTERS)
+        return self.broke(ErrorType.CHECKPOINT_ERROR, message, retryable=True)
+
+    def _yielded(self, said: StepHandlerResult) -> Sealed | Yielded:
+        try:
+            return Yielded(checkpoint_text(said), self)
+        except ResultNotStorableError as exc:
+            return self.checkpoint_refused(exc.problem)
+        except Exception as exc:  # a serializer is the author's code and may raise anything
+            return self.checkpoint_refused(_message_of(exc))
 
     def _success(self, said: StepHandlerResult) -> Sealed:
         body: Any = None

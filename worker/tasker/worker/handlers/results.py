@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,6 +82,16 @@ class StepHandlerResult:
         }
 
 
+class Outcome(ABC):
+    """Something a handler may return that has a wire shape of its own, such as a decision."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return what the step's result is."""
+
+
 def normalise_return(value: object) -> StepHandlerResult:
     """Return what a handler returned as a `StepHandlerResult`; functions and classes take the same way.
 
@@ -92,9 +103,9 @@ def normalise_return(value: object) -> StepHandlerResult:
 def result_body(value: object) -> dict[str, Any]:
     """Return a success's value as the JSON object that is stored.
 
-    An object stays one, a pydantic model is dumped in JSON mode, a dataclass becomes its fields, None becomes
-    `{}` and anything else `{"result": value}`. Dates, UUIDs, decimals, enums and models inside it become JSON
-    too.
+    An object stays one, an `Outcome` takes its wire shape, a pydantic model is dumped in JSON mode, a dataclass
+    becomes its fields, None becomes `{}` and anything else `{"result": value}`. Dates, UUIDs, decimals, enums and
+    models inside it become JSON too.
 
     Raises:
         ValueError: The value, or something in it, has no JSON form; or it is an iterator, which may have no end.
@@ -103,7 +114,9 @@ def result_body(value: object) -> dict[str, Any]:
         return {}
     if isinstance(value, Iterator):
         raise ValueError(f"a {type(value).__name__} is no result; return what it yields, as a list")
-    if isinstance(value, pydantic.BaseModel):
+    if isinstance(value, Outcome):
+        value = value.to_json()
+    elif isinstance(value, pydantic.BaseModel):
         value = value.model_dump(mode="json")
     elif isinstance(value, Mapping):
         value = dict(value)

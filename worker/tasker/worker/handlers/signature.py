@@ -15,13 +15,17 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
+from tasker.worker.handlers.batch_context import BatchWorkerContext
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.errors import HandlerDefinitionError
-from tasker.worker.handlers.injection import Injection, InjectionPlan, WhenMissing
+from tasker.worker.handlers.injection import Given, Injection, InjectionPlan, WhenMissing
 from tasker.worker.handlers.markers import Config, Dep, Inputs, Marker, Source
 
-#: Parameters that receive the context by their name alone.
-CONTEXT_NAMES: Final = ("context", "_context")
+#: What parameters of every handler are given.
+_ALWAYS_GIVEN: Final = (
+    Given(Source.CONTEXT, StepContext, ("context", "_context"), lambda context: context),
+    Given(Source.BATCH, BatchWorkerContext, ("batch_context",), BatchWorkerContext.of),
+)
 
 _UNIONS: Final = (Union, UnionType)
 _UNTYPED: Final = (Any, object)
@@ -38,20 +42,30 @@ class Declared:
 
 
 def compile_plan(
-    function: Callable[..., Any], handler_name: str, declared: Sequence[Declared] = ()
+    function: Callable[..., Any],
+    handler_name: str,
+    declared: Sequence[Declared] = (),
+    given: Sequence[Given] = (),
 ) -> InjectionPlan:
     """Return the plan of a function, or say what is wrong with its signature.
+
+    Args:
+        function: The handler.
+        handler_name: Its name, for messages.
+        declared: What decorators say about its parameters.
+        given: What this kind of handler is given besides the contexts.
 
     Raises:
         HandlerDefinitionError: A parameter has no source or two, or a type that cannot be validated.
     """
-    return _Compiler(function, handler_name).plan(declared)
+    return _Compiler(function, handler_name, (*_ALWAYS_GIVEN, *given)).plan(declared)
 
 
 @dataclass(frozen=True, slots=True)
 class _Compiler:
     function: Callable[..., Any]
     handler_name: str
+    given: tuple[Given, ...]
 
     def plan(self, declared: Sequence[Declared]) -> InjectionPlan:
         spoken_for: dict[str, Declared] = {}
@@ -83,12 +97,12 @@ class _Compiler:
     def _injection(self, parameter: Parameter, declared: Declared | None) -> Injection | None:
         """Return how a parameter gets its argument; None leaves it to its own default."""
         name = parameter.name
-        by_name = declared is None and name in CONTEXT_NAMES
+        by_name = None if declared else next((given for given in self.given if name in given.names), None)
         try:
             hint = self._hint(parameter)
         except (NameError, SyntaxError, TypeError) as exc:
             if by_name:  # `StepContext` imported for the type checker alone
-                return Injection(name, Source.CONTEXT)
+                return _gift(name, by_name, optional=True)
             raise self._broken(
                 f"the annotation of parameter {name!r} cannot be evaluated ({exc}); what it names must be "
                 "there at run time: not imported under TYPE_CHECKING, not local to a function"
@@ -102,12 +116,15 @@ class _Compiler:
             return self._marked(parameter, marker, kind)
         if declared is not None:
             return self._declared(parameter, declared, kind)
-        if _is_context(kind):
-            return Injection(name, Source.CONTEXT)
+        for given in self.given:
+            if _is_of(given.kind, kind):
+                return _gift(name, given, optional=_allows_none(kind))
         if by_name:
             if kind not in _UNTYPED:
-                raise self._broken(f"parameter {name!r} receives the StepContext, so it cannot be {hint}")
-            return Injection(name, Source.CONTEXT)
+                raise self._broken(
+                    f"parameter {name!r} receives the {by_name.kind.__name__}, so it cannot be {hint}"
+                )
+            return _gift(name, by_name, optional=True)
         if parameter.default is Parameter.empty:
             raise self._broken(
                 f"parameter {name!r} has no source: annotate it with Dep, Inputs or Config, name it in "
@@ -193,10 +210,13 @@ def _is_marker(extra: object) -> bool:
     return isinstance(extra, Marker) or extra in (Dep, Inputs, Config)
 
 
-def _is_context(kind: Any) -> bool:
-    return kind is StepContext or (
-        get_origin(kind) in _UNIONS and set(get_args(kind)) == {StepContext, NoneType}
-    )
+def _gift(parameter: str, given: Given, *, optional: bool) -> Injection:
+    when_missing = WhenMissing.GIVE_NONE if optional else WhenMissing.REFUSE
+    return Injection(parameter, given.source, when_missing=when_missing, find=given.find)
+
+
+def _is_of(wanted: type, kind: Any) -> bool:
+    return kind is wanted or (get_origin(kind) in _UNIONS and set(get_args(kind)) == {wanted, NoneType})
 
 
 def _allows_none(kind: Any) -> bool:

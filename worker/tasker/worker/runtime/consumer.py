@@ -12,14 +12,16 @@ from uuid import UUID
 import structlog
 
 from tasker.domain.results import ErrorType
-from tasker.messaging.pgmq import PgmqWorkerBroker, channel, worker_queue
+from tasker.messaging.bands import Turns
+from tasker.messaging.pgmq import PgmqWorkerBroker, channel
 from tasker.messaging.records import ClaimedStep
 from tasker.persistence.database import is_transient
 from tasker.persistence.listener import Wakeup
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution
-from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, not_executed, not_resolved
+from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, Yielded, not_executed, not_resolved
 from tasker.worker.handlers.registry import HandlerRegistry
+from tasker.worker.runtime.checkpoints import LeaseLostError, store_checkpoint
 from tasker.worker.runtime.result_schemas import ResultValidation, result_check
 from tasker.worker.runtime.revisions import KnownStep, RevisionCache
 from tasker.worker.runtime.slots import Slots
@@ -56,7 +58,8 @@ class StepConsumer:
         self._registry = registry
         self._revisions = revisions
         self._submitter = submitter
-        self._queues = {channel(worker_queue(namespace)): worker_queue(namespace) for namespace in namespaces}
+        self._turns = Turns(namespaces)
+        self._queues = {channel(queue): queue for queue in self._turns.queues()}
         self._handler_timeout_seconds = handler_timeout_seconds
         self._result_validation = result_validation
         self._poll_seconds = poll_seconds
@@ -68,7 +71,6 @@ class StepConsumer:
         self._running: dict[UUID, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._turn = 0
 
     @property
     def slots_in_use(self) -> int:
@@ -83,7 +85,7 @@ class StepConsumer:
             self._stopped.set()
 
     async def _run(self) -> None:
-        hinted: Sequence[str] | None = None
+        hinted: set[str] | None = None
         backlog = False
         while not self._stopping.is_set():
             await self._submitter.room()
@@ -91,7 +93,7 @@ class StepConsumer:
             if not free or self._stopping.is_set():
                 continue
             limit = min(free, _MAX_BATCH)
-            steps = await self._claim(self._in_turn(hinted or list(self._queues.values())), limit)
+            steps = await self._claim(self._turns.next(hinted), limit)
             for step in steps:
                 self._start(step)
             backlog = len(steps) == limit
@@ -100,7 +102,7 @@ class StepConsumer:
                 hinted = None
             else:
                 news = await self._wakeup.wait(self._poll_seconds)
-                hinted = [self._queues[name] for name in news] if news else None
+                hinted = {self._queues[name] for name in news} if news else None
 
     async def drain(self) -> None:
         """Claim no more, and wait for the steps that run, those of the last claim included."""
@@ -117,14 +119,13 @@ class StepConsumer:
             task.cancel("the lease is lost")
 
     def close(self) -> None:
-        """Let the threads go."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Stop what runs still, for its worker is no more, and let the threads go.
 
-    def _in_turn(self, queues: Sequence[str]) -> list[str]:
-        """Begin with another queue each time: a backlog in one must not starve the others."""
-        self._turn += 1
-        first = self._turn % len(queues) if queues else 0
-        return [*queues[first:], *queues[:first]]
+        Steps that are stopped keep what they have yielded: their next attempt begins there.
+        """
+        for task in self._running.values():
+            task.cancel("the worker stopped")
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _claim(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
         delay = _FIRST_RETRY_SECONDS
@@ -174,12 +175,19 @@ class StepConsumer:
 
     async def _run_step(self, step: ClaimedStep) -> None:
         execution: Execution | None = None
+        outcome: Sealed | None = None
         try:
-            execution = await self._begin(step)
-            self._submitter.put(step, await execution.outcome())
+            while outcome is None:
+                execution = await self._begin(step)
+                ended = await execution.outcome()
+                if isinstance(ended, Yielded):  # it runs again, from there, unless that cannot be stored
+                    outcome = await store_checkpoint(self._broker, step, ended)
+                else:
+                    outcome = ended
+            self._submitter.put(step, outcome)
         except _NotBegunError as error:
             self._submitter.put(step, error.outcome)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, LeaseLostError):
             self._submitter.release(step)
             log.warning("step_abandoned", step_uuid=str(step.step_uuid), step_name=step.name)
         finally:
@@ -239,7 +247,7 @@ class StepConsumer:
 
 
 class _NotBegunError(Exception):
-    """A claimed step whose handler cannot run; carries its outcome."""
+    """A claimed step whose handler cannot run, or not once more; carries its outcome."""
 
     def __init__(self, outcome: Sealed) -> None:
         super().__init__()

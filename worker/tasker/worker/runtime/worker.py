@@ -10,7 +10,8 @@ import structlog
 
 from tasker.config.settings import WorkerSettings
 from tasker.domain.uuids import uuid7
-from tasker.messaging.pgmq import PgmqWorkerBroker, channel, worker_queue
+from tasker.messaging.bands import Turns
+from tasker.messaging.pgmq import PgmqWorkerBroker, channel
 from tasker.persistence.database import Database
 from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
@@ -88,8 +89,8 @@ class Worker:
             refusal_limit=timedelta(seconds=self._settings.refusal_limit_seconds),
         )
         wakeup = Wakeup()
-        for namespace in self.registration.discovered_namespaces:
-            self._listener.subscribe(channel(worker_queue(namespace)), wakeup)
+        for queue in Turns(self.registration.discovered_namespaces).queues():
+            self._listener.subscribe(channel(queue), wakeup)
         self._submitter = ResultSubmitter(self._broker, self._identity)
         self._consumer = StepConsumer(
             self._broker,

@@ -1,0 +1,121 @@
+"""Cutting work into ranges (spec 40 sections 6.1 and 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasker.worker import Batchable, BatchConfig, CursorConfig
+from tasker.worker.handlers.cursors import cursor_ranges, even_ranges, planned_ranges
+
+totals = st.integers(0, 5000)
+sizes = st.integers(1, 700)
+limits = st.none() | st.integers(1, 40)
+firsts = st.integers(-10, 10)
+
+
+def assert_tiles(ranges: list[CursorConfig], total: int, first: int) -> None:
+    """The ranges cover [first, first + total) without gap, overlap or empty ones, and are numbered in order."""
+    place = first
+    for number, one in enumerate(ranges, start=1):
+        assert one.start_cursor == place
+        assert isinstance(one.end_cursor, int)
+        assert one.batch_size == one.end_cursor - place > 0
+        assert int(one.batch_id) == number
+        assert len(one.batch_id) >= 3
+        place = one.end_cursor
+    assert place == first + total
+
+
+@given(totals, sizes, limits, firsts)
+def test_ranges_tile_the_items(total: int, size: int, limit: int | None, first: int) -> None:
+    # spec 30 #18, spec 40 #29
+    ranges = cursor_ranges(total, size, max_batches=limit, first_cursor=first)
+    assert_tiles(ranges, total, first)
+    assert limit is None or len(ranges) <= limit
+    if limit is None or -(-total // size) <= limit:
+        assert all(one.batch_size == size for one in ranges[:-1])
+
+
+@given(totals, sizes, limits, firsts)
+def test_planned_ranges_tile_the_items_evenly(total: int, size: int, limit: int | None, first: int) -> None:
+    # spec 40 section 7, #29
+    ranges = planned_ranges(total, size, max_batches=limit, first_cursor=first)
+    assert_tiles(ranges, total, first)
+    wanted = -(-total // size)
+    assert len(ranges) <= (wanted if limit is None else min(wanted, limit))
+    assert limit is not None or all(one.batch_size <= size for one in ranges)
+    assert len({one.batch_size for one in ranges[:-1]}) <= 1
+
+
+@given(totals, st.integers(1, 60))
+def test_even_ranges_are_at_most_so_many(total: int, workers: int) -> None:  # spec 40 #29
+    ranges = even_ranges(total, workers)
+    assert_tiles(ranges, total, 0)
+    assert len(ranges) <= workers
+
+
+@pytest.mark.parametrize(
+    ("total", "size", "limit", "sizes"),
+    [
+        (0, 200, 5, []),
+        (1000, 200, 5, [200] * 5),
+        (450, 200, 5, [150] * 3),
+        (1001, 1000, 10, [501, 500]),
+        (3500, 1000, 10, [875] * 4),
+        (25000, 1000, 10, [2500] * 10),
+        (5, 1, 4, [2, 2, 1]),  # the fourth would be empty
+        (1, 200, 5, [1]),
+    ],
+)
+def test_the_plans_of_the_examples(total: int, size: int, limit: int, sizes: list[int]) -> None:
+    # spec 40 section 7
+    assert [one.batch_size for one in planned_ranges(total, size, max_batches=limit)] == sizes
+
+
+def test_more_than_a_thousand_batches_have_longer_ids() -> None:  # spec 40 section 6.2
+    assert [one.batch_id for one in cursor_ranges(1001, 1)][998:] == ["999", "1000", "1001"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ({"total_items": -1, "batch_size": 1}, "total_items must not be negative"),
+        ({"total_items": 1, "batch_size": 0}, "batch_size must be at least 1, and is 0"),
+        ({"total_items": 0, "batch_size": -5}, "batch_size must be at least 1"),
+        ({"total_items": 1, "batch_size": 1, "max_batches": 0}, "max_batches must be at least 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(numbers: dict[str, int], says: str) -> None:
+    # spec 30 section 4
+    cuts: list[Callable[..., object]] = [
+        cursor_ranges,
+        planned_ranges,
+        BatchConfig,
+        Batchable().create_cursor_ranges,
+    ]
+    for cut in cuts:
+        with pytest.raises(ValueError, match=says):
+            cut(**numbers)
+
+
+def test_a_worker_count_is_at_least_one() -> None:
+    with pytest.raises(ValueError, match="worker_count must be at least 1"):
+        Batchable().create_cursor_configs(10, 0)
+
+
+def test_a_cursor_passes_through_json() -> None:
+    one = CursorConfig("007", "2026-01-01", "2026-02-01", 31, 2, {"region": "eu"})
+    assert one.to_json() == {
+        "region": "eu",
+        "batch_id": "007",
+        "start_cursor": "2026-01-01",
+        "end_cursor": "2026-02-01",
+        "batch_size": 31,
+        "step_size": 2,
+    }
+    assert CursorConfig.from_json(one.to_json()) == one
+    assert "step_size" not in CursorConfig("001", 0, 1, 1).to_json()

@@ -1,0 +1,156 @@
+"""What the steps of a batch report: the analyzer its plan, each worker its counts (spec 40 section 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from tasker.worker.handlers.cursors import Cursor, CursorConfig, planned_ranges
+from tasker.worker.handlers.results import Outcome
+
+#: The reason that is given where nobody gave one: there was nothing to do.
+EMPTY_DATASET: Final = "empty_dataset"
+
+
+@dataclass(frozen=True, slots=True)
+class NoBatches(Outcome):
+    """The analyzer's word that nothing is left to do; the aggregator runs all the same.
+
+    Attributes:
+        reason: Why.
+        result: What else dependent steps read from the analyzer, such as work that it did itself.
+    """
+
+    reason: str = EMPTY_DATASET
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result of the analyzer."""
+        return dict(self.result) | {
+            "batch_processing_outcome": {"type": "no_batches"},
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnalyzerOutcome(Outcome):
+    """The analyzer's plan: one instance of the worker for each cursor.
+
+    Attributes:
+        cursor_configs: The instances; without any there are no batches.
+        total_items: Items of all instances together.
+        worker_template: The `batch_worker` step; None leaves it to the template.
+        batch_metadata: Stored with the analyzer's result.
+        result: What else dependent steps read from the analyzer.
+    """
+
+    cursor_configs: Sequence[CursorConfig]
+    total_items: int
+    worker_template: str | None = None
+    batch_metadata: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    def for_worker(self, worker_template: str | None) -> BatchAnalyzerOutcome:
+        """Return the same plan for another worker."""
+        return replace(self, worker_template=worker_template)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result of the analyzer."""
+        if not self.cursor_configs:
+            notes = {"batch_metadata": dict(self.batch_metadata)} if self.batch_metadata else {}
+            return NoBatches(result={**self.result, **notes}).to_json()
+        count = len(self.cursor_configs)
+        named = {} if self.worker_template is None else {"worker_template_name": self.worker_template}
+        return dict(self.result) | {
+            "batch_processing_outcome": {
+                "type": "create_batches",
+                **named,
+                "worker_count": count,
+                "cursor_configs": [config.to_json() for config in self.cursor_configs],
+                "total_items": self.total_items,
+            },
+            "worker_count": count,
+            "total_items": self.total_items,
+            "batch_metadata": dict(self.batch_metadata),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BatchConfig(Outcome):
+    """The analyzer's plan in figures: the items are cut into even ranges of at most `batch_size`.
+
+    `max_batches` comes first: with more items than that many batches hold, the batches are larger. No items are no
+    batches.
+
+    Attributes:
+        total_items: How many items there are.
+        batch_size: The most items of one instance.
+        metadata: Stored with the analyzer's result.
+        max_batches: The most instances.
+        first_cursor: The cursor of the first item, such as 1 where rows are counted from 1.
+
+    Raises:
+        ValueError: A number makes no sense; names it.
+    """
+
+    total_items: int
+    batch_size: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    max_batches: int | None = None
+    first_cursor: int = 0
+
+    def __post_init__(self) -> None:
+        self.plan()  # says at once, where the author's line is, what makes no sense
+
+    def plan(self, worker_template: str | None = None) -> BatchAnalyzerOutcome:
+        """Return the ranges."""
+        ranges = planned_ranges(
+            self.total_items, self.batch_size, max_batches=self.max_batches, first_cursor=self.first_cursor
+        )
+        return BatchAnalyzerOutcome(ranges, self.total_items, worker_template, self.metadata)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result of the analyzer; the template says which worker."""
+        return self.plan().to_json()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchWorkerOutcome(Outcome):
+    """What one instance did.
+
+    Attributes:
+        items_processed: Items looked at.
+        items_succeeded: Those that went well; all that did not fail and were not skipped by default.
+        items_failed: Those that did not.
+        items_skipped: Those left out on purpose.
+        last_cursor: Where it ended.
+        results: What came of the items, if anybody wants it.
+        errors: What went wrong with items.
+        batch_metadata: Notes, stored with the result.
+    """
+
+    items_processed: int
+    items_succeeded: int | None = None
+    items_failed: int = 0
+    items_skipped: int = 0
+    last_cursor: Cursor | None = None
+    results: Sequence[Any] = ()
+    errors: Sequence[Any] = ()
+    batch_metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result of the instance."""
+        succeeded = self.items_succeeded
+        if succeeded is None:
+            succeeded = max(0, self.items_processed - self.items_failed - self.items_skipped)
+        return {
+            "items_processed": self.items_processed,
+            "items_succeeded": succeeded,
+            "items_failed": self.items_failed,
+            "items_skipped": self.items_skipped,
+            "last_cursor": self.last_cursor,
+            "batch_metadata": dict(self.batch_metadata),
+            "results": list(self.results),
+            "errors": list(self.errors),
+        }
