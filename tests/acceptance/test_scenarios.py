@@ -8,9 +8,11 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
+import psycopg
 import pytest
 import pytest_asyncio
 
+from tasker.client import Step
 from tests.scenarios import scenarios
 from tests.scenarios.scenarios import Run, Scenario
 
@@ -32,7 +34,9 @@ async def runs(module_database_url: str) -> AsyncIterator[Mapping[str, asyncio.T
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-async def test_scenario(scenario: Scenario, runs: Mapping[str, asyncio.Task[Run]]) -> None:  # spec 40 #1, #11
+async def test_scenario(
+    scenario: Scenario, runs: Mapping[str, asyncio.Task[Run]], module_database_url: str
+) -> None:  # spec 40 #1, #11
     run = await runs[scenario.name]
     task = run.settled
     assert task.state == scenario.task_state
@@ -40,9 +44,12 @@ async def test_scenario(scenario: Scenario, runs: Mapping[str, asyncio.Task[Run]
     assert {step.name: str(step.state) for step in task.steps} == {
         name: state for state, names in scenario.steps.items() for name in names
     }
+    assert not {step.name for step in task.steps} & set(scenario.absent_steps)
     if scenario.initial_step_count is not None:
         assert run.created.total_steps == scenario.initial_step_count
     assert {name: task.step(name).attempts for name in scenario.attempts} == scenario.attempts
+    cursors = {name: cursor_of(task.step(name), module_database_url) for name in scenario.checkpoint_cursors}
+    assert cursors == scenario.checkpoint_cursors
     found = {path: at(path, run) for path in scenario.results}
     assert found == {path: about(value) for path, value in scenario.results.items()}
 
@@ -51,6 +58,17 @@ def at(path: str, run: Run) -> Any:
     """Return what a path `step.key.key` leads to."""
     name, *keys = path.split(".")
     return reduce(getitem, keys, run.settled.step(name).result)
+
+
+def cursor_of(step: Step, database_url: str) -> Any:
+    """Return where a step's last checkpoint stopped, which no client is told."""
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute(
+            "SELECT checkpoint -> 'cursor' FROM tasker.workflow_steps WHERE task_uuid = %s AND step_uuid = %s",
+            (step.task_uuid, step.step_uuid),
+        ).fetchone()
+    assert row is not None
+    return row[0]
 
 
 def about(value: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
 
 import examples
@@ -17,6 +19,11 @@ from tests import services
 
 EXAMPLES: Final = Path(examples.__file__).parent
 PROBES: Final = Path(__file__).parent / "templates"
+
+#: What is in the files of the inventory, by their names: what each worker finds, and what they find together.
+PRODUCTS: Final[Mapping[str, Any]] = json.loads(
+    (Path(__file__).parent / "products_expected.json").read_text(encoding="utf-8")
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,9 @@ class Scenario:
     task_state: str
     steps: Mapping[str, list[str]]
     initial_step_count: int | None = None
+    absent_steps: Sequence[str] = ()
     attempts: Mapping[str, int] = field(default_factory=dict)
+    checkpoint_cursors: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -66,4 +75,13 @@ async def served(database_url: str) -> AsyncIterator[TaskerClient]:
         services.worker(database_url, HandlerRegistry(), PROBES),
         TaskerClient(orchestration.address) as client,
     ):
-        yield client
+        with found_at(orchestration.address):
+            yield client
+
+
+@contextmanager
+def found_at(address: str) -> Iterator[None]:
+    """Tell handlers that create tasks where to."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TASKER_ADDRESS", address)
+        yield

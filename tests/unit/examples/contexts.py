@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from tasker.worker import StepContext, StepHandler
+from tasker.worker import BatchWorkerContext, CursorConfig, StepContext, StepHandler
 
 
 def context(
@@ -31,3 +31,15 @@ def result(handler: StepHandler, context: StepContext) -> dict[str, Any]:
     outcome = handler.call(context)
     assert isinstance(outcome, dict)
     return outcome
+
+
+def share(start: int, end: int, *, batch_id: str = "001", **checkpoint: Any) -> BatchWorkerContext:
+    """Return an instance's share of a batch, and what its last checkpoint stored."""
+    config = CursorConfig(batch_id, start, end, end - start)
+    return BatchWorkerContext(batch_id=batch_id, cursor_config=config, **checkpoint)
+
+
+def stored_share(start: int, end: int, *, batch_id: str = "001") -> dict[str, Any]:
+    """Return the inputs that an instance is created with; from 0 to 0 it is the placeholder."""
+    cursor = CursorConfig(batch_id, start, end, end - start).to_json()
+    return {"cursor": cursor, "batch_metadata": {}, "is_no_op": start == end}
