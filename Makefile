@@ -8,10 +8,10 @@ STAMP  := $(VENV)/.installed
 export BUF_CACHE_DIR := $(CURDIR)/$(VENV)/buf-cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint proto schema bench lock clean
+.PHONY: help setup demo dev test lint proto schema bench bench-stored lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Create .venv with everything pinned
 
@@ -47,6 +47,9 @@ schema: $(STAMP) ## Regenerate the template schema in docs
 
 bench: $(STAMP) ## Measure latency and throughput; writes benchmarks/latest.json
 	@$(BIN)/python -m benchmarks.run
+
+bench-stored: $(STAMP) ## The same on an empty and on a full database (BENCH_STORED=100000 finished tasks)
+	@$(BIN)/python -m benchmarks.stored
 
 lock: $(STAMP) ## Pin the requirement files anew
 	@$(BIN)/python -m pip install --quiet pip-tools

@@ -26,7 +26,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="tasker-bench-") as folder,
         processes.fresh_database(Path(folder) / "data") as database_url,
     ):
-        figures = asyncio.run(_measure(database_url, scale=scale))
+        figures = asyncio.run(measure(database_url, scale=scale))
     _LATEST.write_text(json.dumps(figures, indent=2) + "\n")
     table = Table("scenario", "figure", "value", title="Four-step chains, 2 services, PostgreSQL with fsync")
     for scenario, values in figures.items():
@@ -35,7 +35,8 @@ def main() -> None:
     Console().print(table)
 
 
-async def _measure(database_url: str, *, scale: float) -> dict[str, dict[str, float]]:
+async def measure(database_url: str, *, scale: float) -> dict[str, dict[str, float]]:
+    """Run all scenarios with services of their own; return their figures."""
     async with AsyncExitStack() as running:
         address = await running.enter_async_context(processes.orchestration(database_url, _PORT))
         async with processes.worker(database_url, _PORT + 1):

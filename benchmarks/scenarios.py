@@ -7,10 +7,12 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from uuid import UUID
 
 import grpc
 import psycopg
 
+from tasker.domain.uuids import uuid7
 from tasker.v1 import tasks_pb2, tasks_pb2_grpc
 
 STEPS = 4
@@ -54,10 +56,10 @@ async def chain_latency(address: str, *, tasks: int) -> Latency:
 
 async def chain_throughput(address: str, database_url: str, *, tasks: int) -> Throughput:
     """Create tasks one by one with 32 calls in flight while the worker runs them."""
-    before = await _completed(database_url)
+    since = _moment()
     started = time.perf_counter()
     await _create(address, tasks)
-    await _until_completed(database_url, before + tasks)
+    await _until_completed(database_url, tasks, since)
     return Throughput(tasks * STEPS / (time.perf_counter() - started))
 
 
@@ -65,10 +67,10 @@ async def drain_throughput(
     address: str, database_url: str, *, tasks: int, run_worker: Callable[[], Awaitable[object]]
 ) -> Throughput:
     """Create a backlog while no worker runs, then start one and take the time from the first claim."""
-    before = await _completed(database_url)
+    since = _moment()
     await _create(address, tasks)
     await run_worker()
-    await _until_completed(database_url, before + tasks)
+    await _until_completed(database_url, tasks, since)
     async with await psycopg.AsyncConnection.connect(database_url) as connection:
         cursor = await connection.execute(
             """
@@ -77,9 +79,9 @@ async def drain_throughput(
             CROSS JOIN LATERAL (
                 SELECT min(s.created_at) AS claimed_at FROM tasker.workflow_step_transitions s
                 WHERE s.task_uuid = t.task_uuid AND s.to_state = 'in_progress') s
-            WHERE t.task_uuid IN (SELECT task_uuid FROM tasker.tasks ORDER BY task_uuid DESC LIMIT %s)
+            WHERE t.task_uuid > %s
             """,
-            (tasks,),
+            (since,),
         )
         ((seconds,),) = await cursor.fetchall()
     return Throughput(tasks * STEPS / seconds)
@@ -103,16 +105,23 @@ def _request(number: int) -> tasks_pb2.CreateTaskRequest:
     )
 
 
-async def _completed(database_url: str) -> int:
+def _moment() -> UUID:
+    """Return a uuid below those of all tasks created from now on."""
+    return UUID(int=uuid7().int >> 80 << 80)
+
+
+async def _completed(database_url: str, since: UUID) -> int:
+    # By key, so that what was done before costs nothing however much it is.
     async with await psycopg.AsyncConnection.connect(database_url) as connection:
         cursor = await connection.execute(
-            "SELECT count(*) FROM tasker.task_transitions WHERE to_state = 'complete'"
+            "SELECT count(*) FROM tasker.task_transitions WHERE task_uuid > %s AND to_state = 'complete'",
+            (since,),
         )
         ((count,),) = await cursor.fetchall()
     return int(count)
 
 
-async def _until_completed(database_url: str, target: int) -> None:
+async def _until_completed(database_url: str, tasks: int, since: UUID) -> None:
     # Counting costs the server something, so not too often; the error is at most one interval of many seconds.
-    while await _completed(database_url) < target:  # noqa: ASYNC110 - the database has no event to wait for
+    while await _completed(database_url, since) < tasks:  # noqa: ASYNC110 - the database has no event to wait for
         await asyncio.sleep(0.05)
