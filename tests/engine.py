@@ -11,14 +11,18 @@ from typing import Any, Self
 from uuid import UUID
 
 from tasker.domain.templates.document import Template
+from tasker.domain.templates.expansion import DecisionLimits
 from tasker.domain.templates.validation import parse
 from tasker.domain.uuids import uuid7
-from tasker.messaging.pgmq import PgmqOrchestrationBroker, PgmqWorkerBroker, worker_queue
+from tasker.messaging.bands import Turns
+from tasker.messaging.pgmq import PgmqOrchestrationBroker, PgmqWorkerBroker
 from tasker.messaging.records import ClaimedStep
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import Creation, NewTask, TaskCreator
+from tasker.orchestration.engine.expansion import BatchLimits, Expander
 from tasker.orchestration.engine.judging import Judge
 from tasker.orchestration.engine.operators import Operators
+from tasker.orchestration.engine.revisions import Revisions
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.leases import LeaseSweeper
 from tasker.orchestration.loops.reconciler import Reconciler
@@ -65,9 +69,22 @@ class StepView:
 
 
 class Engine:
-    """Brokers and loops on one database, without background tasks. Jitter is 0 unless set."""
+    """Brokers and loops on one database, without background tasks. Jitter is 0 unless set.
 
-    def __init__(self, database_url: str) -> None:
+    Args:
+        database_url: The database.
+        environment: Whose plans of the templates it uses.
+        decisions, batches: How far decisions and batches may go; the usual limits by default.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        environment: str = "test",
+        decisions: DecisionLimits | None = None,
+        batches: BatchLimits | None = None,
+    ) -> None:
         self.url = database_url
         self.jitter = 0.0
         self.database = Database(database_url, application_name="test", max_size=4)
@@ -79,14 +96,20 @@ class Engine:
         self.store = TemplateStore(self.database)
         self.reader = TaskReader(self.database)
         self.creator = TaskCreator(
-            TemplateCatalogue(self.store, environment="test"),
+            TemplateCatalogue(self.store, environment=environment),
             self.orchestration,
             self.reader,
-            environment="test",
+            environment=environment,
         )
-        self.operators = Operators(self.orchestration)
+        self.expander = Expander(
+            Revisions(self.store, environment=environment),
+            environment=environment,
+            decisions=decisions or DecisionLimits(),
+            batches=batches or BatchLimits(),
+        )
+        self.operators = Operators(self.orchestration, self.expander)
         self.results = ResultLoop(self.orchestration)
-        self.judgements = JudgementLoop(self.orchestration, Judge(lambda: self.jitter))
+        self.judgements = JudgementLoop(self.orchestration, Judge(lambda: self.jitter), self.expander)
         self.timers = TimerLoop(self.orchestration)
         self.sweeper = LeaseSweeper(self.orchestration)
         self.reconciler = Reconciler(self.orchestration)
@@ -127,7 +150,7 @@ class Engine:
 
     async def claim(self, limit: int = 100, *, handlers: Sequence[str] = ("work",)) -> list[ClaimedStep]:
         """Claim what is enqueued."""
-        return await self.worker.claim([worker_queue(NAMESPACE)], handlers, limit)
+        return await self.worker.claim(Turns([NAMESPACE]).queues(), handlers, limit)
 
     async def succeed(self, *steps: ClaimedStep, result: object = None) -> set[UUID]:
         """Submit successes; return the accepted ones."""

@@ -24,6 +24,8 @@ from tasker.domain.templates.normalisation import TEMPLATE, Section
 from tasker.domain.templates.plan import plan
 from tasker.domain.templates.validation import validate
 from tasker.worker.runtime.templates import register_directory
+from tasker.worker.testing import make_context, run_handler
+from tests.dynamic import decide, split
 from tests.engine import Engine
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +87,17 @@ def sections(section: Section = TEMPLATE) -> dict[type[doc.Part], Section]:
     return found
 
 
+def outcome(template: doc.Template, step_name: str) -> dict[str, Any]:
+    """Return what a step's handler may return: decisions take all their branches, batches are split in two."""
+    (step_type,) = [step.type for step in template.steps if step.name == step_name]
+    below = [
+        step.name
+        for step in template.steps
+        if step_name in step.dependencies and step.type is doc.StepType.STANDARD
+    ]
+    return {doc.StepType.DECISION: decide(*below), doc.StepType.BATCHABLE: split(2)}.get(step_type, {})
+
+
 # Templates
 
 
@@ -110,9 +123,19 @@ async def test_the_templates_of_the_page_run(engine: Engine, tmp_path: Path) -> 
             [step.handler.callable for step in template.steps],
         )
         for _ in template.steps:
-            await engine.succeed(*await engine.worker.claim([queue], handlers, 100))
+            for step in await engine.worker.claim([queue], handlers, 100):
+                await engine.succeed(step, result=outcome(template, step.template_step_name))
             await engine.process()
         assert await engine.state(task_uuid) == "complete"
+
+
+async def test_the_decision_of_the_page_decides() -> None:
+    (block,) = [block for block in BLOCKS if block.language == "python"]
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(block.body, names)
+    for amount, chosen in ((4999, ["ask_manager"]), (5000, ["ask_manager", "ask_finance"])):
+        result = await run_handler(names["route"], make_context(inputs={"amount": amount}))
+        assert result.result["decision_point_outcome"]["step_names"] == chosen
 
 
 def test_the_three_faults_are_told_as_shown() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasker.domain.errors import FailedPreconditionError
 from tasker.domain.leases import LEASE
-from tasker.messaging.pgmq import worker_queue
+from tasker.messaging.bands import worker_queue
 from tasker.persistence.templates import StoredTemplate
 from tests.engine import Engine, chain
 
@@ -33,18 +32,6 @@ async def test_one_step_that_may_not_repeat_makes_the_whole_claim_wait_for_the_d
         assert await cursor.fetchone() == (2,)
         cursor = await connection.execute(b"SELECT current_setting('synchronous_commit')")
         assert await cursor.fetchone() == (waits,)
-
-
-async def test_a_template_this_engine_cannot_run_is_refused_whole(engine: Engine) -> None:
-    document = chain(2)
-    document["steps"] += [
-        {"name": "route", "type": "decision", "dependencies": ["s2"], "handler": "work"},
-        {"name": "branch", "dependencies": ["route"], "handler": "work"},
-    ]
-    template = await engine.register(document)
-    with pytest.raises(FailedPreconditionError, match="route"):
-        await engine.request(template)
-    assert await engine.sql("SELECT count(*) FROM tasker.tasks") == [(0,)]
 
 
 async def test_a_template_that_changes_while_it_is_read_is_not_kept(  # spec 40 #8

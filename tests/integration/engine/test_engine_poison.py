@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel, worker_queue
+from tasker.messaging.bands import worker_queue
+from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
 from tasker.messaging.records import AppliedVerdict, SubmittedStep
 from tasker.orchestration.engine.judging import Judge
 from tasker.orchestration.loops.judgements import JudgementLoop
@@ -107,7 +108,7 @@ class _Confused(Judge):
 async def test_a_failure_that_the_domain_cannot_judge_is_poison_too(engine: Engine) -> None:
     bad, good = await _bad_among_good(engine)
     await engine.fail(*await engine.claim())
-    await JudgementLoop(engine.orchestration, _Confused(lambda: 0.0)).tick()
+    await JudgementLoop(engine.orchestration, _Confused(lambda: 0.0), engine.expander).tick()
     ((queue, step, error),) = await poison(engine)
     assert (queue, step) == (JUDGEMENTS_QUEUE, "bad")
     assert error == "ValueError: cannot make head or tail of it"
@@ -178,6 +179,7 @@ async def test_poison_that_cannot_even_be_recorded_does_not_keep_others_waiting(
     [
         {"task_uuid": "no uuid", "step_uuid": "no uuid"},
         {"task_uuid": 7, "step_uuid": []},
+        {"v": 1, "task_uuid": "0197b7f2-7c1e-7d3a-9c55-3f0f6d1a2b4c"},
         {},
         [],
         "text",
@@ -199,6 +201,7 @@ async def test_a_malformed_message_is_taken_out_and_stops_nothing(
         await engine.judgements.tick()
     assert (await engine.messages(RESULTS_QUEUE), await engine.messages(JUDGEMENTS_QUEUE)) == (0, 0)
     assert {await engine.state(task) for task in tasks} == {"complete", "blocked_by_failures"}
+    assert [queue for queue, _, _ in await poison(engine)] == [queue]
 
 
 async def test_what_a_garbled_message_said_is_kept(engine: Engine) -> None:
@@ -359,7 +362,8 @@ async def test_a_step_that_cannot_be_claimed_is_found_and_its_task_settled(engin
 async def test_garbled_messages_do_not_stop_a_worker(engine: Engine) -> None:
     await engine.register(chain(1))
     for n in range(9):  # more than it has slots
-        await send_by_hand(engine, WORKERS, {"v": 1, "task_uuid": f"garbled {n}", "step_uuid": ""})
+        garbled = {"v": 1, "task_uuid": f"garbled {n}", "step_uuid": ""}
+        await send_by_hand(engine, WORKERS, garbled if n % 2 else [n])
     task = await engine.create(chain(1))
     async with _consumer(engine):
 

@@ -114,7 +114,7 @@ async def test_more_due_tasks_than_a_batch_are_taken_at_once_one_batch_after_the
 async def test_a_timer_set_for_nothing_fires_once(engine: Engine) -> None:
     task = await engine.create(chain(1))
     await engine.database.execute("UPDATE tasker.tasks SET wake_at = tasker.now() - interval '1 s'")
-    assert (await engine.orchestration.wake_tasks(10)) == (1, None)
+    assert (await engine.orchestration.wake_tasks(10)) == (1, None, [])
     assert await _wake_at(engine, task) is None
     assert await engine.messages(WORKERS) == 1  # the one from its creation
     await assert_history_is_whole(engine, task)

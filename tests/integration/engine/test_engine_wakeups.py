@@ -13,7 +13,8 @@ import pytest
 from psycopg import AsyncConnection
 from structlog.testing import capture_logs
 
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel, worker_queue
+from tasker.messaging.bands import worker_queue
+from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.results import ResultLoop
 from tasker.orchestration.loops.runner import LoopRunner
@@ -288,7 +289,9 @@ async def test_work_is_found_without_any_notification(any_engine: Engine) -> Non
     broker = any_engine.orchestration
     runners = [
         LoopRunner(ResultLoop(broker, poll_seconds=0.01)),
-        LoopRunner(JudgementLoop(broker, any_engine.judgements._judge, poll_seconds=0.01)),
+        LoopRunner(
+            JudgementLoop(broker, any_engine.judgements._judge, any_engine.expander, poll_seconds=0.01)
+        ),
         LoopRunner(TimerLoop(broker, poll_seconds=0.01)),
     ]
     for runner in runners:

@@ -21,6 +21,7 @@ from tasker.domain.states import TaskState
 from tasker.messaging.records import HeldLease
 from tasker.persistence import database, task_listing
 from tasker.persistence.task_listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
+from tests.dynamic import decide, split, workflow
 from tests.engine import Engine, diamond
 
 #: Tables that grow with the work. Left out: `clock`, `watchers` and `workers` (a handful of rows),
@@ -42,11 +43,13 @@ HOT = {
     "claim_steps_v1",
     "submit_results_v1",
     "process_results_v1",
-    "take_judgements_v1",
+    "take_judgements_v2",
     "apply_judgements_v1",
-    "wake_tasks_v1",
+    "wake_tasks_v2",
     "renew_leases_v1",
     "hydrate_step_v1",
+    "task_steps_v1",
+    "expand_tasks_v1",
 }
 
 #: How the test itself looks at a task.
@@ -62,6 +65,14 @@ _OPTIONS = {
 }
 
 DOCUMENT = diamond(retry={"max_attempts": 3, "backoff_base_ms": 100}) | {"identity_strategy": "strict"}
+
+GROWS = workflow(
+    "begin",
+    "decide: decision < begin",
+    "split: batchable < decide",
+    "part: batch_worker < split",
+    "join: deferred_convergence < part",
+) | {"name": "grows"}
 
 
 @dataclass
@@ -211,6 +222,19 @@ async def one_round(engine: Engine, first: int) -> None:
         ready = await engine.claim()
         assert ready
         await engine.succeed(*ready)
+        await engine.process()
+    await _grow_one(engine)
+
+
+async def _grow_one(engine: Engine) -> None:
+    """Run a task that a decision and a batch add steps to."""
+    results = {"decide": decide("split"), "split": split(3)}
+    task = await engine.create(GROWS)
+    while await engine.state(task) != "complete":
+        ready = await engine.claim()
+        assert ready
+        for step in ready:
+            await engine.succeed(step, result=results.get(step.name, {}))
         await engine.process()
 
 

@@ -14,6 +14,7 @@ import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
+from tasker.messaging.pgmq import RESULTS_QUEUE
 from tasker.orchestration.service import OrchestrationService
 from tasker.v1 import health_pb2 as tasker_health_pb2
 from tasker.v1 import steps_pb2, tasks_pb2, worker_pb2
@@ -21,6 +22,7 @@ from tasker.version import VERSION
 from tasker.worker.service import WorkerService
 from tests import services
 from tests.engine import Engine, chain
+from tests.integration.engine.faults import send_by_hand
 from tests.services import PATIENCE_SECONDS, Client, FreezingProxy, Workshop, refused, until
 
 ORCHESTRATION_NAMES = ("", "tasker.v1.TaskService", "tasker.v1.HealthService")
@@ -92,6 +94,26 @@ async def test_an_orchestrator_that_is_well_says_so(client: Client) -> None:  # 
             assert pool.max_connections > 0
             assert pool.active_connections + pool.idle_connections <= pool.max_connections
             assert 0 <= pool.utilization_percent <= 100
+
+
+async def test_poison_shows_for_an_hour(client: Client, engine: Engine) -> None:
+    await until(lambda: _healthy(client))
+    await send_by_hand(engine, RESULTS_QUEUE, {"task_uuid": "garbled"})
+    await engine.database.execute(f"SELECT tasker.hint_v1('tasker_{RESULTS_QUEUE}')")
+
+    async def degraded() -> tasker_health_pb2.DetailedHealthResponse | None:
+        response = await detailed(client)
+        return response if response.checks.poison_messages.status == "degraded" else None
+
+    full = await until(degraded)
+    assert isinstance(full, tasker_health_pb2.DetailedHealthResponse)
+    assert full.status == "degraded"
+    assert full.checks.poison_messages.message == "1 recorded in the last hour, 1 in the last day"
+    assert (await readiness(client)).status == "ready"  # the service itself is well
+    await engine.move_clock(3600)
+    full = await until(lambda: _healthy(client))
+    assert isinstance(full, tasker_health_pb2.DetailedHealthResponse)
+    assert full.checks.poison_messages.message == "0 recorded in the last hour, 1 in the last day"
 
 
 async def _healthy(client: Client) -> tasker_health_pb2.DetailedHealthResponse | None:
@@ -194,6 +216,7 @@ async def _both_degraded(client: Client, worker_client: Client) -> None:
     assert full.status == "degraded"
     assert "" not in checks_of(full.checks).values()
     assert (full.checks.web_database.status, full.checks.queue_depth.status) == ("unhealthy", "unknown")
+    assert full.checks.poison_messages.status == "unknown"
     of_worker = await worker_detailed(worker_client)
     assert (of_worker.status, of_worker.checks.database.status) == ("degraded", "unhealthy")
     assert "" not in checks_of(of_worker.checks).values()

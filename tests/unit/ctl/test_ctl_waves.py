@@ -109,6 +109,17 @@ def test_a_step_that_comes_later_finds_its_wave() -> None:
     assert list(picture.steps)[-1] == "end"
 
 
+def test_an_instance_of_a_batch_stands_where_its_batch_worker_would() -> None:
+    picture = waves({"split": [], "part": ["split"], "join": ["part"]})
+    for late in ("part", "join"):
+        del picture.steps[late]
+    for name in ("part_001", "part_1000", "join"):
+        picture.move(moved(name, StepState.ENQUEUED))
+    assert {name: step.wave for name, step in picture.steps.items()} == {
+        "split": 0, "part_001": 1, "part_1000": 1, "join": 2,
+    }  # fmt: skip
+
+
 def test_without_its_template_all_steps_are_one_wave() -> None:
     assert {step.wave for step in waves(DIAMOND, known=False).steps.values()} == {0}
 

@@ -1,0 +1,121 @@
+"""docs/operations.md tells the truth: its settings and log lines exist, its SQL does what it says."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from tasker.config.settings import OrchestrationSettings, WorkerSettings
+from tests.engine import Engine, diamond
+from tests.integration.engine.faults import send_by_hand
+from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+SQL = re.findall(r"^```sql\n(.*?)^```$", PAGE, re.M | re.S)
+BEGINNING = UUID(int=0)
+
+
+def _sources() -> str:
+    folders = ("shared/tasker", "orchestration/tasker", "worker/tasker")
+    return "\n".join(
+        path.read_text(encoding="utf-8") for folder in folders for path in (ROOT / folder).rglob("*.py")
+    )
+
+
+def test_the_settings_it_names_exist_with_the_defaults_it_gives() -> None:
+    fields = OrchestrationSettings.model_fields | WorkerSettings.model_fields
+    defaults = {str(field.validation_alias): field.default for field in fields.values()}
+    assert set(re.findall(r"TASKER_\w+", PAGE)) <= set(defaults)
+    rows = re.findall(r"^\| `(TASKER_\w+)` \| (\d+) \|", PAGE, re.M)
+    assert {(name, int(default)) for name, default in rows} == {
+        (name, default) for name, default in defaults.items() if name.startswith("TASKER_RETENTION_")
+    }
+
+
+@pytest.mark.parametrize(
+    "event", ["old_tasks_deleted", "task_expired", "message_poisoned", "database_warning"]
+)
+def test_the_log_lines_it_names_are_written(event: str) -> None:
+    assert f"`{event}`" in PAGE
+    assert re.search(rf'log\.\w+\(\s*"{event}"', _sources())
+
+
+def test_the_tables_it_names_exist_and_the_links_lead_somewhere() -> None:
+    schema = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "migrations").glob("*.sql"))
+    for table in re.findall(r"`tasker\.(\w+)`", PAGE):
+        assert f"CREATE TABLE tasker.{table} " in schema
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", PAGE):
+        assert (ROOT / "docs" / target).exists(), target
+
+
+async def test_its_query_shows_the_poison(engine: Engine) -> None:
+    looking, _ = SQL
+    await send_by_hand(engine, "orchestration_step_results", {})
+    await engine.results.tick()
+    ((_, queue, error, *rest),) = await engine.sql(looking)
+    assert (queue, rest) == ("orchestration_step_results", [None, None, {}])
+    assert "does not name a task and a step" in error
+
+
+async def _rows(engine: Engine) -> list[tuple[str, str]]:
+    """Return the partition of every row there is in a partitioned table, by its parent."""
+    parents = await engine.sql("SELECT relname FROM pg_class WHERE relkind = 'p'")
+    found: list[tuple[str, str]] = []
+    for (parent,) in parents:
+        rows = await engine.sql(f"SELECT tableoid::regclass::text FROM tasker.{parent}")
+        found += [(parent, partition.removeprefix("tasker.")) for (partition,) in rows]
+    return found
+
+
+async def test_its_partitions_work(any_engine: Engine) -> None:
+    _, partitioning = SQL
+    document = diamond(retry={"backoff": "none"})
+    before = await any_engine.create(document)
+    running = await any_engine.create(document)
+    await any_engine.run(before)
+    await any_engine.orchestration.close()  # the services are stopped
+    await any_engine.worker.close()
+    await any_engine.database.execute(partitioning)
+
+    failed = await any_engine.create(document)
+    await any_engine.fail(*await any_engine.claim())
+    await any_engine.process()
+    await any_engine.timers.tick()
+    for task in (running, failed):
+        await any_engine.run(task)
+    await assert_history_is_whole(any_engine)
+    await assert_nothing_drifted(any_engine)
+    # One from the time of the next partition, as its uuid says.
+    await any_engine.database.execute(
+        "WITH later AS (SELECT tasker.least_uuid_v1(date_trunc('month', now()) + interval '40 days') AS task_uuid) "
+        "INSERT INTO tasker.task_transitions (task_uuid, sort_key, from_state, to_state, created_at) "
+        "SELECT task_uuid, 1, 'pending', 'complete', now() FROM later"
+    )
+    tables = {"step_results", "workflow_step_transitions", "task_transitions", "workflow_step_edges"}
+    partitions = await _rows(any_engine)
+    assert {(parent, f"{parent}_first") for parent in tables} < set(partitions)
+    (later,) = {partition for parent, partition in partitions if partition != f"{parent}_first"}
+    assert re.fullmatch(r"task_transitions_\d{4}_\d\d", later)
+    ((audited,),) = await any_engine.sql("SELECT count(*) FROM tasker.workflow_step_result_audit")
+    assert audited == 3 * 4 + 1  # the one that failed
+
+    await any_engine.move_clock(91 * 86_400)
+    batch = await any_engine.orchestration.delete_old_tasks(10, timedelta(days=90), BEGINNING)
+    assert batch.rows["tasks"] == 3
+    assert [partition for _, partition in await _rows(any_engine)] == [later]
+
+
+def test_tables_that_the_engine_updates_by_place_are_those_it_says() -> None:
+    """What is not said to be partitionable is updated by ctid, or is said to be whole for another reason."""
+    schema = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "migrations").glob("*.sql"))
+    by_place = set(re.findall(r"(?:UPDATE|DELETE FROM) tasker\.(\w+) \w+\b[^;]*?\.ctid = ", schema))
+    section = PAGE.partition("## Partitions")[2]
+    partitioned, _, whole = section.partition("**Leave")
+    assert not {name for name in by_place if f"`{name}`" in partitioned}
+    assert {"tasks", "workflow_steps", "step_leases"} <= by_place
+    assert {name for name in by_place if f"`{name}`" in whole} >= {"tasks", "workflow_steps", "step_leases"}

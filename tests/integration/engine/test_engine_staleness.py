@@ -1,0 +1,329 @@
+"""Detection beside others: several instances, faults in the middle, tasks that move on, and what it reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from structlog.testing import capture_logs
+
+from tasker.domain.staleness import Reaction, StalenessLimits
+from tasker.orchestration.loops.runner import LoopRunner
+from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
+from tests.acceptance.standing import Watch, minutes, stand
+from tests.engine import Engine
+from tests.integration.engine.faults import refuse
+from tests.integration.engine.rivals import (
+    assert_history_is_whole,
+    at_once,
+    disconnect,
+    reconnect,
+    rival,
+    start_blocked,
+    until,
+)
+
+ENTRY = ("staleness_timeout", "steps_in_process", "pending")
+LIMITS = StalenessLimits()
+
+
+@pytest.fixture
+async def watch(any_engine: Engine) -> AsyncIterator[Watch]:
+    watch = Watch(any_engine)
+    yield watch
+    await watch.tasks.close()
+
+
+async def _stale(engine: Engine, count: int) -> list[UUID]:
+    tasks = [await stand(engine) for _ in range(count)]
+    await minutes(engine, 31)
+    return tasks
+
+
+async def _dealt_with(watch: Watch) -> set[UUID]:
+    """Return the tasks in `error`; check that these have one entry each and the others none."""
+    rows = await watch.engine.sql(
+        "SELECT t.task_uuid, t.state, count(e.task_uuid), (SELECT count(*) FROM tasker.task_transitions x "
+        "WHERE x.task_uuid = t.task_uuid AND x.to_state = 'error') "
+        "FROM tasker.tasks t LEFT JOIN tasker.tasks_dlq e USING (task_uuid) GROUP BY t.task_uuid"
+    )
+    assert all(
+        (entries, moves) == ((1, 1) if state == "error" else (0, 0)) for _, state, entries, moves in rows
+    )
+    await assert_history_is_whole(watch.engine)
+    return {task for task, state, *_ in rows if state == "error"}
+
+
+# One instance at a time
+
+
+async def test_detectors_at_once_deal_with_each_task_once(watch: Watch) -> None:  # spec 10 #20
+    tasks = await _stale(watch.engine, 8)
+    watches = [Watch(watch.engine) for _ in range(3)]
+    detectors = [await each.detector(batch_size=3) for each in watches]
+    for _ in range(4):
+        await asyncio.gather(*(detector.tick() for detector in detectors))
+    assert await _dealt_with(watch) == set(tasks)
+    for each in watches:
+        await each.tasks.close()
+
+
+async def test_while_one_detects_the_others_leave_it_to_them(watch: Watch) -> None:  # spec 10 section 11
+    tasks = await _stale(watch.engine, 1)
+    another = Watch(watch.engine)
+    detector = await watch.detector()
+    async with another.tasks.turn() as turn:
+        assert turn.granted
+        assert await at_once(detector.tick()) == 30
+        assert await _dealt_with(watch) == set()
+    await another.tasks.close()
+    await detector.tick()
+    assert await _dealt_with(watch) == set(tasks)
+
+
+async def test_without_the_lock_each_task_is_still_dealt_with_once(watch: Watch) -> None:  # spec 10 #20
+    """The lock saves work; what keeps entries and moves single is checked under each task's own lock."""
+    tasks = await _stale(watch.engine, 5)
+    for _ in range(2):
+        stale = await watch.tasks.stale(LIMITS, 100)
+        outcomes = await asyncio.gather(
+            *(watch.tasks.close_stale(task, LIMITS, Reaction(True, True)) for task in stale for _ in range(3))
+        )
+    assert len([closed for closed, _ in outcomes if closed]) == 0  # nothing was left for the second round
+    assert await _dealt_with(watch) == set(tasks)
+
+
+# When
+
+
+async def test_it_waits_one_interval_after_each_connection(watch: Watch) -> None:  # DESIGN 3, Staleness
+    engine = watch.engine
+    tasks = await _stale(engine, 1)
+    await engine.freeze_clock()
+    await minutes(engine, -60)  # freezing put it an hour ahead
+    detector = StalenessDetector(watch.tasks, DetectionRules(interval=timedelta(seconds=300)))
+    assert await detector.tick() == 300
+    await engine.move_clock(100)
+    assert await detector.tick() == 200
+    assert await disconnect(engine) > 1
+    await reconnect(engine)
+    await engine.move_clock(250)
+    assert await detector.tick() == 300  # nobody could renew or retry anything meanwhile
+    assert await _dealt_with(watch) == set()
+    await engine.move_clock(300)
+    assert await detector.tick() == 300
+    assert await _dealt_with(watch) == set(tasks)
+
+
+async def test_it_runs_as_a_background_loop(watch: Watch) -> None:
+    tasks = await _stale(watch.engine, 3)
+    rules = DetectionRules(interval=timedelta(milliseconds=20), batch_size=2)
+    runner = LoopRunner(StalenessDetector(watch.tasks, rules))
+    runner.start()
+
+    async def done() -> bool:
+        return await _dealt_with(watch) == set(tasks)
+
+    await until(done, "the loop does not deal with stale tasks")
+    await runner.stop()
+    assert runner.failures == 0
+
+
+# Faults
+
+
+async def test_the_failure_of_one_task_does_not_reach_the_others(watch: Watch) -> None:  # spec 10 section 11
+    first, second, third = await _stale(watch.engine, 3)
+    await refuse(watch.engine, "tasker.tasks_dlq", f"NEW.task_uuid = '{first}'")
+    events = await watch.detect(batch_size=1)  # those longest in their state come first, and stay
+    assert [(event["task_uuid"], event["action_taken"]) for event in events] == [
+        (str(first), "transition_failed"),
+        (str(second), "transitioned_to_dlq_and_error"),
+        (str(third), "transitioned_to_dlq_and_error"),
+    ]
+    assert [event["log_level"] for event in events] == ["error", "warning", "warning"]
+    assert await _dealt_with(watch) == {second, third}
+
+
+async def test_a_task_that_cannot_be_moved_gets_no_entry_either(watch: Watch) -> None:  # spec 10 section 11
+    (task,) = await _stale(watch.engine, 1)
+    await refuse(watch.engine, "tasker.task_transitions", "NEW.to_state = 'error'", last=1)
+    assert [event["action_taken"] for event in await watch.detect()] == ["transition_failed"]
+    assert await _dealt_with(watch) == set()
+    await watch.detect()  # the next cycle
+    assert await _dealt_with(watch) == {task}
+
+
+async def test_a_lifecycle_that_cannot_be_read_is_that_tasks_trouble_alone(watch: Watch) -> None:
+    bad = await stand(watch.engine, lifecycle={"auto_fail_on_timeout": True})
+    good = await stand(watch.engine)
+    await watch.engine.database.execute(
+        "UPDATE tasker.template_revisions SET template = jsonb_set(template, '{lifecycle,staleness_action}', '\"?\"') "
+        "WHERE template #>> '{lifecycle,auto_fail_on_timeout}' = 'true'"
+    )
+    await minutes(watch.engine, 31)
+    assert [event["action_taken"] for event in await watch.detect()] == [
+        "transition_failed",
+        "transitioned_to_dlq_and_error",
+    ]
+    assert await _dealt_with(watch) == {good}
+    assert await watch.engine.state(bad) == "steps_in_process"
+
+
+async def test_another_instance_finishes_what_a_crash_left(watch: Watch) -> None:  # spec 10 #20
+    """The database fails in the middle of a batch, and with it the instance; what it had done stays."""
+    engine = watch.engine
+    tasks = await _stale(engine, 5)
+    await refuse(engine, "tasker.tasks_dlq", "true", sqlstate="57P01", first=3, last=3)
+    detector = await watch.detector()
+    with pytest.raises(psycopg.OperationalError):
+        await detector.tick()
+    assert await _dealt_with(watch) == set(tasks[:2])  # longest in state first
+    heir = Watch(engine)
+    assert len(await heir.detect()) == 3
+    assert await _dealt_with(watch) == set(tasks)
+    await heir.tasks.close()
+
+
+async def test_a_broken_connection_in_the_middle_costs_nothing(watch: Watch) -> None:  # spec 10 #20
+    engine = watch.engine
+    tasks = await _stale(engine, 2)
+    detector = await watch.detector()
+    async with rival(engine) as keeper:
+        await keeper.sql("LOCK TABLE tasker.tasks_dlq IN ACCESS EXCLUSIVE MODE")
+        ticking = await start_blocked(engine, detector.tick())
+        await disconnect(engine, query_like="%stale%")
+    with pytest.raises(psycopg.OperationalError):
+        await ticking
+    await reconnect(engine)
+    assert await _dealt_with(watch) == set()
+    await watch.detect()
+    assert await _dealt_with(watch) == set(tasks)
+
+
+# Tasks that move on
+
+
+async def test_a_task_that_somebody_holds_is_left_alone(watch: Watch) -> None:  # DESIGN 2, Locks
+    engine = watch.engine
+    held, free = await _stale(engine, 2)
+    detector = await watch.detector()
+    async with rival(engine) as evaluator:
+        await evaluator.lock("tasks", held)
+        with capture_logs() as logs:
+            await at_once(detector.tick())
+        assert [entry["task_uuid"] for entry in logs] == [str(free)]
+    assert await _dealt_with(watch) == {free}
+
+
+@pytest.mark.parametrize("more", [1, 24 * 60])  # beyond its lifetime it stays, however young its state
+async def test_a_task_that_completes_meanwhile_is_complete(
+    watch: Watch, more: int
+) -> None:  # DESIGN 2, Locks
+    engine = watch.engine
+    (task,) = await _stale(engine, 1)
+    await minutes(engine, more)
+    (seen,) = await watch.tasks.stale(LIMITS, 100)
+    await engine.reconciler.tick()  # sends the lost result again
+    await engine.process()
+    assert await engine.state(task) == "complete"
+    assert await watch.tasks.close_stale(seen, LIMITS, Reaction(True, True)) == (False, None)
+    assert await _dealt_with(watch) == set()
+
+
+async def test_a_task_that_moved_and_came_back_has_a_new_clock(watch: Watch) -> None:  # DESIGN 2, Locks
+    engine = watch.engine
+    task = await stand(engine, "waiting_for_retry")
+    await minutes(engine, 31)
+    (seen,) = await watch.tasks.stale(LIMITS, 100)
+    await engine.timers.tick()
+    await engine.fail(*await engine.claim())
+    await engine.process()
+    assert await engine.state(task) == "waiting_for_retry"
+    assert await watch.tasks.close_stale(seen, LIMITS, Reaction(True, True)) == (False, None)
+    assert await watch.entries(task) == []
+
+
+async def test_of_a_result_and_a_detector_one_wins(watch: Watch) -> None:  # DESIGN 2, Locks
+    engine = watch.engine
+    tasks = await _stale(engine, 12)
+    stale = await watch.tasks.stale(LIMITS, 100)
+    await minutes(engine, 1)
+    await engine.reconciler.tick()
+    await asyncio.gather(
+        engine.process(), *(watch.tasks.close_stale(task, LIMITS, Reaction(True, True)) for task in stale)
+    )
+    await engine.process()
+    ended = {task: await engine.state(task) for task in tasks}
+    assert set(ended.values()) <= {"complete", "error"}
+    assert await _dealt_with(watch) == {task for task, state in ended.items() if state == "error"}
+
+
+async def test_a_late_result_is_kept_and_moves_nothing(watch: Watch) -> None:  # DESIGN 2, Locks
+    engine = watch.engine
+    (task,) = await _stale(engine, 1)
+    await watch.detect()
+    ((message,),) = await engine.sql(
+        "SELECT jsonb_build_object('v', 1, 'task_uuid', task_uuid, 'step_uuid', step_uuid) "
+        "FROM tasker.workflow_steps"
+    )
+    await engine.sql("SELECT pgmq.send('orchestration_step_results', %s::jsonb)", json.dumps(message))
+    await engine.process()
+    assert await engine.states(task) == {"s1": "complete"}
+    assert await engine.state(task) == "error"
+    assert await watch.entries(task) == [ENTRY]
+
+
+async def test_a_task_with_a_pending_entry_is_left_alone(watch: Watch) -> None:  # spec 10 section 11
+    engine = watch.engine
+    (task,) = await _stale(engine, 1)
+    (seen,) = await watch.tasks.stale(LIMITS, 100)
+    await watch.store.open_by_hand(task, {})
+    assert await watch.tasks.stale(LIMITS, 100) == []
+    assert await watch.tasks.close_stale(seen, LIMITS, Reaction(False, True)) == (False, None)
+    assert await engine.state(task) == "steps_in_process"
+
+
+# What it costs
+
+
+async def _pages_read(engine: Engine) -> int:
+    """Return how many pages a detection reads."""
+    async with rival(engine) as session:
+        await session.sql("SET enable_seqscan = off")
+        query = "SELECT * FROM tasker.stale_tasks_v1(%s, 100, '-infinity', '00000000-0000-0000-0000-000000000000')"
+        for _ in range(2):  # the first call also reads the catalogue
+            ((plan,),) = await session.sql(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", json.dumps(dict(LIMITS.to_json()))
+            )
+        top: dict[str, Any] = plan[0]["Plan"]
+        assert top["Actual Rows"] == 3
+        return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
+
+
+async def test_finished_tasks_are_not_read(watch: Watch) -> None:  # spec 10 section 11
+    engine = watch.engine
+    await _stale(engine, 3)
+    before = await _pages_read(engine)
+    for table, columns in (("tasks", "task_uuid"), ("task_transitions", "task_uuid")):
+        names = [
+            name
+            for (name,) in await engine.sql(
+                "SELECT attname::text FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 "
+                "AND NOT attisdropped AND attgenerated = ''",
+                f"tasker.{table}",
+            )
+        ]
+        change = {columns: "gen_random_uuid()", "state": "'complete'", "terminal_at": "tasker.now()"}
+        values = ", ".join(change.get(name, name) for name in names)
+        await engine.database.execute(
+            f"INSERT INTO tasker.{table} ({', '.join(names)}) SELECT {values} "
+            f"FROM (SELECT * FROM tasker.{table} LIMIT 1) t, generate_series(1, 5000)"
+        )
+    assert await _pages_read(engine) <= before + 10
