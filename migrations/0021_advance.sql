@@ -99,7 +99,9 @@ BEGIN
         ) s;
     END IF;
     IF p_survey OR v_batched THEN
-        v_done := tasker.meet_children_v1(p_satisfied_tasks, p_satisfied_steps);
+        IF p_satisfied_steps IS NOT NULL THEN
+            v_done := tasker.meet_children_v1(p_satisfied_tasks, p_satisfied_steps);
+        END IF;
         v_due := tasker.now();
         SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(0), array_agg(true), array_agg(t.queue)
         INTO v_rows, v_from, v_met, v_ready, v_queues

@@ -34,13 +34,14 @@ LANGUAGE sql STABLE AS $$
     CROSS JOIN LATERAL (SELECT * FROM tasker.task_namespaces ns WHERE ns.namespace_id = n.namespace_id LIMIT 1) ns
 $$;
 
--- task_busy_v1: whether somebody is at a task's steps or will be: a lease is alive, a step is queued for a worker, or
--- every running instance of its batches has yielded a checkpoint within p_stall. Such a task does not stand still.
+-- task_busy_v1: whether somebody is at a task's steps or will be: a lease is alive, or the sweeper has not had its turn
+-- at it (one minute); a step is queued for a worker; or every running instance of its batches has yielded a checkpoint
+-- within p_stall. Such a task does not stand still.
 CREATE FUNCTION tasker.task_busy_v1(p_task uuid, p_now timestamptz, p_stall interval) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN EXISTS (
-        SELECT FROM tasker.step_leases l WHERE l.task_uuid = p_task AND l.expires_at > p_now
+        SELECT FROM tasker.step_leases l WHERE l.task_uuid = p_task AND l.expires_at > p_now - interval '1 minute'
     ) OR coalesce((
         SELECT bool_or(s.state = 'enqueued')
                OR bool_and(coalesce(tasker.instant_v1(s.checkpoint ->> 'timestamp') > p_now - p_stall, false))
@@ -60,6 +61,7 @@ $$;
 -- p_limits: minutes by state, `task_max_lifetime` and `checkpoint_stall` in minutes, `warning_percentage`
 -- (tasker.domain.staleness). What the task's template says comes before the limits of its state and its lifetime.
 -- The clock of waiting_for_retry starts when the earliest retry is due: waiting for it is what the task should do.
+-- That of steps_in_process starts with the newest change of a step: a task whose steps move on stays in that state.
 -- The percentage is that of whichever limit is nearer. A plain query, so that it becomes part of the one that asks.
 CREATE FUNCTION tasker.task_staleness_v1(p_task tasker.tasks, p_now timestamptz, p_limits jsonb)
 RETURNS TABLE (
@@ -83,6 +85,11 @@ LANGUAGE sql STABLE AS $$
                   SELECT min(s.next_retry_at)
                   FROM (SELECT * FROM tasker.workflow_steps s
                         WHERE s.task_uuid = (p_task).task_uuid AND s.state = 'waiting_for_retry'
+                        ORDER BY s.step_uuid OFFSET 0) s)
+                   WHEN (p_task).state = 'steps_in_process' THEN (
+                  SELECT max(s.updated_at)
+                  FROM (SELECT * FROM tasker.workflow_steps s
+                        WHERE s.task_uuid = (p_task).task_uuid
                         ORDER BY s.step_uuid OFFSET 0) s)
               END) AS since
           OFFSET 0) c

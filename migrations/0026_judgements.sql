@@ -43,6 +43,56 @@ BEGIN
 END;
 $$;
 
+-- take_judgements_v1: the same for orchestrators of the version before, which know nothing of steps to add: successes of
+-- decisions and batches go back to the queue for an orchestrator that does.
+CREATE OR REPLACE FUNCTION tasker.take_judgements_v1(p_limit integer, p_low_water bigint, p_only bigint)
+RETURNS TABLE (
+    top_msg_id bigint, delayed integer, task_uuid uuid, step_uuid uuid, name text, step_type text, state text,
+    attempts integer, max_attempts integer, retryable boolean, on_worker_lost text, backoff text,
+    backoff_base_ms integer, max_backoff_ms integer, success boolean, status text, result jsonb, error jsonb,
+    metadata jsonb, orchestration jsonb, judged_at timestamptz)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_tasks uuid[];
+    v_steps uuid[];
+    v_busy  integer;
+    v_top   bigint;
+BEGIN
+    SELECT h.tasks, h.steps, h.busy, h.top_msg_id INTO v_tasks, v_steps, v_busy, v_top
+    FROM tasker.hold_tasks_v1('orchestration_step_judgements', p_limit, p_low_water, p_only) h;
+
+    INSERT INTO pgmq.q_orchestration_step_judgements (vt, message)
+    SELECT clock_timestamp() + interval '1 second',
+           jsonb_build_object('v', 1, 'task_uuid', m.task_uuid, 'step_uuid', m.step_uuid)
+    FROM unnest(v_tasks, v_steps) AS m(task_uuid, step_uuid)
+    CROSS JOIN LATERAL (
+        SELECT FROM tasker.workflow_steps s
+        WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid
+          AND s.state = 'enqueued_for_orchestration' AND s.step_type IN ('decision', 'batchable')
+        LIMIT 1
+    ) s;
+
+    RETURN QUERY
+    SELECT h.top, h.busy, s.task_uuid, s.step_uuid, s.name, s.step_type::text, s.state::text, s.attempts,
+           s.max_attempts, s.retryable, s.on_worker_lost::text, s.backoff::text, s.backoff_base_ms, s.max_backoff_ms,
+           r.success, r.status::text, r.result, r.error, r.metadata, r.orchestration, tasker.now()
+    FROM (SELECT v_top, v_busy) AS h(top, busy)
+    LEFT JOIN unnest(v_tasks, v_steps) AS m(task_uuid, step_uuid) ON true
+    LEFT JOIN LATERAL (
+        SELECT * FROM tasker.workflow_steps s
+        WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid
+          AND NOT (s.state = 'enqueued_for_orchestration' AND s.step_type IN ('decision', 'batchable'))
+        LIMIT 1
+    ) s ON true
+    LEFT JOIN LATERAL (
+        SELECT * FROM tasker.step_results r
+        WHERE r.task_uuid = s.task_uuid AND r.step_uuid = s.step_uuid
+        ORDER BY r.sort_key DESC LIMIT 1
+    ) r ON true;
+END;
+$$;
+
 -- judge_by_ids_v1: apply verdicts to submitted steps and advance their tasks. The caller holds the tasks' locks.
 -- p_verdicts: [{task_uuid, step_uuid, verdict: complete | retry | error | poison | none, delay_seconds, reason,
 --               outcome: {result, error, metadata}}]

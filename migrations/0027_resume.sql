@@ -100,3 +100,22 @@ BEGIN
                 v_outbox.steps || v_waiting.steps)::tasker.outbox;
 END;
 $$;
+
+-- resume_by_hand_v1: resume_task_v1 and its messages, for a task that ended in `error` although none of its steps did.
+-- Returns its state and how many of its steps are in `error` (null: there is no such task), and whether it was resumed.
+CREATE FUNCTION tasker.resume_by_hand_v1(
+    p_task uuid, p_metadata jsonb, OUT from_state text, OUT failed integer, OUT resumed boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_outbox tasker.outbox;
+    v_sent   boolean;
+BEGIN
+    SELECT t.state, t.failed_steps INTO from_state, failed FROM tasker.tasks t WHERE t.task_uuid = p_task
+    FOR NO KEY UPDATE;
+    resumed := coalesce(from_state = 'error' AND failed = 0, false);
+    IF resumed THEN
+        v_outbox := tasker.resume_task_v1(p_task, p_metadata);
+        v_sent := tasker.send_steps_v1(v_outbox);
+    END IF;
+END;
+$$;

@@ -196,6 +196,21 @@ async def test_monitoring_shows_stale_then_warning_then_healthy_then_longest(  #
 # Who is spared
 
 
+async def test_a_task_whose_steps_move_on_is_not_stale(watch: Watch) -> None:  # spec 10 section 11
+    """It stays in `steps_in_process` from its first step to its last."""
+    engine = watch.engine
+    task = await engine.create(chain(3))
+    for _ in range(2):
+        (step,) = await engine.claim()
+        await minutes(engine, 25)
+        await engine.worker.renew([step.lease])
+        await engine.succeed(step)
+        assert (await watch.of(task)).health is StalenessHealth.HEALTHY  # its result waits
+        assert await watch.detect() == []
+        await engine.process()
+    assert (await engine.steps(task))["s3"].state == "enqueued"
+
+
 async def test_a_queued_step_or_a_live_lease_keeps_a_task_from_getting_stale(  # DESIGN 3, Staleness
     watch: Watch,
 ) -> None:
@@ -208,7 +223,10 @@ async def test_a_queued_step_or_a_live_lease_keeps_a_task_from_getting_stale(  #
     assert (await watch.of(task)).health is StalenessHealth.HEALTHY  # leased
     assert await watch.detect() == []
     await engine.move_clock(31)  # the worker is gone
-    assert (await watch.of(task)).health is StalenessHealth.STALE
+    assert (await watch.of(task)).health is StalenessHealth.HEALTHY  # the sweeper comes first
+    assert await watch.detect() == []
+    await engine.move_clock(60)
+    assert (await watch.of(task)).health is StalenessHealth.STALE  # a day old, and nobody is at it
     await watch.detect()
     assert await watch.entries(task) == [("staleness_timeout", "steps_in_process", "pending")]
     assert await engine.succeed(step) == {step.step_uuid}
@@ -378,7 +396,8 @@ async def test_a_task_dated_back_becomes_stale_within_two_minutes(  # spec 40 se
     task = await stand(watch.engine, state, document["lifecycle"])
     await watch.engine.database.execute(
         "WITH moved AS (UPDATE tasker.task_transitions SET created_at = created_at - interval '3 minutes') "
-        "UPDATE tasker.workflow_steps SET next_retry_at = next_retry_at - interval '3 minutes'"
+        "UPDATE tasker.workflow_steps SET next_retry_at = next_retry_at - interval '3 minutes', "
+        "updated_at = updated_at - interval '3 minutes'"
     )
     (event,) = await watch.detect()
     assert (event["state"], event["threshold_minutes"]) == (state, 2)

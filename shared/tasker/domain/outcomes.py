@@ -83,15 +83,17 @@ def chosen_steps(decision: str, result: object) -> Choice:
     """
     match _field(result, "decision_point_outcome"):
         case None:
-            raise _unreadable("OUTCOME_MISSING", decision)
+            raise _unreadable("OUTCOME_MISSING", decision, "its result lacks it")
         case {"type": "no_branches"}:
             return Choice()
         case {"type": "create_steps", "step_names": []}:
             return Choice(warnings=("create_steps names no step: no_branches says so",))
         case {"type": "create_steps", "step_names": [*names]} if all(isinstance(n, str) and n for n in names):
             return Choice(tuple(dict.fromkeys(names)))
+        case {"type": "create_steps"}:
+            raise _unreadable("OUTCOME_MALFORMED", decision, "step_names must be a list of names of steps")
         case _:
-            raise _unreadable("OUTCOME_MALFORMED", decision)
+            raise _unreadable("OUTCOME_MALFORMED", decision, "its type must be create_steps or no_branches")
 
 
 def planned_batches(batchable: str, result: object, *, max_batches: int) -> Batches:
@@ -158,13 +160,15 @@ def tolerated_failure(
     }
 
 
-def _unreadable(code: str, decision: str) -> OutcomeRefusedError:
-    return OutcomeRefusedError(code, f"decision '{decision}' returned no valid decision_point_outcome")
+def _unreadable(code: str, decision: str, problem: str) -> OutcomeRefusedError:
+    return OutcomeRefusedError(
+        code, f"decision '{decision}' returned no valid decision_point_outcome: {problem}"
+    )
 
 
 def _batches(batchable: str, outcome: Mapping[str, Any], max_batches: int) -> Batches:
-    parts, count = outcome.get("cursor_configs"), outcome.get("worker_count")
-    if not isinstance(parts, list) or not isinstance(count, int) or isinstance(count, bool):
+    parts, count = outcome.get("cursor_configs"), _whole(outcome.get("worker_count"))
+    if not isinstance(parts, list) or count is None:
         raise _refused(batchable, "cursor_configs must be a list and worker_count a whole number")
     if count < 1 or count != len(parts):
         raise _refused(batchable, f"worker_count is {count}, but there are {len(parts)} cursor_configs")
@@ -184,13 +188,13 @@ def _batches(batchable: str, outcome: Mapping[str, Any], max_batches: int) -> Ba
 def _cursor(batchable: str, part: object, warnings: list[str]) -> Cursor:
     if not isinstance(part, Mapping):
         raise _refused(batchable, "each of cursor_configs must be an object")
-    batch_id, size = part.get("batch_id"), part.get("batch_size", 0)
+    batch_id, size = part.get("batch_id"), _whole(part.get("batch_size", 0))
     if isinstance(batch_id, str) and batch_id.startswith(_OBSOLETE_PREFIX):
         warnings.append(f"batch_id '{batch_id}': leave '{_OBSOLETE_PREFIX}' out")
         batch_id = batch_id.removeprefix(_OBSOLETE_PREFIX)
     if not isinstance(batch_id, str) or not _BATCH_ID.fullmatch(batch_id):
         raise _refused(batchable, f"batch_id {batch_id!r} must be a text of 3 to 18 digits")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    if size is None or size < 0:
         raise _refused(batchable, f"batch_size of batch '{batch_id}' must be a whole number from 0")
     missing = [key for key in ("start_cursor", "end_cursor") if key not in part]
     if missing:
@@ -205,3 +209,10 @@ def _refused(batchable: str, problem: str) -> OutcomeRefusedError:
 
 def _field(result: object, name: str) -> Any:
     return result.get(name) if isinstance(result, Mapping) else None
+
+
+def _whole(value: object) -> int | None:
+    """Return a whole number; one that passed through a gRPC Struct came as a float."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

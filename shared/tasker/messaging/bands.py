@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Final
@@ -37,6 +38,7 @@ class Turns:
     def __init__(self, namespaces: Sequence[str]) -> None:
         self._namespaces = namespaces
         self._turn = 0
+        self._begun = Counter[Band]()
 
     def queues(self) -> list[str]:
         """Return all queues."""
@@ -44,11 +46,12 @@ class Turns:
 
     def next(self, wanted: Collection[str] | None = None) -> list[str]:
         """Return the queues for the next claim, or those of them that are wanted."""
-        turn, self._turn = self._turn, self._turn + 1
-        first = _TURNS[turn % len(_TURNS)]
+        first = _TURNS[self._turn % len(_TURNS)]
         bands = [first, *(band for band in Band if band is not first)]
-        start = turn % len(self._namespaces) if self._namespaces else 0
-        # A backlog in one namespace must not starve the others.
+        # A backlog in one namespace must not starve the others: in each band they take turns at being the first.
+        start = self._begun[first] % len(self._namespaces) if self._namespaces else 0
+        self._turn += 1
+        self._begun[first] += 1
         rotated = [*self._namespaces[start:], *self._namespaces[:start]]
         queues = [worker_queue(namespace, band) for band in bands for namespace in rotated]
         return queues if wanted is None else [queue for queue in queues if queue in wanted]

@@ -222,6 +222,14 @@ class PgmqOrchestrationBroker:
         )
         return None if state is None else (state, cancelled)
 
+    async def resume(self, task_uuid: UUID, metadata: Mapping[str, Any]) -> tuple[str, int, bool] | None:
+        """Resume a task in `error`; return its state, its failed steps and whether it goes on; None: no such task."""
+        ((state, failed, resumed),) = await self._sessions.fetch_all(
+            b"SELECT from_state, failed, resumed FROM tasker.resume_by_hand_v1(%s, %s)",
+            (task_uuid, Jsonb(metadata)),
+        )
+        return None if state is None else (state, failed, resumed)
+
     @asynccontextmanager
     async def held_step(self, task_uuid: UUID, step_uuid: UUID) -> AsyncIterator[HeldStep]:
         """Hold a task and one of its steps, in one transaction with `HeldStep.move`."""

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import psycopg
 from psycopg import Connection
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from tasker.domain.errors import TaskerError
 from tasker.persistence.database import Database
@@ -23,6 +24,12 @@ OLDEST_SCHEMA: Final = 28
 NEWEST_SCHEMA: Final = 999
 
 _LOCK_KEY: Final = 0x7461736B6572  # "tasker"
+#: Whoever wants a table that a migration waits for queues behind it; so it waits briefly, and gives way in between.
+_LOCK_TIMEOUT_SECONDS: Final = 3.0
+_PAUSE_SECONDS: Final = (0.5, 3.0)
+#: A try that ends later than this after the first began is the last one.
+_LOCK_PATIENCE_SECONDS: Final = 60.0
+_LOCK_CONFLICTS: Final = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 _FILE_NAME: Final = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
 _PHASE: Final = re.compile(r"-- phase: (pre|post)\n")
 
@@ -87,8 +94,11 @@ def load_migrations(folder: Path | None = None) -> tuple[Migration, ...]:
 def migrate(conninfo: str, *, phases: Sequence[Phase] = ("pre", "post")) -> tuple[Migration, ...]:
     """Apply what is missing and return it. PGMQ comes first: the extension where offered, else its SQL.
 
+    Services may be at work: a file that meets their locks gives way and is tried again for a minute.
+
     Raises:
-        MigrationError: An applied file has changed since, or a file failed; files before it stay applied.
+        MigrationError: An applied file has changed since, a file failed, or something else kept a table locked; files
+            before it stay applied.
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
@@ -168,14 +178,66 @@ def _apply(connection: Connection[Any], phases: Sequence[Phase]) -> Iterator[Mig
         if migration.phase not in phases:
             continue
         try:
-            with connection.transaction():
-                connection.execute(migration.statements.encode())
-                connection.execute(
-                    "INSERT INTO tasker.schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
-                    (migration.version, migration.name, migration.checksum),
-                )
+            _run_between_locks(connection, migration)
         except psycopg.Error as error:
             raise MigrationError(
                 f"migration {migration.version:04}_{migration.name} failed: {error}"
             ) from error
         yield migration
+
+
+def _run_between_locks(connection: Connection[Any], migration: Migration) -> None:
+    """Run one file, again when it meets other sessions' locks: the services take theirs in other orders than files do.
+
+    Raises:
+        MigrationError: It met locks for too long.
+    """
+    try:
+        Retrying(
+            retry=retry_if_exception_type(_LOCK_CONFLICTS),
+            stop=stop_after_delay(_LOCK_PATIENCE_SECONDS),
+            wait=wait_random(*_PAUSE_SECONDS),
+            reraise=True,
+        )(_run, connection, migration)
+    except _LOCK_CONFLICTS as error:
+        raise MigrationError(
+            f"migration {migration.version:04}_{migration.name} did not get its locks within "
+            f"{_LOCK_PATIENCE_SECONDS:.0f} s, and nothing of it is applied: {error.diag.message_primary}; "
+            f"{_oldest_holder(connection)}; end what holds the tables or wait for it, else stop the services, "
+            "and run `tasker migrate` again"
+        ) from error
+
+
+def _run(connection: Connection[Any], migration: Migration) -> None:
+    with connection.transaction():
+        connection.execute(
+            "SELECT set_config('lock_timeout', %s, true)", (f"{_LOCK_TIMEOUT_SECONDS * 1000:.0f}ms",)
+        )
+        connection.execute(migration.statements.encode())
+        connection.execute(
+            "INSERT INTO tasker.schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
+            (migration.version, migration.name, migration.checksum),
+        )
+
+
+def _oldest_holder(connection: Connection[Any]) -> str:
+    """Say who has held locks on our tables for longest: what a migration that gave up most likely waited for."""
+    found = connection.execute(
+        """
+        SELECT a.pid, a.application_name, a.state, floor(extract(epoch FROM clock_timestamp() - a.xact_start))::bigint
+        FROM pg_stat_activity a
+        WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND EXISTS (
+            SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+            JOIN pg_database d ON d.oid = l.database AND d.datname = a.datname
+            WHERE l.pid = a.pid AND l.granted
+            AND c.relnamespace IN (to_regnamespace('tasker'), to_regnamespace('pgmq')))
+        ORDER BY a.xact_start
+        LIMIT 1
+        """
+    ).fetchone()
+    if found is None:
+        return "no session holds locks on Tasker's tables any more"
+    pid, name, state, seconds = found
+    if seconds is None:  # only the session's own user and monitoring roles see what it does
+        return f"process {pid} of another database user holds locks on Tasker's tables"
+    return f"process {pid} ('{name}', {state}) has held locks on Tasker's tables for up to {seconds} s"

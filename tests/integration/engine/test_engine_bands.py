@@ -88,10 +88,15 @@ async def test_whatever_comes_first_the_other_bands_fill_free_slots(engine: Engi
     assert len(await engine.worker.claim(Turns([NAMESPACE]).next(), ["work"], 10)) == 3
 
 
-def test_namespaces_take_turns_within_a_band() -> None:
-    turns = Turns(["a", "b"])
-    firsts = Counter(turns.next()[0] for _ in range(20))
-    assert sum(firsts[worker_queue("a", band)] for band in Band) == 10
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 10])
+def test_every_namespace_comes_first_in_every_band(count: int) -> None:
+    turns = Turns([f"n{number}" for number in range(count)])
+    firsts = Counter(turns.next()[0] for _ in range(10 * count))
+    assert firsts == {
+        worker_queue(f"n{number}", band): share
+        for number in range(count)
+        for band, share in ((Band.HIGH, 6), (Band.NORMAL, 3), (Band.LOW, 1))
+    }
     assert all(set(turns.next()) == set(turns.queues()) for _ in range(10))
 
 

@@ -255,6 +255,30 @@ async def test_a_checkpoint_that_postgresql_refuses_fails_the_step(
     assert "CheckViolation" in stored.error["message"]
 
 
+@pytest.mark.parametrize("style", STYLES)
+async def test_a_yield_that_gets_no_further_fails_the_attempt(
+    engine: Engine, start_worker: StartWorker, style: str
+) -> None:
+    runs: list[Any] = []
+
+    def body(context: StepContext) -> Any:
+        runs.append((context.attempt, context.checkpoint_cursor))
+        return checkpoint_yield({"page": 2.5}, 20, {"runs": len(runs)})
+
+    registry = HandlerRegistry()
+    registry.register(STYLES[style](body), name="work")
+    task = await engine.create(DOCUMENT)
+    await start_worker(DOCUMENT, registry=registry)
+    stored = (await recorded(engine, task, results=1))["s1"]
+    assert (stored.error["error_type"], stored.error["retryable"]) == ("checkpoint_error", True)
+    assert "advance the cursor, or raise RetryableError" in stored.error["message"]
+    kept = await checkpoint(engine)
+    assert (kept["cursor"], kept["accumulated_results"]) == ({"page": 2.5}, {"runs": 1})
+    await engine.timers.tick()
+    await recorded(engine, task, results=2)  # the next attempt knows the place, too
+    assert runs == [(1, None), (1, {"page": 2.5}), (2, {"page": 2.5})]
+
+
 # Draining
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,91 @@ def test_several_statements_and_function_bodies_are_one_file(empty_database_url:
     )
     migrate(empty_database_url)
     assert query(empty_database_url, "SELECT tasker.twice(21)") == [(42,)]
+
+
+# What it does beside services
+
+
+@pytest.fixture
+def altered_url(empty_database_url: str, folder: Folder) -> str:
+    """A database with two tables, and a file not yet applied that alters them in the order claims do not take."""
+    path = folder(
+        **{
+            "0001_tables": "-- phase: pre\nCREATE TABLE tasker.tasks ();\nCREATE TABLE tasker.workflow_steps ();\n"
+        }
+    )
+    migrate(empty_database_url)
+    (path / "0002_alter.sql").write_text(
+        "-- phase: pre\nALTER TABLE tasker.tasks ADD i integer;\nALTER TABLE tasker.workflow_steps ADD i integer;\n"
+    )
+    return empty_database_url
+
+
+@contextmanager
+def claim(url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A service's transaction that has begun with the steps."""
+    with psycopg.connect(url, application_name="a service") as session:
+        session.execute("SELECT FROM tasker.workflow_steps FOR NO KEY UPDATE")
+        yield session
+
+
+def until_migration_waits(url: str) -> None:
+    """Return when the runner waits for the lock on the steps."""
+    deadline = time.monotonic() + 30
+    waiting = (
+        "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() "
+        "WHERE NOT l.granted AND l.relation = 'tasker.workflow_steps'::regclass"
+    )
+    with psycopg.connect(url, autocommit=True) as observer:
+        while not observer.execute(waiting.encode()).fetchall():
+            assert time.monotonic() < deadline, "the migration has not come to wait for the steps"
+
+
+def test_a_deadlock_with_a_service_is_tried_again(altered_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "_LOCK_TIMEOUT_SECONDS", 30.0)  # the deadlock ends the wait before
+    with ThreadPoolExecutor(1) as pool, claim(altered_url) as service:
+        service.execute("SET LOCAL deadlock_timeout = '100s'")  # the other side finds it, and is the victim
+        applied = pool.submit(migrate, altered_url)
+        until_migration_waits(altered_url)
+        service.execute("SELECT FROM tasker.tasks FOR NO KEY UPDATE")
+        service.commit()
+        assert [migration.name for migration in applied.result()] == ["alter"]
+    assert query(altered_url, "SELECT i FROM tasker.tasks JOIN tasker.workflow_steps USING (i)") == []
+
+
+def test_a_waiting_migration_lets_others_through(altered_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "_LOCK_TIMEOUT_SECONDS", 0.5)
+    with ThreadPoolExecutor(1) as pool, claim(altered_url) as service:
+        applied = pool.submit(migrate, altered_url)
+        until_migration_waits(altered_url)
+        # These queue behind the migration, which waits for the service, which does not end before they have run.
+        with psycopg.connect(altered_url, autocommit=True, options="-c lock_timeout=30s") as other:
+            other.execute("SELECT FROM tasker.workflow_steps")
+            other.execute("SELECT FROM tasker.tasks")
+        assert not applied.done()
+        service.commit()
+        assert [migration.name for migration in applied.result()] == ["alter"]
+
+
+def test_a_migration_that_gets_no_lock_says_who_has_it(
+    altered_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "_LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(migrations, "_PAUSE_SECONDS", (0.0, 0.01))
+    monkeypatch.setattr(migrations, "_LOCK_PATIENCE_SECONDS", 0.2)
+    with claim(altered_url) as service:
+        with pytest.raises(MigrationError) as refused:
+            migrate(altered_url)
+        message = str(refused.value)
+        assert "0002_alter did not get its locks" in message
+        assert "canceling statement due to lock timeout" in message
+        assert f"process {service.info.backend_pid} ('a service', idle in transaction) has held" in message
+        assert "stop the services, and run `tasker migrate` again" in message
+        columns = (
+            "SELECT 1 FROM information_schema.columns WHERE table_schema = 'tasker' AND column_name = 'i'"
+        )
+        assert query(altered_url, columns) == []
+    assert [migration.name for migration in migrate(altered_url)] == ["alter"]
 
 
 # What it refuses

@@ -119,6 +119,19 @@ BAD_WORKFLOWS: list[tuple[Code, Severity, Any, str, str]] = [
         "batch_worker 'w' must depend on 'two', which names it",
     ),
     (
+        Code.WORKER_ORPHAN,
+        E,
+        a_template(
+            a_step("a"),
+            decision("d", "a"),
+            a_step("x", "d"),
+            batchable("split"),
+            batch_worker("w", "split", "x"),
+        ),
+        "steps[4]",
+        "batch_worker 'w' depends on 'x', which may not exist yet when 'split' is split; let 'split' depend on it",
+    ),
+    (
         Code.WORKER_AS_PARENT,
         E,
         a_template(batchable("split"), batch_worker("w", "split"), a_step("b", "w")),

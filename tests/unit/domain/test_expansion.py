@@ -101,6 +101,15 @@ def test_a_convergence_of_two_batches_waits_for_the_instances_of_both() -> None:
     }  # fmt: skip
 
 
+def test_an_instance_never_does_without_a_parent_that_its_template_names() -> None:
+    late = graph(b=[], d=[], x=["d"], w=["b", "x"])
+    with pytest.raises(OutcomeRefusedError, match="'w' needs 'x'") as refusal:
+        Expansion(late, present(b=True, d=False)).split("b", "w", ["w_001"])
+    assert refusal.value.error_code == "UNRESOLVED_DEPENDENCY"
+    steps = Expansion(late, present(b=True, d=True, x=False)).split("b", "w", ["w_001"])
+    assert parents_of(steps) == {"w_001": ("b", "x")}
+
+
 def test_decision_batch_workers_convergence_and_a_step_behind() -> None:  # spec 40 #17
     path = graph(d=[], b=["d"], w=["b"], c=["w"], end=["c"], b2=["d"], w2=["b2"], c2=["w2"])
     assert parents_of(Expansion(path, present(d=True)).choose("d", ["b"])) == {"b": ("d",)}

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from tasker.domain.templates import document
 from tasker.worker import (
     Batchable,
     BatchAnalyzerOutcome,
@@ -26,7 +27,8 @@ from tasker.worker import (
     batch_worker,
     step_handler,
 )
-from tasker.worker.testing import batch_inputs, no_op_inputs
+from tasker.worker.handlers.batches import DEFAULT_BATCH_SIZE
+from tasker.worker.testing import batch_inputs, make_context, no_op_inputs, run_handler
 from tests.unit.handlers.conftest import NewContext, Run
 
 TWO_BATCHES = {
@@ -87,6 +89,70 @@ async def test_an_analyzer_reports_its_plan_alike_in_both_styles(run: Run) -> No
         assert (await run(handler)).result == TWO_BATCHES
     for method in ("by_outcome", "by_ranges"):
         assert (await run(Rows, method=method)).result == TWO_BATCHES
+
+
+class Sized(StepHandler, Batchable):
+    """Leaves the size of a batch to the template, in each way a class can."""
+
+    handler_name = "sized"
+
+    async def call(self, context: StepContext) -> BatchConfig:
+        return BatchConfig(900)
+
+    def wrapped(self, context: StepContext) -> StepHandlerResult:
+        return StepHandlerResult.success(BatchConfig(900))
+
+    def by_outcome(self, context: StepContext) -> StepHandlerResult:
+        return self.batch_analyzer_success(self.create_batch_outcome(900, context=context))
+
+
+@batch_analyzer("sized")
+def sized_analyzer() -> BatchConfig:
+    return BatchConfig(900)
+
+
+@step_handler("sized")
+async def sized_step() -> BatchConfig:
+    return BatchConfig(900)
+
+
+ANALYZERS = [
+    (sized_analyzer, "call"),
+    (sized_step, "call"),
+    (Sized, "call"),
+    (Sized, "wrapped"),
+    (Sized, "by_outcome"),
+]
+
+
+@pytest.mark.parametrize(("handler", "method"), ANALYZERS)
+@pytest.mark.parametrize(("batch_size", "count"), [(450, 2), (100, 9), (None, 1)])
+async def test_the_template_says_how_large_a_batch_is(
+    handler: Any, method: str, batch_size: int | None, count: int
+) -> None:  # spec 40 section 1.4
+    result = await run_handler(handler, make_context(batch_size=batch_size), method=method)
+    assert result.result["worker_count"] == count
+    parts = result.result["batch_processing_outcome"]["cursor_configs"]
+    assert {part["batch_size"] for part in parts} == {900 // count}
+
+
+async def test_the_handlers_own_batch_size_comes_before_the_templates(run: Run) -> None:
+    @batch_analyzer("rows", "load_rows")
+    def rows() -> BatchConfig:
+        return BatchConfig(900, 450, {"table": "rows"})
+
+    assert (await run(rows, batch_size=100)).result == TWO_BATCHES
+    assert (await run(Rows, method="by_outcome", batch_size=100)).result == TWO_BATCHES
+
+
+def test_a_size_comes_from_somewhere() -> None:
+    assert document.BatchConfig(worker_template="w").batch_size == DEFAULT_BATCH_SIZE
+    with pytest.raises(ValueError, match="needs batch_size, or context=context"):
+        Rows().create_batch_outcome(900)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, and is 0"):
+        BatchConfig(900, 0)
+    with pytest.raises(ValueError, match="total_items must not be negative"):
+        BatchConfig(-1)
 
 
 async def test_no_items_are_no_batches(run: Run) -> None:  # spec 30 #18

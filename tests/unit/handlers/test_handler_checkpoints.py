@@ -128,6 +128,36 @@ async def test_a_failure_or_a_truthy_mark_is_no_checkpoint(start: Start) -> None
         assert isinstance(await start(says).outcome(), Sealed)
 
 
+def seen(cursor: object, items: int = 5) -> dict[str, Any]:
+    return {"cursor": cursor, "items_processed": items, "accumulated_results": None}
+
+
+@pytest.mark.parametrize(
+    ("before", "stalls"),
+    [
+        (None, False),
+        (seen({"page": 2}), True),
+        (seen({"page": 2}) | {"accumulated_results": {"sum": 1}}, True),
+        (seen({"page": 1}), False),
+        (seen({"page": 2}, 4), False),
+    ],
+)
+async def test_a_yield_has_to_get_further(before: Any, stalls: bool, start: Start) -> None:
+    @step_handler("yields")
+    def yields() -> StepHandlerResult:
+        return checkpoint_yield({"page": 2}, 5, {"sum": 9})
+
+    ended = await start(yields, checkpoint=before).outcome()
+    assert isinstance(ended, Yielded)
+    refused = ended.stalled(before)
+    assert (refused is not None) is stalls
+    if refused is not None:
+        error = refused.result.error
+        assert error is not None
+        assert (error.error_type, error.retryable) == ("checkpoint_error", True)
+        assert "advance the cursor, or raise RetryableError" in error.message
+
+
 @batch_worker("add_up")
 def add_up(batch: BatchWorkerContext, context: StepContext) -> Any:
     """Item i is worth i + 1; four items to a checkpoint."""
@@ -161,6 +191,18 @@ async def test_run_handler_goes_on_from_a_checkpoint() -> None:  # spec 30 secti
         attempt=2,
     )
     assert (await run_handler(add_up, context)).result == {"total": 55}
+
+
+async def test_run_handler_refuses_to_stand_still() -> None:
+    @step_handler("waits")
+    async def waits() -> StepHandlerResult:
+        return checkpoint_yield("here", 0)
+
+    stored: list[Any] = []
+    result = await run_handler(waits, on_checkpoint=stored.append)
+    assert result.error is not None
+    assert result.error.error_type == "checkpoint_error"
+    assert [one["cursor"] for one in stored] == ["here"]
 
 
 async def test_run_handler_can_lose_the_worker_between_two_runs() -> None:

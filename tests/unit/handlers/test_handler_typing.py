@@ -133,7 +133,7 @@ Decision.route("ship")                               # 16 a text is no list
 Decision.route()                                     # 17 nowhere
 Decision.skip()                                      # 18 without a reason
 Decision.route(["a"]).step_names = ()                # 19 frozen
-BatchConfig(5)                                       # 20 no size
+BatchConfig()                                        # 20 no total
 BatchConfig("5", 2)                                  # 21 a text is no number
 NoBatches(reason=3)                                  # 22 no reason
 CursorConfig("001", None, 5, 5)                      # 23 no place

@@ -34,6 +34,7 @@ def make_context(
     step_name: str = "step",
     task_uuid: UUID | None = None,
     step_uuid: UUID | None = None,
+    batch_size: int | None = None,
 ) -> StepContext:
     """Return what a handler would see as a step of a task; everything has passed through JSON, as it would there.
 
@@ -48,6 +49,7 @@ def make_context(
         step_name: Name of the step.
         task_uuid: The task; a new one by default.
         step_uuid: The step; a new one by default.
+        batch_size: The template's `batch_config.batch_size`, for the analyzer of a batch.
 
     Raises:
         ValueError: Something has no JSON form.
@@ -68,6 +70,7 @@ def make_context(
         dependencies=tuple(dependencies or ()),
         checkpoint=checkpoint,
         initialization=initialization,
+        batch_size=batch_size,
     )
 
 
@@ -83,7 +86,7 @@ async def run_handler(
 
     Arguments are injected, the return value is normalised and errors are classified by the worker's own code,
     so nothing that the handler does raises here: look at `result.success` and `result.error`. A handler that yields a
-    checkpoint is run again from there until it is done.
+    checkpoint is run again from there until it is done, or yields the same place twice.
 
     Args:
         handler: A decorated function, a `StepHandler` class or an instance of one.
@@ -109,6 +112,8 @@ async def run_handler(
             ended = await execution.outcome()
             if isinstance(ended, Sealed):
                 return ended.result
+            if (stalled := ended.stalled(context.checkpoint)) is not None:
+                return stalled.result
             checkpoint = _stored(context.checkpoint, ended)
             if on_checkpoint is not None:
                 on_checkpoint(checkpoint)

@@ -9,19 +9,21 @@ from uuid import UUID
 
 from tasker.domain.errors import (
     FieldViolation,
+    GuardFailedError,
     InvalidArgumentError,
     InvalidStepTransitionError,
     StepNotFoundError,
     TaskNotFoundError,
 )
 from tasker.domain.results import manual_completion
-from tasker.domain.states import StepEvent, StepState, TaskState, next_state
+from tasker.domain.states import StepEvent, StepState, TaskEvent, TaskState, next_state
 from tasker.domain.storable import ResultNotStorableError, encode_json
 from tasker.domain.templates.document import StepType
 from tasker.domain.texts import text_problem
 from tasker.messaging.held import HeldStep
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.orchestration.engine.expansion import CREATORS, Creator, Expander
+from tasker.persistence.database import without_conflict
 
 #: The longest texts that are kept with a transition (spec 10 section 2).
 _LENGTHS: Final[Mapping[str, int]] = {"performed_by": 255, "requested_by": 255, "reason": 500}
@@ -66,6 +68,34 @@ class Operators:
             raise TaskNotFoundError(task_uuid)
         from_state, cancelled = outcome
         return Cancellation(cancelled, None if cancelled else f"the task is already over: {from_state}")
+
+    async def resume(self, task_uuid: UUID, *, performed_by: str, reason: str) -> None:
+        """Let a task go on that ended in `error` although none of its steps did: because it stood still.
+
+        Its steps go on where they were: what is queued is queued again, what nobody runs any more is retried. Where a
+        step has failed, act on that one instead: its task goes on by itself.
+
+        Raises:
+            GuardFailedError: Some of its steps are in `error`; nothing else blocks it.
+            InvalidArgumentError: `performed_by` or `reason` is empty or too long.
+            InvalidTaskTransitionError: It is not in `error`.
+            TaskNotFoundError: There is no such task.
+        """
+        _check(required=True, performed_by=performed_by, reason=reason)
+        outcome = await self._broker.resume(
+            task_uuid, {"event": TaskEvent.RESET, "performed_by": performed_by, "reason": reason}
+        )
+        if outcome is None:
+            raise TaskNotFoundError(task_uuid)
+        state, failed, resumed = outcome
+        if not resumed:
+            next_state(TaskState(state), TaskEvent.RESET)
+            raise GuardFailedError(
+                "task",
+                state,
+                TaskEvent.RESET,
+                f"{failed} of its steps failed; reset, resolve or complete those",
+            )
 
     async def reset_for_retry(
         self, task_uuid: UUID, step_uuid: UUID, *, performed_by: str, reason: str
@@ -157,6 +187,29 @@ class Operators:
         result_metadata: str | None = None,
         outcome: object = None,
     ) -> None:
+        await without_conflict(
+            lambda: self._act_once(
+                task_uuid,
+                step_uuid,
+                event,
+                {"event": event, "performed_by": performed_by, "reason": reason},
+                result=result,
+                result_metadata=result_metadata,
+                outcome=outcome,
+            )
+        )
+
+    async def _act_once(
+        self,
+        task_uuid: UUID,
+        step_uuid: UUID,
+        event: StepEvent,
+        metadata: Mapping[str, Any],
+        *,
+        result: str | None,
+        result_metadata: str | None,
+        outcome: object,
+    ) -> None:
         async with self._broker.held_step(task_uuid, step_uuid) as step:
             if step.task_state is None:
                 raise TaskNotFoundError(task_uuid)
@@ -169,12 +222,7 @@ class Operators:
             if to_state.satisfies_children:
                 resolved = to_state is StepState.RESOLVED_MANUALLY
                 await self._expand(step, task_uuid, step_uuid, outcome, resolved=resolved)
-            await step.move(
-                to_state,
-                {"event": event, "performed_by": performed_by, "reason": reason},
-                result=result,
-                result_metadata=result_metadata,
-            )
+            await step.move(to_state, metadata, result=result, result_metadata=result_metadata)
 
     async def _expand(
         self, step: HeldStep, task_uuid: UUID, step_uuid: UUID, outcome: object, *, resolved: bool

@@ -76,6 +76,12 @@ class _DynamicRules:
                 f"batch_worker '{worker.name}' must depend on exactly one batchable step, not {len(sources)}"
             )
             self._note(Code.WORKER_ORPHAN, worker, message)
+        elif unsure := self._not_there_yet(worker, sources[0]):
+            message = (
+                f"batch_worker '{worker.name}' depends on '{unsure}', which may not exist yet when '{sources[0]}' is "
+                f"split; let '{sources[0]}' depend on it"
+            )
+            self._note(Code.WORKER_ORPHAN, worker, message)
         for child in self._graph.children[worker.name]:
             if self._graph.nodes[child].type is not StepType.DEFERRED_CONVERGENCE:
                 message = (
@@ -89,6 +95,11 @@ class _DynamicRules:
                     f"step name '{node.name}' is reserved for an instance of batch_worker '{worker.name}'"
                 )
                 self._note(Code.STEP_NAME_RESERVED, node, message)
+
+    def _not_there_yet(self, worker: Node, batchable: str) -> str | None:
+        """Return a parent of a batch worker that neither begins with the task nor is above its batchable step."""
+        there = self._initial | self._graph.ancestors(batchable).keys() | {batchable}
+        return next((parent for parent in worker.parents if parent not in there), None)
 
     def check_convergence(self, convergence: Node) -> None:
         above = self._graph.ancestors(convergence.name)

@@ -140,8 +140,17 @@ class Expansion:
         return self._created()
 
     def split(self, batchable: str, worker: str, instances: Sequence[str]) -> tuple[NewStep, ...]:
-        """Return the steps to create when a batchable step has split its work into instances of a worker."""
+        """Return the steps to create when a batchable step has split its work into instances of a worker.
+
+        Raises:
+            OutcomeRefusedError: The worker lacks a parent.
+        """
         self._unfinished.discard(batchable)
+        for parent in self.graph.nodes[worker].parents:
+            if parent not in self._present:
+                raise OutcomeRefusedError(
+                    "UNRESOLVED_DEPENDENCY", f"step '{worker}' needs '{parent}', which does not exist"
+                )
         existing = self._present.get(worker, ())
         for name in [name for name in instances if name not in existing]:
             self._add(name, worker)

@@ -8,7 +8,13 @@ from typing import Any, ClassVar, TypeAlias
 from tasker.worker.handlers.aggregation import BatchAggregationScenario, aggregate_worker_results
 from tasker.worker.handlers.batch_context import BatchWorkerContext
 from tasker.worker.handlers.batch_functions import no_op_result
-from tasker.worker.handlers.batches import EMPTY_DATASET, BatchAnalyzerOutcome, BatchWorkerOutcome, NoBatches
+from tasker.worker.handlers.batches import (
+    DEFAULT_BATCH_SIZE,
+    EMPTY_DATASET,
+    BatchAnalyzerOutcome,
+    BatchWorkerOutcome,
+    NoBatches,
+)
 from tasker.worker.handlers.checkpoints import checkpoint_yield
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.cursors import Cursor, CursorConfig, cursor_ranges, even_ranges
@@ -45,15 +51,30 @@ class Batchable:
     def create_batch_outcome(
         self,
         total_items: int,
-        batch_size: int,
+        batch_size: int | None = None,
         step_size: int = 1,
         batch_metadata: Mapping[str, Any] | None = None,
+        *,
+        context: StepContext | None = None,
     ) -> BatchAnalyzerOutcome:
-        """Return the plan for ranges of `batch_size`.
+        """Return the plan for ranges of `batch_size`, or without one of the size that the template says.
+
+        Args:
+            total_items: How many there are.
+            batch_size: Items of a range.
+            step_size: Passed on to the workers.
+            batch_metadata: Stored with the analyzer's result.
+            context: Where the template's `batch_config.batch_size` is found; needed without `batch_size`.
 
         Raises:
-            ValueError: A number makes no sense; names it.
+            ValueError: A number makes no sense, or there is neither `batch_size` nor `context`; names it.
         """
+        if batch_size is None:
+            if context is None:
+                raise ValueError(
+                    "create_batch_outcome needs batch_size, or context=context for the template's batch size"
+                )
+            batch_size = DEFAULT_BATCH_SIZE if context.batch_size is None else context.batch_size
         ranges = cursor_ranges(total_items, batch_size, step_size=step_size)
         return BatchAnalyzerOutcome(ranges, total_items, batch_metadata=batch_metadata or {})
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tasker.worker.handlers.cursors import Cursor, CursorConfig, planned_ranges
-from tasker.worker.handlers.results import Outcome
+from tasker.worker.handlers.results import Outcome, StepHandlerResult
 
 #: The reason that is given where nobody gave one: there was nothing to do.
 EMPTY_DATASET: Final = "empty_dataset"
+
+#: Items of a batch where neither the handler nor the template says (spec 40 section 1.4).
+DEFAULT_BATCH_SIZE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,8 @@ class BatchConfig(Outcome):
 
     Attributes:
         total_items: How many items there are.
-        batch_size: The most items of one instance.
+        batch_size: The most items of one instance; None takes the template's `batch_config.batch_size`, or 1000
+            without one.
         metadata: Stored with the analyzer's result.
         max_batches: The most instances.
         first_cursor: The cursor of the first item, such as 1 where rows are counted from 1.
@@ -95,7 +99,7 @@ class BatchConfig(Outcome):
     """
 
     total_items: int
-    batch_size: int
+    batch_size: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     max_batches: int | None = None
     first_cursor: int = 0
@@ -106,13 +110,30 @@ class BatchConfig(Outcome):
     def plan(self, worker_template: str | None = None) -> BatchAnalyzerOutcome:
         """Return the ranges."""
         ranges = planned_ranges(
-            self.total_items, self.batch_size, max_batches=self.max_batches, first_cursor=self.first_cursor
+            self.total_items,
+            DEFAULT_BATCH_SIZE if self.batch_size is None else self.batch_size,
+            max_batches=self.max_batches,
+            first_cursor=self.first_cursor,
         )
         return BatchAnalyzerOutcome(ranges, self.total_items, worker_template, self.metadata)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result of the analyzer; the template says which worker."""
         return self.plan().to_json()
+
+
+def sized(value: object, batch_size: int | None) -> object:
+    """Return what a handler returned, with the template's batch size in a plan that leaves it open.
+
+    Handlers return a plan without knowing their template, so it is put in afterwards, in whatever style they are
+    written and also inside a `StepHandlerResult`.
+    """
+    match value:
+        case BatchConfig(batch_size=None):
+            return replace(value, batch_size=batch_size)
+        case StepHandlerResult(result=BatchConfig(batch_size=None) as config):
+            return replace(value, result=replace(config, batch_size=batch_size))
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,6 +12,12 @@ from tasker.worker.handlers.results import StepHandlerResult, result_body
 
 #: The mark in a success's metadata that makes it a checkpoint.
 CHECKPOINT_YIELD: Final = "checkpoint_yield"
+
+#: What is wrong with a checkpoint that is no further than the one before it, and what to do instead.
+NO_PROGRESS: Final = (
+    "neither its cursor nor items_processed has moved since the last one, so the handler would run for ever; "
+    "advance the cursor, or raise RetryableError(..., retry_after=seconds) to wait"
+)
 
 
 def checkpoint_yield(
@@ -66,3 +73,15 @@ def checkpoint_text(said: StepHandlerResult) -> str:
     return encode_json(
         {"cursor": cursor, "items_processed": items, "accumulated_results": body.get("accumulated_results")}
     )
+
+
+def stands_still(checkpoint: str, before: Mapping[str, Any] | None) -> bool:
+    """Tell whether a checkpoint, as JSON text, is where the step's last stored one was.
+
+    A handler that is run again from the same place does the same again, each time with its whole timeout: nothing
+    would ever end it. What it has accumulated does not count, since only the two say how far it is.
+    """
+    if before is None:
+        return False
+    said = json.loads(checkpoint)
+    return all(said[key] == before.get(key) for key in ("cursor", "items_processed"))

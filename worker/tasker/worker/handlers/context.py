@@ -133,6 +133,8 @@ class StepContext:
         task_name: Name of the task's template.
         task_version: Version of the task's template.
         template_step_name: The template's name for a step that was created at run time under another name.
+        batch_size: How many items a batch has, as the template says, for the steps of a batch: the `batch_config` of
+            the batch_worker, else that of the batchable; None for other steps.
         cancelled: Set when the result is no longer wanted (timeout, lost lease, shutdown).
     """
 
@@ -154,6 +156,7 @@ class StepContext:
     task_name: str = ""
     task_version: str = ""
     template_step_name: str | None = None
+    batch_size: int | None = None
     cancelled: CancelSignal = field(default_factory=CancelSignal, compare=False)
 
     @property

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from tasker.domain.results import ErrorType
+from tasker.worker.handlers.batches import sized
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.handler import Handler
 from tasker.worker.handlers.outcomes import Attempt, ResultCheck, Sealed, WorkerIdentity, Yielded
@@ -113,6 +114,7 @@ class Execution:
             value = self._handler.call(self.context) if self._handler.is_async else await self._in_thread()
             if inspect.isawaitable(value):  # a plain function may also hand back a coroutine
                 value = await value
+            value = sized(value, self.context.batch_size)
             if self._handler.finish is not None:
                 value = self._handler.finish(value)
         except asyncio.CancelledError:

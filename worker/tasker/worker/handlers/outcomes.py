@@ -30,7 +30,7 @@ from tasker.domain.storable import (
     encode_json,
     serialization_problem,
 )
-from tasker.worker.handlers.checkpoints import checkpoint_text, is_checkpoint
+from tasker.worker.handlers.checkpoints import NO_PROGRESS, checkpoint_text, is_checkpoint, stands_still
 from tasker.worker.handlers.classification import ErrorClassifier
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.errors import (
@@ -78,6 +78,10 @@ class Yielded:
 
     checkpoint: str
     attempt: Attempt
+
+    def stalled(self, before: Mapping[str, Any] | None) -> Sealed | None:
+        """Return the step's outcome if the checkpoint is no further than the one stored before; None if it is."""
+        return self.refused(NO_PROGRESS) if stands_still(self.checkpoint, before) else None
 
     def refused(self, problem: str) -> Sealed:
         """Return the outcome of a checkpoint that could not be stored."""

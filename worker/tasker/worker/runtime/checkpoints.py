@@ -26,11 +26,13 @@ async def store_checkpoint(broker: PgmqWorkerBroker, step: ClaimedStep, yielded:
     """Store a checkpoint and put it into the step, for its next run; while the database is away, wait.
 
     Returns:
-        None, or the step's outcome if PostgreSQL refuses the checkpoint.
+        None, or the step's outcome if the checkpoint is no further than the last one, or PostgreSQL refuses it.
 
     Raises:
         LeaseLostError: The lease is lost: nothing is stored, and the step must not run on.
     """
+    if (stalled := yielded.stalled(step.checkpoint)) is not None:
+        return stalled
     delay = _FIRST_RETRY_SECONDS
     while True:
         try:

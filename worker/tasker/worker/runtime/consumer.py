@@ -211,6 +211,7 @@ class StepConsumer:
                 task_version=known.template.version,
                 dependencies=known.step.dependencies,
                 deadline=datetime.now(UTC) + timedelta(seconds=timeout_seconds),
+                batch_size=known.batch_size,
             )
         except HandlerResolutionError as error:
             raise _NotBegunError(not_resolved(step_context(step), error, worker=self._identity)) from error

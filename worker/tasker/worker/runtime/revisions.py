@@ -8,6 +8,7 @@ from typing import Final
 
 from tasker.domain.json_schema import Schema
 from tasker.domain.templates.document import Step, Template
+from tasker.domain.templates.plan import PlannedStep, plan
 from tasker.persistence.templates import TemplateStore
 
 _CAPACITY: Final = 1000
@@ -19,11 +20,13 @@ class KnownStep:
 
     Attributes:
         result_schema: What its results must look like, ready for use.
+        batch_size: Items of a batch, for the steps of one; None for others.
     """
 
     template: Template
     step: Step
     result_schema: Schema | None
+    batch_size: int | None
 
 
 class RevisionCache:
@@ -44,12 +47,17 @@ class RevisionCache:
             if document is None:
                 raise LookupError(f"template revision {digest.hex()} is not registered")
             template = Template.model_validate(document)
-            self._known[digest] = {step.name: _known(template, step) for step in template.steps}
+            # For no environment: overrides never touch batch_config.
+            planned = {step.name: step for step in plan(template)}
+            self._known[digest] = {
+                step.name: _known(template, step, planned[step.name]) for step in template.steps
+            }
             if len(self._known) > _CAPACITY:
                 self._known.popitem(last=False)
         return self._known[digest][name]
 
 
-def _known(template: Template, step: Step) -> KnownStep:
+def _known(template: Template, step: Step, planned: PlannedStep) -> KnownStep:
     schema = None if step.result_schema is None else Schema(step.result_schema)
-    return KnownStep(template, step, schema)
+    batch_size = None if planned.batch_config is None else planned.batch_config.batch_size
+    return KnownStep(template, step, schema, batch_size)

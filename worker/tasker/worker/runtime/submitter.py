@@ -126,6 +126,7 @@ def step_context(
     task_version: str = "",
     dependencies: Sequence[str] = (),
     deadline: datetime | None = None,
+    batch_size: int | None = None,
 ) -> StepContext:
     """Return what the handler of a claimed step sees."""
     return StepContext(
@@ -146,6 +147,7 @@ def step_context(
         task_name=task_name,
         task_version=task_version,
         template_step_name=step.template_step_name,
+        batch_size=batch_size,
     )
 
 

@@ -1,0 +1,51 @@
+"""A task that ended in `error` although no step of it failed goes on where it was (spec 10 section 8.2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasker.domain.errors import GuardFailedError, InvalidTaskTransitionError, TaskNotFoundError
+from tasker.domain.uuids import uuid7
+from tests.acceptance.standing import STANDING, Watch, minutes, stand
+from tests.engine import Engine, chain
+from tests.integration.engine.rivals import assert_history_is_whole
+
+WHO = {"performed_by": "ann", "reason": "the worker is back"}
+
+
+@pytest.mark.parametrize("state", [state for state in STANDING if state != "waiting_for_dependencies"])
+async def test_a_task_that_stood_still_is_resumed_and_completes(engine: Engine, state: str) -> None:
+    watch = Watch(engine)
+    task = await stand(engine, state)
+    await minutes(engine, 61)
+    await watch.detect()
+    await watch.tasks.close()
+    assert await engine.state(task) == "error"
+    await engine.operators.resume(task, **WHO)
+    await minutes(engine, 2)
+    await engine.reconciler.tick()  # what was lost is sent again
+    await engine.process()
+    await engine.run(task)
+    assert await engine.state(task) == "complete"
+    ((metadata,),) = await engine.sql(
+        "SELECT metadata FROM tasker.task_transitions WHERE task_uuid = %s AND from_state = 'error' ", task
+    )
+    assert metadata == {"event": "reset", **WHO}
+    await assert_history_is_whole(engine, task)
+
+
+async def test_where_a_step_failed_that_step_is_acted_on(engine: Engine) -> None:
+    task = await engine.create(chain(1))
+    await engine.fail(*await engine.claim(), retryable=False)
+    await engine.process()
+    with pytest.raises(GuardFailedError, match="1 of its steps failed"):
+        await engine.operators.resume(task, **WHO)
+    assert await engine.state(task) == "blocked_by_failures"
+
+
+async def test_only_tasks_in_error_are_resumed(engine: Engine) -> None:
+    task = await engine.create(chain(1))
+    with pytest.raises(InvalidTaskTransitionError, match="steps_in_process"):
+        await engine.operators.resume(task, **WHO)
+    with pytest.raises(TaskNotFoundError):
+        await engine.operators.resume(uuid7(), **WHO)
