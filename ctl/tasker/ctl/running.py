@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -131,6 +132,9 @@ async def serve(services: Sequence[Service], *, when_ready: Callable[[], None] =
     """
     async with stop_request() as stop, started(services, stop) as ready:
         if ready:
+            # What is there now stays: a collection need not look at it again, in the middle of a step.
+            gc.collect()
+            gc.freeze()
             when_ready()
             await stop.wait()
 
