@@ -219,11 +219,13 @@ class _GrowingTask:
             )
         return node.name
 
+    def _config(self, worker: str) -> BatchConfig:
+        return self._revision.steps[worker].batch_config or BatchConfig(worker_template=worker)
+
     def _inputs(self, creator: Creator, worker: str, cursor: Cursor | None) -> str:
-        planned = self._revision.steps[worker]
-        config = planned.batch_config or BatchConfig(worker_template=worker)
+        initialization = self._revision.steps[worker].initialization
         try:
-            return encode_json(instance_inputs(worker, planned.initialization, config, cursor))
+            return encode_json(instance_inputs(worker, initialization, self._config(worker), cursor))
         except ResultNotStorableError as error:
             raise OutcomeRefusedError(
                 "OUTCOME_MALFORMED", f"outcome of batchable '{creator.name}': inputs of an instance: {error}"
@@ -253,8 +255,7 @@ class _GrowingTask:
         )
 
     def _instance(self, step_uuid: UUID, step: NewStep, inputs: str, creator: Creator) -> StepToAdd:
-        planned = self._revision.steps[step.template_step]
-        config = planned.batch_config or BatchConfig(worker_template=step.template_step)
+        config = self._config(step.template_step)
         parents = [self._uuids[parent] for parent in step.parents]
         return StepToAdd(
             task_uuid=self._task_uuid,

@@ -11,14 +11,11 @@ from uuid import UUID
 from tasker.domain.errors import (
     ConcurrentChangeError,
     DlqEntryNotFoundError,
-    FieldViolation,
-    InvalidArgumentError,
     InvestigationClosedError,
     TaskNotFoundError,
 )
 from tasker.domain.investigations import ResolutionStatus
-from tasker.domain.storable import ResultNotStorableError, encode_json
-from tasker.domain.texts import text_problem
+from tasker.orchestration.engine.arguments import check_texts, storable
 from tasker.persistence.investigations import Investigation, InvestigationStore
 
 #: The longest texts of an entry.
@@ -63,7 +60,7 @@ class Investigations:
             InvalidArgumentError: A text is too long or cannot be stored.
             TaskNotFoundError: There is no such task.
         """
-        _check(reason=reason, requested_by=requested_by)
+        check_texts(_LENGTHS, {"reason": reason, "requested_by": requested_by})
         said = {"reason": reason, "requested_by": requested_by}
         opened = await self._store.open_by_hand(
             task_uuid, {key: text for key, text in said.items() if text is not None}
@@ -99,13 +96,13 @@ class Investigations:
             InvalidArgumentError: A text is too long, or a value cannot be stored.
             InvestigationClosedError: The investigation has ended.
         """
-        _check(resolution_notes=resolution_notes, resolved_by=resolved_by)
+        check_texts(_LENGTHS, {"resolution_notes": resolution_notes, "resolved_by": resolved_by})
         update = await self._store.update(
             dlq_entry_uuid,
             status=resolution_status,
             notes=resolution_notes,
             resolved_by=resolved_by,
-            metadata=None if metadata is None else _storable(metadata),
+            metadata=None if metadata is None else storable("metadata", dict(metadata)),
             expected_updated_at=expected_updated_at,
         )
         if update.status_before is None:
@@ -123,20 +120,3 @@ class Investigations:
         if entry is None:
             raise DlqEntryNotFoundError(dlq_entry_uuid=dlq_entry_uuid)
         return entry
-
-
-def _storable(metadata: Mapping[str, Any]) -> str:
-    try:
-        return encode_json(dict(metadata))
-    except ResultNotStorableError as error:
-        raise InvalidArgumentError.of("metadata", str(error)) from error
-
-
-def _check(**texts: str | None) -> None:
-    violations = [
-        FieldViolation(field, problem)
-        for field, text in texts.items()
-        if text and (problem := text_problem(text, _LENGTHS[field])) is not None
-    ]
-    if violations:
-        raise InvalidArgumentError(violations)

@@ -8,7 +8,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from tasker.domain.errors import (
-    FieldViolation,
     GuardFailedError,
     InvalidArgumentError,
     InvalidStepTransitionError,
@@ -17,11 +16,10 @@ from tasker.domain.errors import (
 )
 from tasker.domain.results import manual_completion
 from tasker.domain.states import StepEvent, StepState, TaskEvent, TaskState, next_state
-from tasker.domain.storable import ResultNotStorableError, encode_json
 from tasker.domain.templates.document import StepType
-from tasker.domain.texts import text_problem
 from tasker.messaging.held import HeldStep
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
+from tasker.orchestration.engine.arguments import check_texts, storable
 from tasker.orchestration.engine.expansion import CREATORS, Creator, Expander
 from tasker.persistence.database import without_conflict
 
@@ -60,7 +58,7 @@ class Operators:
             InvalidArgumentError: A text is too long.
             TaskNotFoundError: There is no such task.
         """
-        _check(reason=reason, requested_by=requested_by)
+        check_texts(_LENGTHS, {"reason": reason, "requested_by": requested_by})
         outcome = await self._broker.cancel(
             task_uuid, {"event": "cancel", "reason": reason, "requested_by": requested_by}
         )
@@ -81,7 +79,7 @@ class Operators:
             InvalidTaskTransitionError: It is not in `error`.
             TaskNotFoundError: There is no such task.
         """
-        _check(required=True, performed_by=performed_by, reason=reason)
+        check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
         outcome = await self._broker.resume(
             task_uuid, {"event": TaskEvent.RESET, "performed_by": performed_by, "reason": reason}
         )
@@ -110,7 +108,7 @@ class Operators:
             StepNotFoundError: The task has no such step.
             TaskNotFoundError: There is no such task.
         """
-        _check(required=True, performed_by=performed_by, reason=reason)
+        check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
         await self._act(
             task_uuid, step_uuid, StepEvent.RESET_FOR_RETRY, performed_by=performed_by, reason=reason
         )
@@ -126,7 +124,7 @@ class Operators:
             StepNotFoundError: The task has no such step.
             TaskNotFoundError: There is no such task.
         """
-        _check(required=True, performed_by=performed_by, reason=reason)
+        check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
         await self._act(
             task_uuid, step_uuid, StepEvent.RESOLVE_MANUALLY, performed_by=performed_by, reason=reason
         )
@@ -158,12 +156,12 @@ class Operators:
             StepNotFoundError: The task has no such step.
             TaskNotFoundError: There is no such task.
         """
-        _check(required=True, performed_by=performed_by, reason=reason)
+        check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
         completion = manual_completion(
             str(step_uuid), result, metadata, completed_by=performed_by, reason=reason
         )
-        value = _storable("result", completion.result)
-        kept = _storable("metadata", completion.metadata.to_json())
+        value = storable("result", completion.result)
+        kept = storable("metadata", completion.metadata.to_json())
         await self._act(
             task_uuid,
             step_uuid,
@@ -233,21 +231,3 @@ class Operators:
         creator = Creator(task_uuid, step_uuid, step.name, StepType(step.step_type), outcome, resolved)
         for refusal in (await self._expander.expand(step.tasks, [creator])).values():
             raise InvalidArgumentError.of("result", f"{refusal.error_code}: {refusal}") from refusal
-
-
-def _storable(field: str, value: object) -> str:
-    try:
-        return encode_json(value)
-    except ResultNotStorableError as error:
-        raise InvalidArgumentError.of(field, str(error)) from error
-
-
-def _check(*, required: bool = False, **texts: str | None) -> None:
-    violations = []
-    for field, text in texts.items():
-        if required and not (text or "").strip():
-            violations.append(FieldViolation(field, "required"))
-        elif text and (problem := text_problem(text, _LENGTHS[field])) is not None:
-            violations.append(FieldViolation(field, problem))
-    if violations:
-        raise InvalidArgumentError(violations)

@@ -131,11 +131,7 @@ class Expansion:
             self._add(name, name)
         self._close(set(chosen))
         for name in wanted:
-            for parent in self.graph.nodes[name].parents:
-                if parent not in self._present:
-                    raise OutcomeRefusedError(
-                        "UNRESOLVED_DEPENDENCY", f"step '{name}' needs '{parent}', which does not exist"
-                    )
+            self._check_parents(name)
         self._settle()
         return self._created()
 
@@ -146,16 +142,19 @@ class Expansion:
             OutcomeRefusedError: The worker lacks a parent.
         """
         self._unfinished.discard(batchable)
-        for parent in self.graph.nodes[worker].parents:
-            if parent not in self._present:
-                raise OutcomeRefusedError(
-                    "UNRESOLVED_DEPENDENCY", f"step '{worker}' needs '{parent}', which does not exist"
-                )
+        self._check_parents(worker)
         existing = self._present.get(worker, ())
         for name in [name for name in instances if name not in existing]:
             self._add(name, worker)
         self._settle()
         return self._created()
+
+    def _check_parents(self, name: str) -> None:
+        for parent in self.graph.nodes[name].parents:
+            if parent not in self._present:
+                raise OutcomeRefusedError(
+                    "UNRESOLVED_DEPENDENCY", f"step '{name}' needs '{parent}', which does not exist"
+                )
 
     def _check_limits(self, decision: str, names: Mapping[str, None], limits: DecisionLimits) -> None:
         if len(names) > limits.max_steps:

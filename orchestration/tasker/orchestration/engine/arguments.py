@@ -1,0 +1,44 @@
+"""What operators give in words and values, checked before anything is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tasker.domain.errors import FieldViolation, InvalidArgumentError
+from tasker.domain.storable import ResultNotStorableError, encode_json
+from tasker.domain.texts import text_problem
+
+
+def check_texts(
+    longest: Mapping[str, int], texts: Mapping[str, str | None], *, required: bool = False
+) -> None:
+    """Refuse texts that are too long or cannot be stored, and with `required` those that say nothing.
+
+    Args:
+        longest: The most characters of each field.
+        texts: The texts by field; None where there is none.
+        required: Whether each must be there.
+
+    Raises:
+        InvalidArgumentError: With everything wrong about them.
+    """
+    violations = []
+    for field, text in texts.items():
+        if required and not (text or "").strip():
+            violations.append(FieldViolation(field, "required"))
+        elif text and (problem := text_problem(text, longest[field])) is not None:
+            violations.append(FieldViolation(field, problem))
+    if violations:
+        raise InvalidArgumentError(violations)
+
+
+def storable(field: str, value: object) -> str:
+    """Return a value as the JSON text that is stored.
+
+    Raises:
+        InvalidArgumentError: It cannot be stored.
+    """
+    try:
+        return encode_json(value)
+    except ResultNotStorableError as error:
+        raise InvalidArgumentError.of(field, str(error)) from error
