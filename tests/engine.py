@@ -31,6 +31,7 @@ from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.database import Database, Row
 from tasker.persistence.tasks import TaskReader
 from tasker.persistence.templates import TemplateStore
+from tasker.persistence.transitions import TransitionReader
 
 NAMESPACE = "test"
 
@@ -95,6 +96,7 @@ class Engine:
         )
         self.store = TemplateStore(self.database)
         self.reader = TaskReader(self.database)
+        self.transitions = TransitionReader(self.database)
         self.creator = TaskCreator(
             TemplateCatalogue(self.store, environment=environment),
             self.orchestration,
@@ -125,6 +127,7 @@ class Engine:
         await self.creator.stop()
         await self.worker.close()
         await self.orchestration.close()
+        await self.transitions.close()
         await self.database.close()
 
     async def register(self, document: Mapping[str, Any]) -> Template:

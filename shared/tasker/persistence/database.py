@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -236,9 +236,13 @@ class Database:
         """Return a connection of its own for a loop that calls in a row; it connects when first used."""
         return Session(self._conninfo, self._session_settings)
 
-    def sessions(self) -> Sessions:
-        """Return as many connections as are used at once; each connects when first used."""
-        return Sessions(self._conninfo, self._session_settings)
+    def sessions(self, *, at_most: int | None = None) -> Sessions:
+        """Return as many connections as are used at once; each connects when first used.
+
+        Args:
+            at_most: How many calls run at once; further ones wait. None where the callers are few anyway.
+        """
+        return Sessions(self._conninfo, self._session_settings, at_most=at_most)
 
     def statistics(self) -> Mapping[str, int]:
         """Return the pool's counters, as psycopg_pool names them."""
@@ -307,37 +311,38 @@ class Sessions:
     connection that slept takes a third longer.
     """
 
-    def __init__(self, conninfo: str, settings: Mapping[str, str]) -> None:
+    def __init__(self, conninfo: str, settings: Mapping[str, str], *, at_most: int | None = None) -> None:
         self._conninfo = conninfo
         self._settings = settings
+        self._room = asyncio.Semaphore(at_most) if at_most else contextlib.nullcontext()
         self._all: list[Session] = []
         self._idle: list[Session] = []
 
     async def fetch_all(self, query: bytes, params: Params = None) -> list[Row]:
         """Run one prepared statement as a transaction of its own and return its rows."""
-        with self._lend() as session:
+        async with self._lend() as session:
             return await session.fetch_all(query, params)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a connection inside one transaction; the caller handles conflicts."""
-        with self._lend() as session:
-            async with session.transaction() as connection:
-                yield connection
+        async with self._lend() as session, session.transaction() as connection:
+            yield connection
 
     async def close(self) -> None:
         """Close the connections as their calls end; the sessions may be used again."""
         for session in self._all:
             await session.close()
 
-    @contextlib.contextmanager
-    def _lend(self) -> Iterator[Session]:
-        if self._idle:
-            session = self._idle.pop()
-        else:
-            session = Session(self._conninfo, self._settings)
-            self._all.append(session)
-        try:
-            yield session
-        finally:
-            self._idle.append(session)
+    @asynccontextmanager
+    async def _lend(self) -> AsyncIterator[Session]:
+        async with self._room:
+            if self._idle:
+                session = self._idle.pop()
+            else:
+                session = Session(self._conninfo, self._settings)
+                self._all.append(session)
+            try:
+                yield session
+            finally:
+                self._idle.append(session)

@@ -158,7 +158,7 @@ async def test_a_refused_create_wakes_nobody(engine: Engine) -> None:
 
 
 async def _watch(engine: Engine, *, steps: bool, seconds: float = 60) -> None:
-    await engine.reader.announce_watcher(UUID(int=1), steps=steps, seconds=seconds)
+    await engine.transitions.announce_watcher(UUID(int=1), steps=steps, seconds=seconds)
 
 
 async def test_transitions_are_hinted_while_somebody_watches(any_engine: Engine) -> None:

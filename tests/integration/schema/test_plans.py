@@ -315,9 +315,9 @@ async def test_reading_a_task_does_not_depend_on_statistics(
             await engine.reader.step(task, first.step_uuid)
             await engine.reader.task_of_step(first.step_uuid)
             await engine.reader.step_count(task)
-            cursor, _ = await engine.reader.transitions([task], None, steps=True)
-            await engine.reader.transitions([task], cursor, steps=True)
-            await engine.reader.moved_tasks([task], cursor)
+            cursor, _ = await engine.transitions.transitions([task], None, steps=True)
+            await engine.transitions.transitions([task], cursor, steps=True)
+            await engine.transitions.moved_tasks([task], cursor)
 
         for statistics in (False, True):
             if statistics:

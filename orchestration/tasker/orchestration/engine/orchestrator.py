@@ -39,6 +39,7 @@ from tasker.persistence.poison import PoisonReader
 from tasker.persistence.staleness import StandingTasks
 from tasker.persistence.tasks import TaskReader
 from tasker.persistence.templates import TEMPLATE_CHANGED_CHANNEL, TemplateStore
+from tasker.persistence.transitions import TransitionReader
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +88,8 @@ class Orchestrator:
         self.investigations = Investigations(InvestigationStore(self.database))
         self._standing_tasks = StandingTasks(self.database)
         self._listener = Listener(self.database.url_parameters)
-        self.watching = Watching(self.reader, self._listener.subscribe(_TRANSITIONS_CHANNEL))
+        self._transitions = TransitionReader(self.database)
+        self.watching = Watching(self._transitions, self._listener.subscribe(_TRANSITIONS_CHANNEL))
         self._runners = (
             LoopRunner(ResultLoop(self._broker), self._listener.subscribe(channel(RESULTS_QUEUE))),
             LoopRunner(
@@ -132,6 +134,7 @@ class Orchestrator:
         await self._listener.stop()
         await self._broker.close()
         await self._standing_tasks.close()
+        await self._transitions.close()
         await self.database.close()
 
     @property

@@ -15,7 +15,7 @@ from tasker.domain.errors import InvalidArgumentError, UnavailableError
 from tasker.domain.uuids import uuid7
 from tasker.persistence.database import is_transient
 from tasker.persistence.listener import Wakeup
-from tasker.persistence.tasks import TaskReader, TransitionRecord
+from tasker.persistence.transitions import TransitionReader, TransitionRecord
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class TransitionBatch:
 class Watching:
     """Wakes open streams when their task may have moved; each reads from where it stopped."""
 
-    def __init__(self, reader: TaskReader, wakeup: Wakeup) -> None:
+    def __init__(self, reader: TransitionReader, wakeup: Wakeup) -> None:
         self._reader = reader
         self._wakeup = wakeup
         self._watcher_uuid = uuid7()

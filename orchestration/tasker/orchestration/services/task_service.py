@@ -13,7 +13,8 @@ from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.watching import TransitionBatch, Watching
 from tasker.orchestration.services import filters, parse, render
 from tasker.persistence.task_listing import TaskListing
-from tasker.persistence.tasks import StepRecord, TaskReader, TaskRecord, TransitionRecord
+from tasker.persistence.tasks import StepRecord, TaskReader, TaskRecord
+from tasker.persistence.transitions import TransitionRecord
 from tasker.rpc.context import ServicerContext
 from tasker.v1 import tasks_pb2, tasks_pb2_grpc
 
