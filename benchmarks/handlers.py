@@ -1,6 +1,6 @@
-"""The handler of the benchmark: no work, a result of about 700 bytes."""
+"""The handlers of the benchmark: no work, a result of about 700 bytes; and a split into a thousand instances."""
 
-from tasker.worker import step_handler
+from tasker.worker import BatchConfig, batch_analyzer, step_handler
 
 _RESULT = {"blob": "x" * 680}
 
@@ -8,3 +8,8 @@ _RESULT = {"blob": "x" * 680}
 @step_handler("bench.work")
 async def work() -> dict[str, str]:
     return _RESULT
+
+
+@batch_analyzer("bench.split")
+async def split() -> BatchConfig:
+    return BatchConfig(total_items=1000)

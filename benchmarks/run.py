@@ -28,7 +28,12 @@ def main() -> None:
     ):
         figures = asyncio.run(measure(database_url, scale=scale))
     _LATEST.write_text(json.dumps(figures, indent=2) + "\n")
-    table = Table("scenario", "figure", "value", title="Four-step chains, 2 services, PostgreSQL with fsync")
+    table = Table(
+        "scenario",
+        "figure",
+        "value",
+        title="Chains of four, batches of 1,000; 2 services, PostgreSQL with fsync",
+    )
     for scenario, values in figures.items():
         for figure, value in values.items():
             table.add_row(scenario, figure, f"{value:,.1f}")
@@ -42,6 +47,7 @@ async def measure(database_url: str, *, scale: float) -> dict[str, dict[str, flo
         async with processes.worker(database_url, _PORT + 1):
             latency = await scenarios.chain_latency(address, tasks=int(200 * scale))
             chain = await scenarios.chain_throughput(address, database_url, tasks=int(4000 * scale))
+            batch = await scenarios.batch_throughput(address, tasks=max(1, int(3 * scale)))
         drain = await scenarios.drain_throughput(
             address,
             database_url,
@@ -52,6 +58,7 @@ async def measure(database_url: str, *, scale: float) -> dict[str, dict[str, flo
         "chain_latency": asdict(latency),
         "chain_throughput": asdict(chain),
         "drain_throughput": asdict(drain),
+        "batch_throughput": asdict(batch),
     }
 
 

@@ -1,4 +1,4 @@
-"""What is measured: latency and throughput of four-step chains."""
+"""What is measured: latency and throughput of four-step chains, throughput of a batch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tasker.domain.uuids import uuid7
 from tasker.v1 import tasks_pb2, tasks_pb2_grpc
 
 STEPS = 4
+INSTANCES = 1000
 IN_FLIGHT = 32
 
 
@@ -41,14 +42,7 @@ async def chain_latency(address: str, *, tasks: int) -> Latency:
         stub = tasks_pb2_grpc.TaskServiceStub(channel)
         for number in range(tasks + 10):
             started = time.perf_counter()
-            created = await stub.CreateTask(_request(number))
-            async for update in stub.StreamTaskStatus(
-                tasks_pb2.StreamTaskStatusRequest(task_uuid=created.task.task_uuid)
-            ):
-                if update.update_type == tasks_pb2.TaskStatusUpdate.UPDATE_TYPE_TASK_COMPLETE:
-                    break
-            else:
-                raise RuntimeError("a task of the benchmark did not complete")
+            await _run(stub, _request("chain", number))
             if number >= 10:  # the first ones warm caches and plans
                 milliseconds.append((time.perf_counter() - started) * 1000)
     return Latency(statistics.median(milliseconds), statistics.quantiles(milliseconds, n=20)[-1])
@@ -87,6 +81,27 @@ async def drain_throughput(
     return Throughput(tasks * STEPS / seconds)
 
 
+async def batch_throughput(address: str, *, tasks: int) -> Throughput:
+    """One task at a time, each of which splits its work into a thousand instances and joins them."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = tasks_pb2_grpc.TaskServiceStub(channel)
+        started = time.perf_counter()
+        for number in range(tasks):
+            await _run(stub, _request("wide", number))
+    return Throughput(tasks * INSTANCES / (time.perf_counter() - started))
+
+
+async def _run(stub: tasks_pb2_grpc.TaskServiceAsyncStub, request: tasks_pb2.CreateTaskRequest) -> None:
+    """Create a task and follow its stream to the end."""
+    created = await stub.CreateTask(request)
+    async for update in stub.StreamTaskStatus(
+        tasks_pb2.StreamTaskStatusRequest(task_uuid=created.task.task_uuid)
+    ):
+        if update.update_type == tasks_pb2.TaskStatusUpdate.UPDATE_TYPE_TASK_COMPLETE:
+            return
+    raise RuntimeError("a task of the benchmark did not complete")
+
+
 async def _create(address: str, tasks: int) -> None:
     numbers = iter(range(tasks))
     async with grpc.aio.insecure_channel(address) as channel:
@@ -94,14 +109,14 @@ async def _create(address: str, tasks: int) -> None:
 
         async def create() -> None:
             for number in numbers:
-                await stub.CreateTask(_request(number))
+                await stub.CreateTask(_request("chain", number))
 
         await asyncio.gather(*(create() for _ in range(IN_FLIGHT)))
 
 
-def _request(number: int) -> tasks_pb2.CreateTaskRequest:
+def _request(name: str, number: int) -> tasks_pb2.CreateTaskRequest:
     return tasks_pb2.CreateTaskRequest(
-        namespace="bench", name="chain", version="1.0.0", context_json=f'{{"number": {number}}}'
+        namespace="bench", name=name, version="1.0.0", context_json=f'{{"number": {number}}}'
     )
 
 

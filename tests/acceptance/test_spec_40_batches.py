@@ -68,6 +68,23 @@ async def test_a_batch_runs_its_instances_and_then_what_joins_them(
     await assert_nothing_drifted(engine)
 
 
+async def test_an_instance_does_not_see_the_shares_of_the_others(engine: Engine, hands: Hands) -> None:
+    """A thousand instances, each with the cursors of all, would be a million cursors."""
+    task = await engine.create(batch())
+    outcome = split(2)
+    await hands.succeed("b", result=outcome | {"rows": 20})
+    step = await hands.take("w_001")
+    seen = step.dependencies
+    await engine.worker.hydrate(step)
+    assert step.dependencies == seen
+    left = {k: v for k, v in outcome["batch_processing_outcome"].items() if k != "cursor_configs"}
+    assert seen == {"b": {"batch_processing_outcome": left, "rows": 20}}
+    await engine.succeed(step)
+    await hands.succeed("w_002")
+    assert (await hands.take("c")).dependencies["b"] == outcome | {"rows": 20}  # whoever joins them does
+    assert (await engine.states(task))["w_001"] == "complete"
+
+
 async def test_an_instance_is_set_up_with_its_share_of_the_work(engine: Engine, hands: Hands) -> None:
     document = batch(cursor_field="row", failure_strategy="isolate")
     document["steps"][1] |= {
@@ -92,7 +109,7 @@ async def test_an_instance_is_set_up_with_its_share_of_the_work(engine: Engine, 
         7,
     )
     assert step.context == {"file": "a.csv"}
-    assert step.dependencies == {"b": split(2, size=200)}
+    assert set(step.dependencies) == {"b"}
     assert await engine.sql("SELECT step_type::text FROM tasker.workflow_steps WHERE name = 'w_002'") == [
         ("standard",)
     ]
