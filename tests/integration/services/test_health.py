@@ -225,7 +225,8 @@ async def _both_degraded(client: Client, worker_client: Client) -> None:
 async def test_calls_during_an_outage_may_be_repeated(
     database_url: str, orchestration: OrchestrationService, client: Client, engine: Engine
 ) -> None:  # spec 60 sections 1.6 and 6
-    orchestration._orchestrator.database._pool.timeout = 0.2  # how long a call waits for a connection
+    pool = orchestration._orchestrator.database._pool
+    patience, pool.timeout = pool.timeout, 0.2  # how long a call waits for a connection
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     async with services.outage(database_url):
@@ -239,6 +240,7 @@ async def test_calls_during_an_outage_may_be_repeated(
         )
     assert {refusal.code for refusal in refusals} == {StatusCode.UNAVAILABLE}
     assert all(refusal.retry_after for refusal in refusals)
+    pool.timeout = patience
     await until(lambda: client.serving())
     request = tasks_pb2.GetTaskRequest(task_uuid=task_uuid)
     assert (await client.tasks.GetTask(request, timeout=PATIENCE_SECONDS)).task.task_uuid == task_uuid
