@@ -1,10 +1,11 @@
 -- phase: pre
--- An instance of a batch costs the same however many others there are: which of them may be enqueued is found without
--- sorting all of them, and a claim does not bring the cursors of the others along.
+-- What an instance of a batch costs hardly grows with the number of the others: which of them may be enqueued is found
+-- without sorting them, and a claim does not bring the cursors of the others along.
 
 -- free_instances_v1: the instances of a task's batches that are ready and may be enqueued now (spec 40 section 6.3):
 -- at most as many of each batch in flight as it allows, of all batches together as the task allows; where a batch fails
--- fast and has a failed instance, none that has not begun. In flight means enqueued or in progress. Oldest first.
+-- fast and has a failed instance, none that has not begun, except one that an operator has reset. In flight means
+-- enqueued or in progress. Oldest first.
 CREATE OR REPLACE FUNCTION tasker.free_instances_v1(p_task uuid, p_limit integer) RETURNS SETOF uuid
 LANGUAGE sql STABLE AS $$
     WITH batch AS MATERIALIZED (
@@ -22,7 +23,7 @@ LANGUAGE sql STABLE AS $$
         SELECT s.step_uuid FROM tasker.workflow_steps s
         WHERE s.task_uuid = p_task AND s.batch_step_uuid = b.batch_step_uuid AND s.unmet_parents = 0
           AND ((s.state = 'waiting_for_retry' AND s.next_retry_at <= tasker.now())
-               OR (s.state = 'pending' AND NOT b.given_up))
+               OR (s.state = 'pending' AND (NOT b.given_up OR s.results_after > 0)))
         ORDER BY s.step_uuid
         LIMIT greatest(0, b.parallelism - b.in_flight)
     ) i

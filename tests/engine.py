@@ -183,7 +183,7 @@ class Engine:
         raise AssertionError(f"task is still {await self.state(task_uuid)} after {rounds} rounds")
 
     async def move_clock(self, seconds: float) -> None:
-        """Move the engine's clock forward."""
+        """Move the engine's clock, forward or back."""
         await self.database.execute(
             "UPDATE tasker.clock SET shift = shift + make_interval(secs => %s)", (seconds,)
         )

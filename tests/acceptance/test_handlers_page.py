@@ -183,6 +183,61 @@ async def test_an_empty_price_list_goes_nowhere(
     assert found["route_list"]["result"]["reason"] == "the list is empty"
 
 
+def with_handlers(template: dict[str, Any], **handlers: str) -> dict[str, Any]:
+    """Return another version of a template, whose steps of those names have other handlers."""
+    steps = [step | {"handler": handlers.get(step["name"], step["handler"])} for step in template["steps"]]
+    return template | {"version": "1.1.0", "steps": steps}
+
+
+async def test_the_classes_of_the_page_decide_and_split(
+    engine: Engine, folder: Path, registry: HandlerRegistry
+) -> None:
+    template = with_handlers(
+        SNIPPETS.price_list, route_list="shop.list_router", plan_import="shop.import_planner"
+    )
+    found = await results_of(engine, folder, registry, template, rows=1001)
+    assert found["route_list"]["result"]["routing_context"] == {"rows": 1001}
+    assert "tell_buyer" in found
+    assert [found[f"import_rows_00{n}"]["result"]["rows"] for n in range(1, 7)] == [200] * 5 + [1]
+    assert found["sum_up"]["result"] == {"lists": 6, "rows": 1001, "cents": 100_100}
+
+
+async def test_the_classes_of_the_page_find_nothing_to_do(registry: HandlerRegistry) -> None:
+    nothing = make_context(dependencies={"read_list": 0})
+    for name in ("ListRouter", "ImportPlanner"):
+        result = (await run_handler(getattr(module_of(registry), name), nothing)).result
+        assert result["reason"] == "the list is empty"
+
+
+REPORT = """
+name: report
+namespace_name: shop
+version: 1.0.0
+steps:
+  - name: plan_report
+    type: batchable
+    handler: shop.plan_report
+    batch_config: {worker_template: import_rows}
+  - {name: import_rows, type: batch_worker, dependencies: [plan_report], handler: shop.import_rows}
+  - {name: report_week, type: batch_worker, dependencies: [plan_report], handler: shop.report_week}
+"""
+
+
+@pytest.mark.parametrize(
+    ("weeks", "reports"),
+    [
+        (2, {"report_week_001": {"last_day": "2026-01-11"}, "report_week_002": {"last_day": "2026-01-18"}}),
+        (0, {"report_week_000": {"no_op": True, "batch_id": "000", "processed_count": 0}}),
+    ],
+)
+async def test_the_ranges_of_the_page_go_to_the_worker_that_their_handler_names(
+    engine: Engine, folder: Path, registry: HandlerRegistry, weeks: int, reports: dict[str, Any]
+) -> None:
+    template = yaml.safe_load(REPORT)
+    found = await results_of(engine, folder, registry, template, first_day="2026-01-05", weeks=weeks)
+    assert {name: row["result"] for name, row in found.items() if name != "plan_report"} == reports
+
+
 async def test_the_table_of_batches_holds() -> None:
     for written, instances in rows("The analyzer returns"):
         (code,) = quoted(written)

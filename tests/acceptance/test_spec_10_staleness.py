@@ -47,6 +47,40 @@ async def test_a_task_with_only_backoff_left_waits_and_runs_again_within_a_poll(
     assert await engine.state(task) == "steps_in_process"
 
 
+async def test_age_alone_does_not_end_what_was_repaired(watch: Watch) -> None:
+    """Blocked over a weekend, reset by a person, failed once more, and about to be tried again."""
+    engine = watch.engine
+    await engine.freeze_clock()
+    task = await engine.create(chain(2, retry={"backoff_base_ms": 30_000, "max_backoff_ms": 60_000}))
+    await engine.fail(*await engine.claim(), retryable=False)
+    await engine.process()
+    await minutes(engine, 2 * 1440)
+    await engine.operators.reset_for_retry(
+        task, (await engine.steps(task))["s1"].step_uuid, performed_by="sam", reason="the line is up again"
+    )
+    await engine.sql("UPDATE tasker.tasks_dlq SET resolution_status = 'manually_resolved' RETURNING 1")
+    await engine.fail(*await engine.claim())
+    await engine.process()
+    await watch.detect()
+    assert await engine.state(task) == "waiting_for_retry"
+    await minutes(engine, 0.5)  # the retry is due
+    await watch.detect()
+    assert await engine.state(task) == "waiting_for_retry"
+    await minutes(engine, 1)  # and nobody sees to it
+    await watch.detect()
+    assert await engine.state(task) == "error"
+
+
+async def test_age_alone_does_not_end_a_task_whose_result_was_just_submitted(watch: Watch) -> None:
+    engine = watch.engine
+    task = await engine.create(chain(3))
+    await minutes(engine, 26 * 60)
+    await engine.succeed(*await engine.claim())
+    await watch.detect()
+    await engine.process()
+    assert await engine.states(task) == {"s1": "complete", "s2": "enqueued", "s3": "pending"}
+
+
 async def test_an_override_of_two_hours_keeps_a_task_that_waits_for_90_minutes(  # spec 10 #18
     watch: Watch,
 ) -> None:

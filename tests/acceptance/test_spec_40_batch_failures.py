@@ -122,6 +122,21 @@ async def test_what_was_held_back_goes_on_once_the_failure_is_dealt_with(
     await assert_nothing_drifted(engine)
 
 
+async def test_one_of_several_fast_failures_may_be_tried_again_on_its_own(
+    engine: Engine, hands: Hands
+) -> None:  # spec 10 #13
+    task = await failed_batch(engine, hands, "fail_fast")
+    await hands.fail("w_004")
+    await engine.operators.reset_for_retry(task, await step_uuid(engine, task, "w_003"), **BY)
+    assert await hands.running() == {"w_003"}  # the others wait for what becomes of w_004
+    await hands.succeed("w_003")
+    assert await engine.state(task) == "blocked_by_failures"
+    await engine.operators.resolve_manually(task, await step_uuid(engine, task, "w_004"), **BY)
+    await hands.finish()
+    assert await engine.state(task) == "complete"
+    await assert_nothing_drifted(engine)
+
+
 async def test_isolate_runs_the_others_and_puts_the_task_before_a_person(
     engine: Engine, hands: Hands
 ) -> None:  # spec 40 #24

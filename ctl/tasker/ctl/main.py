@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Annotated, NoReturn, cast
 
@@ -16,6 +18,7 @@ from rich.text import Text
 from tasker.ctl import demo, dev, health, migrate, orchestration, task, template, worker
 from tasker.ctl.failures import ExitCode, Failure, failure_of, usage_failure
 from tasker.ctl.output import shown
+from tasker.ctl.running import LEFTOVER_SECONDS
 from tasker.version import VERSION
 
 app = typer.Typer(
@@ -56,13 +59,23 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a service listens: tidy up, then exit
     for stream in (sys.stdout, sys.stderr):  # a sign that a terminal does not know is no reason to fail
         cast("TextIOWrapper", stream).reconfigure(errors="replace")
-    code = execute()
-    if any(thread.name.startswith("handler") for thread in threading.enumerate()):
-        # Threads of handlers that were given up would hold the interpreter until they end.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    code: int = ExitCode.FAILURE  # what the interpreter makes of an error that nobody expected
+    try:
+        code = execute()
+    finally:
+        _end_soon(code)
     sys.exit(code)
+
+
+def _end_soon(code: int) -> None:
+    """Let the process end by itself, but not wait for ever for threads that were given up, whose ever they are."""
+    for stream in (sys.stdout, sys.stderr):  # first of all: whoever reads it may take as long as he likes
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    last = threading.Timer(LEFTOVER_SECONDS, os._exit, [code])
+    last.daemon = True
+    last.start()
+    logging.shutdown()  # which would happen by itself, but only after the last thread
 
 
 def execute() -> int:

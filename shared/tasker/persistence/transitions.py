@@ -63,7 +63,7 @@ class TransitionReader:
         rows = await self._sessions.fetch_all(
             _TRANSITIONS, {"tasks": list(task_uuids), "cursor": cursor, "steps": steps}
         )
-        return rows[0][0], [TransitionRecord(*row[1:9]) for row in rows if row[1] is not None]
+        return rows[0][0], [TransitionRecord(*row[1:]) for row in rows if row[1] is not None]
 
     async def moved_tasks(self, task_uuids: Sequence[UUID], cursor: str | None) -> tuple[str, list[UUID]]:
         """Return which of these tasks have transitions that the call which returned `cursor` could not see."""

@@ -24,3 +24,18 @@ async def test_a_waiting_worker_is_woken_for_tasks_of_every_priority(
 
         await until(settled)
     assert [context.task_uuid for context in workshop.calls] == tasks
+
+
+async def test_hints_for_one_queue_do_not_hide_what_waits_in_another(
+    engine: Engine, workshop: Workshop, start_worker: StartWorker
+) -> None:  # DESIGN 2, Wake-ups
+    template = await engine.register(chain(1))
+    refused = (await engine.request(template, priority=-1)).task.task_uuid
+    assert await engine.claim(handlers=("other",)) == []  # back into its queue for a second, without a hint
+    await start_worker(chain(1))
+
+    async def ran() -> bool:
+        await engine.request(template)
+        return refused in {context.task_uuid for context in workshop.calls}
+
+    await until(ran)

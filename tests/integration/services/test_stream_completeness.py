@@ -115,6 +115,23 @@ async def test_another_orchestrator_continues_a_cursor(
     assert [update.update_type for update in resumed] == [TASK_CHANGE, COMPLETE]
 
 
+async def test_a_clock_that_was_set_back_does_not_turn_a_history_around(
+    client: Client, engine: Engine
+) -> None:  # spec 60 section 7
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    steps = await engine.claim()
+    await engine.move_clock(-10)
+    await engine.succeed(*steps)
+    await engine.sql("UPDATE pgmq.q_orchestration_step_results SET vt = vt - interval '1 h' RETURNING msg_id")
+    whole = await within(client.follow(task_uuid, include_steps=True, resume_cursor=""))
+    assert by_entity(whole) == {
+        "": ["steps_in_process", "complete"],
+        "s1": ["enqueued", "in_progress", "enqueued_for_orchestration", "complete"],
+    }
+    assert (await within(client.follow(task_uuid)))[-1].update_type == COMPLETE
+
+
 async def test_a_bad_cursor_is_an_invalid_argument(
     client: Client, engine: Engine
 ) -> None:  # spec 60 section 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasker.domain.templates.findings import Code, Severity
-from tests.unit.domain.examples import a_step, a_template, batch_worker, batchable, convergence
+from tests.unit.domain.examples import a_step, a_template, batch_worker, batchable, convergence, decision
 
 E, W, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
@@ -315,5 +315,19 @@ BAD_DOCUMENTS: list[tuple[Code, Severity, Any, str, str]] = [
         a_template(a_step("a", retry={"retryable": False, "max_attempts": 3})),
         "steps[0].retry.max_attempts",
         "steps[0].retry.max_attempts: 3 means 1, since retryable is false",
+    ),
+    (
+        Code.BATCH_CONFIG_UNUSED,
+        W,
+        a_template(a_step("a"), a_step("b", "a", batch_config={"worker_template": "c"})),
+        "steps[1].batch_config",
+        "steps[1].batch_config: has no effect in a standard step; it belongs to one of type batchable or batch_worker",
+    ),
+    (
+        Code.BATCH_CONFIG_UNUSED,
+        W,
+        a_template(a_step("a"), decision("b", "a", batch_config={"worker_template": "c"}), a_step("c", "b")),
+        "steps[1].batch_config",
+        "steps[1].batch_config: has no effect in a decision step; it belongs to one of type batchable or batch_worker",
     ),
 ]

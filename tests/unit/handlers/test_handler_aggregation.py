@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from tasker.worker import (
     Batchable,
@@ -15,10 +16,13 @@ from tasker.worker import (
     StepContext,
     StepHandler,
     StepHandlerResult,
+    StepValidationError,
     aggregate_worker_results,
     batch_aggregator,
+    depends_on,
     step_handler,
 )
+from tasker.worker.testing import make_context, run_handler
 from tests.unit.handlers.conftest import Run
 
 PLANNED = {"batch_processing_outcome": {"type": "create_batches"}, "total_items": 3}
@@ -72,8 +76,61 @@ def test_results_are_read_as_models() -> None:
     found = detect(results, "analyze", "w")
     assert [one.total for one in found.results_as(Sum)] == [1, 2]
     assert found.failed_batches == {"w_003": FAILED}
-    with pytest.raises(ValidationError):
-        detect({"analyze": PLANNED, "w_001": {}}, "analyze", "w").results_as(Sum)
+
+
+class Aliased(BaseModel):
+    row_count: int = Field(alias="rowCount")
+
+
+class Dated(BaseModel):
+    model_config = ConfigDict(strict=True)
+    on: date
+
+
+@pytest.mark.parametrize(
+    ("kind", "returned", "model"),
+    [
+        (int, 7, 7),
+        (Aliased, Aliased(rowCount=3), Aliased(rowCount=3)),
+        (Dated, Dated(on=date(2026, 1, 31)), Dated(on=date(2026, 1, 31))),
+        (dict[str, Any], {"a": 1}, {"a": 1}),
+    ],
+)
+async def test_results_are_read_as_a_dependency_is(kind: Any, returned: object, model: object) -> None:
+    @step_handler("one")
+    @depends_on(result=("w_001", kind))
+    def one(result: object) -> None:
+        assert result == model
+
+    @batch_aggregator("all", analyzer="analyze", workers="w")
+    def all_of_them(batches: BatchAggregationScenario) -> None:
+        assert batches.results_as(kind) == [model]
+
+    for handler in (one, all_of_them):
+        context = make_context(dependencies={"analyze": PLANNED, "w_001": returned})
+        assert (await run_handler(handler, context)).error is None
+
+
+async def test_results_that_do_not_fit_are_named_without_their_values() -> None:
+    @batch_aggregator("all", analyzer="analyze", workers="w")
+    def all_of_them(batches: BatchAggregationScenario) -> int:
+        return len(batches.results_as(Sum))
+
+    results = {"w_001": {"total": "s3cret"}, "w_002": {"total": 1}, "w_003": {"sum": "s3cret"}}
+    result = await run_handler(all_of_them, make_context(dependencies={"analyze": PLANNED} | results))
+    assert result.error is not None
+    assert (result.error.error_type, result.error.retryable) == ("validation_error", False)
+    for problem in ("dependencies.w_001.total: Input should be", "dependencies.w_003.total: Field required"):
+        assert problem in result.error.message
+    assert [one["field"] for one in result.error.context["fields"]] == [
+        "dependencies.w_001.total",
+        "dependencies.w_003.total",
+    ]
+    assert "s3cret" not in str(result.to_json())
+    many = detect({"analyze": PLANNED} | {f"w_{n:03d}": {} for n in range(1, 300)}, "analyze", "w")
+    with pytest.raises(StepValidationError) as raised:
+        many.results_as(Sum)
+    assert len(raised.value.context["fields"]) == 100
 
 
 def test_counts_are_added_up() -> None:  # spec 30 section 4, C15

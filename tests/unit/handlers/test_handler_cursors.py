@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasker.worker import Batchable, BatchConfig, CursorConfig
-from tasker.worker.handlers.cursors import cursor_ranges, even_ranges, planned_ranges
+from tasker.worker.handlers.cursors import MAX_BATCHES, cursor_ranges, even_ranges, planned_ranges
 
 totals = st.integers(0, 5000)
-sizes = st.integers(1, 700)
+#: A number of items, and a size that makes no more than a thousand batches of them.
+cuts = st.integers(1, 700).flatmap(
+    lambda size: st.tuples(st.integers(0, min(5000, MAX_BATCHES * size)), st.just(size))
+)
 limits = st.none() | st.integers(1, 40)
 firsts = st.integers(-10, 10)
 
@@ -30,9 +34,10 @@ def assert_tiles(ranges: list[CursorConfig], total: int, first: int) -> None:
     assert place == first + total
 
 
-@given(totals, sizes, limits, firsts)
-def test_ranges_tile_the_items(total: int, size: int, limit: int | None, first: int) -> None:
+@given(cuts, limits, firsts)
+def test_ranges_tile_the_items(cut: tuple[int, int], limit: int | None, first: int) -> None:
     # spec 30 #18, spec 40 #29
+    total, size = cut
     ranges = cursor_ranges(total, size, max_batches=limit, first_cursor=first)
     assert_tiles(ranges, total, first)
     assert limit is None or len(ranges) <= limit
@@ -40,9 +45,10 @@ def test_ranges_tile_the_items(total: int, size: int, limit: int | None, first: 
         assert all(one.batch_size == size for one in ranges[:-1])
 
 
-@given(totals, sizes, limits, firsts)
-def test_planned_ranges_tile_the_items_evenly(total: int, size: int, limit: int | None, first: int) -> None:
+@given(cuts, limits, firsts)
+def test_planned_ranges_tile_the_items_evenly(cut: tuple[int, int], limit: int | None, first: int) -> None:
     # spec 40 section 7, #29
+    total, size = cut
     ranges = planned_ranges(total, size, max_batches=limit, first_cursor=first)
     assert_tiles(ranges, total, first)
     wanted = -(-total // size)
@@ -76,8 +82,8 @@ def test_the_plans_of_the_examples(total: int, size: int, limit: int, sizes: lis
     assert [one.batch_size for one in planned_ranges(total, size, max_batches=limit)] == sizes
 
 
-def test_more_than_a_thousand_batches_have_longer_ids() -> None:  # spec 40 section 6.2
-    assert [one.batch_id for one in cursor_ranges(1001, 1)][998:] == ["999", "1000", "1001"]
+def test_the_thousandth_batch_has_a_longer_id() -> None:  # spec 40 section 6.2
+    assert [one.batch_id for one in cursor_ranges(1000, 1)][998:] == ["999", "1000"]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +106,40 @@ def test_numbers_that_make_no_sense_are_refused(numbers: dict[str, int], says: s
     for cut in cuts:
         with pytest.raises(ValueError, match=says):
             cut(**numbers)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ({"total_items": 10.0, "batch_size": 2}, "total_items must be a whole number .* of type float"),
+        ({"total_items": "1234", "batch_size": 2}, "total_items must be a whole number .* of type str"),
+        ({"total_items": None, "batch_size": 2}, "total_items must be a whole number .* of type NoneType"),
+        ({"total_items": True, "batch_size": 2}, "total_items must be a whole number .* of type bool"),
+        ({"total_items": 1, "batch_size": 2.5}, "batch_size must be a whole number .* of type float"),
+        ({"total_items": 1, "batch_size": 1, "max_batches": "5"}, "max_batches must be .* of type str"),
+    ],
+)
+def test_what_is_no_whole_number_is_named_without_its_value(numbers: dict[str, Any], says: str) -> None:
+    makers: list[Callable[..., object]] = [
+        cursor_ranges,
+        planned_ranges,
+        BatchConfig,
+        Batchable().create_cursor_ranges,
+    ]
+    for make in makers:
+        with pytest.raises(TypeError, match=says) as raised:
+            make(**numbers)
+        assert "1234" not in str(raised.value)
+
+
+def test_the_other_figures_of_a_plan_are_looked_at_too() -> None:
+    wrong: Any = "1234"
+    with pytest.raises(TypeError, match=r"first_cursor must be a whole number .* of type str"):
+        BatchConfig(1, first_cursor=wrong)
+    with pytest.raises(TypeError, match="metadata must be a mapping, and is of type int"):
+        BatchConfig(10, 5, cast(Any, 4))
+    with pytest.raises(TypeError, match=r"worker_count must be a whole number .* of type str"):
+        even_ranges(10, wrong)
 
 
 def test_a_worker_count_is_at_least_one() -> None:

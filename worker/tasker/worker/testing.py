@@ -107,7 +107,7 @@ async def run_handler(
     try:
         while True:
             execution = Execution(
-                resolved, context, timeout_seconds=timeout_seconds, executor=executor, worker=_TESTER
+                resolved, _anew(context), timeout_seconds=timeout_seconds, executor=executor, worker=_TESTER
             )
             ended = await execution.outcome()
             if isinstance(ended, Sealed):
@@ -162,6 +162,25 @@ def _instance(
         "batch_metadata": {"cursor_field": cursor_field, "failure_strategy": failure_strategy},
         "is_no_op": is_no_op,
     }
+
+
+def _anew(context: StepContext) -> StepContext:
+    """Return a context whose data is its own: what one run changes in place, the next one must not see."""
+    return replace(
+        context,
+        input_data=_copy(context.input_data),
+        step_inputs=_copy(context.step_inputs),
+        dependency_results=_copy(context.dependency_results),
+        checkpoint=_copy(context.checkpoint),
+        initialization=_copy(context.initialization),
+    )
+
+
+def _copy(value: Any) -> Any:
+    """Return a copy of plain data; what else a test put into it, such as a mock, stays the same."""
+    if type(value) is dict:
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if type(value) is list else value
 
 
 def _stored(before: Mapping[str, Any] | None, yielded: Yielded) -> dict[str, Any]:

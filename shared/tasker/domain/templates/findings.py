@@ -63,6 +63,8 @@ class Code(StrEnum):
     NO_RESULT_SCHEMA = "NO_RESULT_SCHEMA"
     # Ours, besides the spec's: a maximum that `retryable: false` makes void (spec 10 section 7.1).
     ATTEMPTS_UNUSED = "ATTEMPTS_UNUSED"
+    # Ours too: how to split, said of a step that is not split (spec 40 section 6.1).
+    BATCH_CONFIG_UNUSED = "BATCH_CONFIG_UNUSED"
 
 
 _MILDER: Final[Mapping[Code, Severity]] = MappingProxyType(
@@ -76,6 +78,7 @@ _MILDER: Final[Mapping[Code, Severity]] = MappingProxyType(
         Code.UNKNOWN_KEY: Severity.WARNING,
         Code.LEGACY_KEY: Severity.WARNING,
         Code.ATTEMPTS_UNUSED: Severity.WARNING,
+        Code.BATCH_CONFIG_UNUSED: Severity.WARNING,
         Code.NO_RESULT_SCHEMA: Severity.INFO,
     }
 )

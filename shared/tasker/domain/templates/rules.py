@@ -15,6 +15,11 @@ ALL_STEPS: Final = "ALL"
 
 _STEP_TYPES: Final[Mapping[str, StepType]] = {kind.value: kind for kind in StepType}
 
+#: As text, since the document may have anything as a type.
+_WITHOUT_BATCHES: Final = [
+    kind.value for kind in StepType if kind not in (StepType.BATCHABLE, StepType.BATCH_WORKER)
+]
+
 _Part = Mapping[str, Any]
 
 
@@ -113,6 +118,18 @@ def check_retry(content: _Part, findings: Findings) -> None:
         if attempts > 100:
             message = f"{path_text(path)}: {attempts} is more than 100; is it meant?"
             findings.add(Code.OUT_OF_RANGE, path, message, severity=Severity.WARNING)
+
+
+def check_batch_configs(content: _Part, findings: Findings) -> None:
+    """Note what is said about batches of a step that has none (spec 40 section 6.1)."""
+    for index, step in parts_of(content.get("steps")):
+        declared = step.get("type", StepType.STANDARD)
+        if step.get("batch_config") is None or declared not in _WITHOUT_BATCHES:
+            continue
+        path: Path = ("steps", index, "batch_config")
+        remedy = "it belongs to one of type batchable or batch_worker"
+        message = f"{path_text(path)}: has no effect in a {declared} step; {remedy}"
+        findings.add(Code.BATCH_CONFIG_UNUSED, path, message)
 
 
 def check_events(content: _Part, findings: Findings) -> None:

@@ -106,6 +106,7 @@ def _check_rules(content: dict[str, Any], findings: Findings) -> bool:
             positions.setdefault(name, index)
     rules.check_graph(graph, positions, findings)
     rules.check_retry(content, findings)
+    rules.check_batch_configs(content, findings)
     rules.check_events(content, findings)
     rules.check_schemas(content, findings)
     rules.check_overrides(content, graph, findings)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-#: How many errors of instances the totals keep.
+from tasker.domain.errors import FieldViolation
+from tasker.worker.handlers.errors import StepValidationError
+from tasker.worker.handlers.injection import Injection, violations_of
+from tasker.worker.handlers.markers import Source
+
+#: How many errors of instances the totals, and messages, keep.
 MAX_ERRORS: Final = 100
 
 T = TypeVar("T")
@@ -79,12 +84,25 @@ class BatchAggregationScenario:
     def results_as(self, kind: type[T]) -> list[T]:
         """Return the results of the instances that succeeded as models, in the order of the batches.
 
+        Each is read as a parameter marked `Dep` would be.
+
         Raises:
-            pydantic.ValidationError: One does not fit.
+            StepValidationError: Some do not fit; names every field.
         """
-        adapter = TypeAdapter(kind)
-        succeeded = (result for result in self.batch_results.values() if not _has_failed(result))
-        return [adapter.validate_python(result) for result in succeeded]
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        models: list[T] = []
+        violations: list[FieldViolation] = []
+        for name, result in self.batch_results.items():
+            if _has_failed(result):
+                continue
+            instance = Injection(name, Source.DEPENDENCY, name, adapter=adapter)
+            try:
+                models.append(instance.validate(result))
+            except ValidationError as exc:
+                violations.extend(violations_of(instance, exc))
+        if violations:
+            raise _misfit(violations)
+        return models
 
 
 def aggregate_worker_results(results: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
@@ -109,6 +127,14 @@ def aggregate_worker_results(results: Iterable[Mapping[str, Any] | None]) -> dic
         "errors": errors[:MAX_ERRORS],
         "error_count": len(errors),
     }
+
+
+def _misfit(violations: Sequence[FieldViolation]) -> StepValidationError:
+    shown = violations[:MAX_ERRORS]
+    return StepValidationError(
+        f"results of the batch do not fit: {'; '.join(map(str, shown))}",
+        context={"fields": [{"field": v.field, "description": v.description} for v in shown]},
+    )
 
 
 def _has_failed(result: object) -> bool:

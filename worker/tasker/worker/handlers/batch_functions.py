@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 from tasker.domain.results import ErrorType
 from tasker.worker.handlers.aggregation import BatchAggregationScenario
 from tasker.worker.handlers.batch_context import BatchWorkerContext
-from tasker.worker.handlers.batches import BatchAnalyzerOutcome, BatchConfig, NoBatches
+from tasker.worker.handlers.batches import BatchAnalyzerOutcome, BatchConfig, NoBatches, Plan, addressed
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.errors import HandlerDefinitionError, StepExecutionError
 from tasker.worker.handlers.functions import F, Kind, decorator, is_text
@@ -16,7 +16,7 @@ from tasker.worker.handlers.injection import Given
 from tasker.worker.handlers.markers import Source
 from tasker.worker.handlers.results import StepHandlerResult
 
-_Analysis: TypeAlias = BatchConfig | NoBatches | BatchAnalyzerOutcome | StepHandlerResult
+_Analysis: TypeAlias = Plan | StepHandlerResult
 AnalyzerFunction = TypeVar("AnalyzerFunction", bound=Callable[..., _Analysis | Awaitable[_Analysis]])
 
 
@@ -30,7 +30,8 @@ def batch_analyzer(
 
     Args:
         name: What templates call it in `handler.callable`.
-        worker_template: The `batch_worker` step that gets the batches; by default the template says so.
+        worker_template: The `batch_worker` step that gets the batches of every plan that names none itself; by
+            default the template says so.
         version: Stored with every result as `metadata.handler_version`.
 
     Raises:
@@ -39,12 +40,8 @@ def batch_analyzer(
 
     def finish(value: object) -> object:
         match value:
-            case BatchConfig():
-                return value.plan(worker_template)
-            case NoBatches() | StepHandlerResult():
-                return value
-            case BatchAnalyzerOutcome():
-                return value if value.worker_template is not None else value.for_worker(worker_template)
+            case BatchConfig() | NoBatches() | BatchAnalyzerOutcome() | StepHandlerResult():
+                return value if worker_template is None else addressed(value, worker_template)
         raise StepExecutionError(
             f"batch analyzer {name!r} returned {type(value).__name__}; return BatchConfig(...) or NoBatches(...)",
             ErrorType.BATCH_OUTCOME_INVALID,

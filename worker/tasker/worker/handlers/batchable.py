@@ -112,9 +112,20 @@ class Batchable:
         reason: str = EMPTY_DATASET,
         metadata: Mapping[str, Any] | None = None,
         result: Mapping[str, Any] | None = None,
+        worker_template_name: str | None = None,
     ) -> StepHandlerResult:
-        """Report that nothing is left to do; `result` is what else dependent steps read."""
-        return StepHandlerResult.success(NoBatches(reason, result or {}).to_json(), metadata)
+        """Report that nothing is left to do.
+
+        Args:
+            reason: Why.
+            metadata: The author's notes.
+            result: What else dependent steps read.
+            worker_template_name: The `batch_worker` step that the aggregator waits for; by default the template
+                says so.
+        """
+        return StepHandlerResult.success(
+            NoBatches(reason, result or {}, worker_template_name).to_json(), metadata
+        )
 
     # Worker
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from tasker.worker.handlers.cursors import Cursor, CursorConfig, planned_ranges
+from tasker.worker.handlers.cursors import (
+    Cursor,
+    CursorConfig,
+    check_count,
+    check_figures,
+    planned_ranges,
+    planned_size,
+)
 from tasker.worker.handlers.results import Outcome, StepHandlerResult
 
 #: The reason that is given where nobody gave one: there was nothing to do.
@@ -23,15 +30,17 @@ class NoBatches(Outcome):
     Attributes:
         reason: Why.
         result: What else dependent steps read from the analyzer, such as work that it did itself.
+        worker_template: The `batch_worker` step that the aggregator waits for; None leaves it to the template.
     """
 
     reason: str = EMPTY_DATASET
     result: Mapping[str, Any] = field(default_factory=dict)
+    worker_template: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result of the analyzer."""
         return dict(self.result) | {
-            "batch_processing_outcome": {"type": "no_batches"},
+            "batch_processing_outcome": {"type": "no_batches", **_named(self.worker_template)},
             "reason": self.reason,
         }
 
@@ -46,6 +55,9 @@ class BatchAnalyzerOutcome(Outcome):
         worker_template: The `batch_worker` step; None leaves it to the template.
         batch_metadata: Stored with the analyzer's result.
         result: What else dependent steps read from the analyzer.
+
+    Raises:
+        TooManyBatchesError: The engine makes fewer instances.
     """
 
     cursor_configs: Sequence[CursorConfig]
@@ -53,6 +65,9 @@ class BatchAnalyzerOutcome(Outcome):
     worker_template: str | None = None
     batch_metadata: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_count(len(self.cursor_configs))
 
     def for_worker(self, worker_template: str | None) -> BatchAnalyzerOutcome:
         """Return the same plan for another worker."""
@@ -62,13 +77,13 @@ class BatchAnalyzerOutcome(Outcome):
         """Return the result of the analyzer."""
         if not self.cursor_configs:
             notes = {"batch_metadata": dict(self.batch_metadata)} if self.batch_metadata else {}
-            return NoBatches(result={**self.result, **notes}).to_json()
+            nothing = NoBatches(result={**self.result, **notes}, worker_template=self.worker_template)
+            return nothing.to_json()
         count = len(self.cursor_configs)
-        named = {} if self.worker_template is None else {"worker_template_name": self.worker_template}
         return dict(self.result) | {
             "batch_processing_outcome": {
                 "type": "create_batches",
-                **named,
+                **_named(self.worker_template),
                 "worker_count": count,
                 "cursor_configs": [config.to_json() for config in self.cursor_configs],
                 "total_items": self.total_items,
@@ -93,9 +108,12 @@ class BatchConfig(Outcome):
         metadata: Stored with the analyzer's result.
         max_batches: The most instances.
         first_cursor: The cursor of the first item, such as 1 where rows are counted from 1.
+        worker_template: The `batch_worker` step; None leaves it to the template.
 
     Raises:
+        TypeError: Something is no whole number, or `metadata` no mapping; names it.
         ValueError: A number makes no sense; names it.
+        TooManyBatchesError: The engine makes fewer batches.
     """
 
     total_items: int
@@ -103,11 +121,19 @@ class BatchConfig(Outcome):
     metadata: Mapping[str, Any] = field(default_factory=dict)
     max_batches: int | None = None
     first_cursor: int = 0
+    worker_template: str | None = None
 
     def __post_init__(self) -> None:
-        self.plan()  # says at once, where the author's line is, what makes no sense
+        # What makes no sense is said at once, where the author's line is; the ranges are cut when they are stored.
+        check_figures(
+            self.total_items, self.first_cursor, batch_size=self.batch_size, max_batches=self.max_batches
+        )
+        if not isinstance(self.metadata, Mapping):
+            raise TypeError(f"metadata must be a mapping, and is of type {type(self.metadata).__name__}")
+        if self.batch_size is not None:
+            planned_size(self.total_items, self.batch_size, self.max_batches)
 
-    def plan(self, worker_template: str | None = None) -> BatchAnalyzerOutcome:
+    def plan(self) -> BatchAnalyzerOutcome:
         """Return the ranges."""
         ranges = planned_ranges(
             self.total_items,
@@ -115,11 +141,15 @@ class BatchConfig(Outcome):
             max_batches=self.max_batches,
             first_cursor=self.first_cursor,
         )
-        return BatchAnalyzerOutcome(ranges, self.total_items, worker_template, self.metadata)
+        return BatchAnalyzerOutcome(ranges, self.total_items, self.worker_template, self.metadata)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result of the analyzer; the template says which worker."""
+        """Return the result of the analyzer."""
         return self.plan().to_json()
+
+
+#: What an analyzer may return.
+Plan: TypeAlias = BatchConfig | NoBatches | BatchAnalyzerOutcome
 
 
 def sized(value: object, batch_size: int | None) -> object:
@@ -127,13 +157,35 @@ def sized(value: object, batch_size: int | None) -> object:
 
     Handlers return a plan without knowing their template, so it is put in afterwards, in whatever style they are
     written and also inside a `StepHandlerResult`.
+
+    Raises:
+        TooManyBatchesError: The engine makes fewer batches than the plan then has.
     """
     match value:
         case BatchConfig(batch_size=None):
-            return replace(value, batch_size=batch_size)
+            return replace(value, batch_size=DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
         case StepHandlerResult(result=BatchConfig(batch_size=None) as config):
-            return replace(value, result=replace(config, batch_size=batch_size))
+            return replace(value, result=sized(config, batch_size))
     return value
+
+
+def addressed(value: object, worker_template: str) -> object:
+    """Return what an analyzer returned, with the worker in a plan that names none, also in a `StepHandlerResult`."""
+    match value:
+        case BatchConfig() | NoBatches() | BatchAnalyzerOutcome() if value.worker_template is None:
+            return replace(value, worker_template=worker_template)
+        case StepHandlerResult(result=BatchConfig() | NoBatches() | BatchAnalyzerOutcome() as plan):
+            return replace(value, result=addressed(plan, worker_template))
+        case StepHandlerResult(result={"batch_processing_outcome": {"type": _} as outcome, **others}):
+            # As a method of `Batchable` returns it, or written by hand.
+            if outcome.get("worker_template_name") is None:
+                named = {**outcome, "worker_template_name": worker_template}
+                return replace(value, result={**others, "batch_processing_outcome": named})
+    return value
+
+
+def _named(worker_template: str | None) -> dict[str, str]:
+    return {} if worker_template is None else {"worker_template_name": worker_template}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import FunctionType
+from typing import Any, Final
 
 from tasker.domain.errors import FieldViolation
 from tasker.domain.json_schema import Schema, schema_problems
@@ -18,11 +19,14 @@ from tasker.worker.handlers.errors import (
     RetryAfter,
     refusal,
 )
-from tasker.worker.handlers.handler import Handler, origin_of
+from tasker.worker.handlers.handler import Handler, origin_of, text_problem
 from tasker.worker.handlers.results import StepHandlerResult
 
 #: The method that runs unless a template names another.
 DEFAULT_METHOD = "call"
+
+#: What a class says about itself, and how it may look.
+_EXAMPLES: Final = {"handler_name": "shop.payments", "handler_version": "1.0.0"}
 
 
 class StepHandler(ABC):
@@ -30,6 +34,10 @@ class StepHandler(ABC):
 
     A new instance serves each execution. If `__init__` takes `config`, it is given the template's
     `handler.initialization`; it can take nothing else that is required.
+
+    A class that needs more is given it by you: put an instance of it into the module, `mail = Mail("localhost")`.
+    Such an instance answers to its own `handler_name`, stands for its class, which is not registered besides it,
+    and serves every execution, several at a time.
 
     Attributes:
         handler_name: What templates call it; without one the class is found by its dotted path only.
@@ -99,11 +107,13 @@ def class_handler(
         method: The template's `handler.method`; None is `call`.
 
     Raises:
-        HandlerDefinitionError: The class is abstract, or its constructor wants what nobody gives.
+        HandlerDefinitionError: The class is abstract, its constructor wants what nobody gives, `call` takes no
+            context, or its name or version is no text.
         HandlerMethodNotFoundError: There is no such public method.
     """
     cls = target if isinstance(target, type) else type(target)
-    name = name or cls.handler_name or cls.__name__
+    name = name or _text(target, "handler_name") or cls.__name__
+    version = _text(target, "handler_version")
     method = method or DEFAULT_METHOD
     _check_method(cls, name, method)
     make: Callable[[StepContext], StepHandler]
@@ -117,6 +127,7 @@ def class_handler(
     function = getattr(cls, method)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise HandlerDefinitionError(f"handler {name!r}: {origin} is a generator; return the result")
+    _check_context(cls, name, method)
     config = _ConfigCheck(name)
 
     def call(context: StepContext) -> object:
@@ -124,7 +135,7 @@ def class_handler(
         config.check(handler, context)
         return getattr(handler, method)(context)
 
-    return Handler(name, cls.handler_version, inspect.iscoroutinefunction(function), call, origin)
+    return Handler(name, version, inspect.iscoroutinefunction(function), call, origin)
 
 
 class _ConfigCheck:
@@ -157,6 +168,18 @@ class _ConfigCheck:
         return Schema(schema)
 
 
+def _text(target: type[StepHandler] | StepHandler, attribute: str) -> str:
+    """Return what a class or an instance says about itself; a property is nothing that a class can say."""
+    value = getattr(target, attribute)
+    if (problem := text_problem(value)) is not None:
+        cls = target if isinstance(target, type) else type(target)
+        raise HandlerDefinitionError(
+            f"{origin_of(cls)}.{attribute} {problem}; make it a text, as in "
+            f"`{attribute} = {_EXAMPLES[attribute]!r}`"
+        )
+    return str(value)
+
+
 def _check_method(cls: type[StepHandler], name: str, method: str) -> None:
     if method == DEFAULT_METHOD:
         return
@@ -168,6 +191,22 @@ def _check_method(cls: type[StepHandler], name: str, method: str) -> None:
         raise HandlerMethodNotFoundError(
             name, method, f"{origin_of(cls)} has no such method; it has {', '.join(public)}"
         )
+
+
+def _check_context(cls: type[StepHandler], name: str, method: str) -> None:
+    """Refuse a method that cannot be called with the context alone; one whose signature is hidden may try."""
+    found = inspect.getattr_static(cls, method)
+    if not isinstance(found, FunctionType | staticmethod | classmethod):
+        return
+    # The function that is called, not the one that a decorator wraps: it may well leave the context out.
+    signature = inspect.signature(found.__get__(object(), cls), follow_wrapped=False)
+    try:
+        signature.bind(None)
+    except TypeError:
+        problem = f"it is given the context and nothing else; write `def {method}(self, context)`"
+        if method != DEFAULT_METHOD:
+            raise HandlerMethodNotFoundError(name, method, problem) from None
+        raise HandlerDefinitionError(f"handler {name!r}: {origin_of(cls)}.{method}: {problem}") from None
 
 
 def _is_runnable(cls: type[StepHandler], method: str) -> bool:
@@ -197,7 +236,7 @@ def _constructor(cls: type[StepHandler], name: str) -> Callable[[StepContext], S
     if required:
         raise HandlerDefinitionError(
             f"handler {name!r}: the constructor of {origin_of(cls)} requires {', '.join(required)}; "
-            "it can take `config` or nothing (register an instance to pass more)"
+            f"it can take `config` or nothing; to pass more, put an instance into the module: `x = {cls.__name__}(...)`"
         )
     factory: Callable[..., StepHandler] = cls
     if takes_config:

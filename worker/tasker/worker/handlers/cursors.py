@@ -11,12 +11,29 @@ from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
+from tasker.domain.results import ErrorType
+from tasker.worker.handlers.errors import PermanentError
+
 #: A place in a sequence, or a step towards its end. It is stored as JSON, and comes back as JSON has it: instants and
 #: UUIDs as texts, tuples as lists.
 Cursor = int | float | str | date | UUID | Mapping[str, Any] | Sequence[Any]
 
+#: The most batches that the engine makes of one plan (spec 40 section 6.1).
+MAX_BATCHES: Final = 1000
 
 _KEYS: Final = frozenset({"batch_id", "start_cursor", "end_cursor", "batch_size", "step_size"})
+
+
+class TooManyBatchesError(PermanentError):
+    """A plan has more batches than the engine makes."""
+
+    error_type = ErrorType.BATCH_OUTCOME_INVALID
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"the plan has {count} batches, and {MAX_BATCHES} are the most; "
+            f"make them larger: raise batch_size, or set max_batches={MAX_BATCHES} or less"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +98,14 @@ def cursor_ranges(
         first_cursor: The cursor of the first item.
 
     Raises:
+        TypeError: Something is no whole number; names it.
         ValueError: A number makes no sense; names it.
+        TooManyBatchesError: The engine makes fewer; nothing is cut then.
     """
-    _check(total_items, batch_size=batch_size, max_batches=max_batches)
+    check_figures(total_items, first_cursor, batch_size=batch_size, max_batches=max_batches)
     if max_batches is not None and _ratio_up(total_items, batch_size) > max_batches:
         batch_size = _ratio_up(total_items, max_batches)
+    check_count(_ratio_up(total_items, batch_size))
     return [
         CursorConfig(
             f"{number:03d}",
@@ -102,9 +122,9 @@ def even_ranges(total_items: int, worker_count: int, *, first_cursor: int = 0) -
     """Cut `total_items` into at most `worker_count` ranges of about the same size, none of them empty.
 
     Raises:
-        ValueError: A number makes no sense; names it.
+        TypeError, ValueError, TooManyBatchesError: As `cursor_ranges`.
     """
-    _check(total_items, worker_count=worker_count)
+    check_figures(total_items, first_cursor, worker_count=worker_count)
     return cursor_ranges(total_items, max(1, _ratio_up(total_items, worker_count)), first_cursor=first_cursor)
 
 
@@ -116,20 +136,52 @@ def planned_ranges(
     1001 items in batches of 1000 are 501 and 500, not 1000 and 1.
 
     Raises:
-        ValueError: A number makes no sense; names it.
+        TypeError, ValueError, TooManyBatchesError: As `cursor_ranges`.
     """
-    _check(total_items, batch_size=batch_size, max_batches=max_batches)
+    check_figures(total_items, first_cursor, batch_size=batch_size, max_batches=max_batches)
+    size = planned_size(total_items, batch_size, max_batches)
+    return cursor_ranges(total_items, size, first_cursor=first_cursor)
+
+
+def planned_size(total_items: int, batch_size: int, max_batches: int | None) -> int:
+    """Return how many items the ranges of a plan have, without cutting them.
+
+    Raises:
+        TooManyBatchesError: The engine makes fewer.
+    """
     workers = _ratio_up(total_items, batch_size)
     if max_batches is not None:
         workers = min(workers, max_batches)
-    return even_ranges(total_items, max(1, workers), first_cursor=first_cursor)
+    size = max(1, _ratio_up(total_items, max(1, workers)))
+    check_count(_ratio_up(total_items, size))
+    return size
 
 
-def _check(total_items: int, **positive: int | None) -> None:
+def check_count(batches: int) -> None:
+    """Refuse more batches than the engine makes.
+
+    Raises:
+        TooManyBatchesError: There are more.
+    """
+    if batches > MAX_BATCHES:
+        raise TooManyBatchesError(batches)
+
+
+def check_figures(total_items: int, first_cursor: int, **positive: int | None) -> None:
+    """Refuse figures that make no sense; None stands for one that is left open.
+
+    Raises:
+        TypeError: Something is no whole number; names it.
+        ValueError: A number makes no sense; names it.
+    """
+    given = {name: value for name, value in positive.items() if value is not None}
+    for name, value in {"total_items": total_items, "first_cursor": first_cursor, **given}.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{name} must be a whole number (int), and is of type {type(value).__name__}")
     if total_items < 0:
         raise ValueError(f"total_items must not be negative, and is {total_items}")
-    for name, value in positive.items():
-        if value is not None and value <= 0:
+    for name, value in given.items():
+        if value <= 0:
             raise ValueError(f"{name} must be at least 1, and is {value}")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+from collections.abc import Awaitable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import Any
+from typing import TypeAlias
 
 from tasker.domain.results import ErrorType
 from tasker.worker.handlers.batches import sized
@@ -34,6 +35,9 @@ class _Raised:
 
 
 _Ended = _Returned | _Raised
+_Outcome: TypeAlias = Sealed | Yielded
+#: A plain function may also hand back a coroutine, which belongs to the loop.
+_FromThread: TypeAlias = _Outcome | Awaitable[object]
 
 
 class Execution:
@@ -69,7 +73,7 @@ class Execution:
         if context.deadline is None:
             context = replace(context, deadline=self._started_at + timedelta(seconds=timeout_seconds))
         self.context = context
-        self._thread: Future[_Ended] | None = None
+        self._thread: Future[_FromThread] | None = None
         self._loop = asyncio.get_running_loop()
         self._times_out_at = self._loop.time() + timeout_seconds
         self._wakened: asyncio.Future[None] = self._loop.create_future()
@@ -77,7 +81,7 @@ class Execution:
         self._task = self._loop.create_task(self._run())
         self._task.add_done_callback(self._task_ended)
 
-    async def outcome(self) -> Sealed | Yielded:
+    async def outcome(self) -> _Outcome:
         """Wait for the handler or its timeout, whichever is first, and return the result or a checkpoint.
 
         Raises:
@@ -93,54 +97,66 @@ class Execution:
                 raise
             finally:
                 timer.cancel()
-        attempt = self._attempt()
         if not self._task.done():
             self._abandon("timeout")
-            return attempt.broke(ErrorType.HANDLER_TIMEOUT, self._timeout_message(), retryable=True)
+            return self._attempt().broke(ErrorType.HANDLER_TIMEOUT, self._timeout_message(), retryable=True)
         if self._task.cancelled():  # nobody here cancelled it
-            return attempt.panicked(
+            return self._attempt().panicked(
                 asyncio.CancelledError("the handler let a cancellation of its own escape")
             )
-        try:
-            return _judge(self._task.result(), attempt)
-        except Exception as exc:
-            # An author's exception can break even while it is read; a claimed step yields a result anyway.
-            return attempt.panicked(exc)
+        ended = self._task.result()
+        return self._sealed(ended) if isinstance(ended, (_Returned, _Raised)) else ended
 
-    async def _run(self) -> _Ended:
+    async def _run(self) -> _Ended | _Outcome:
         # A task that ends by KeyboardInterrupt or SystemExit takes the event loop with it, so nothing but
         # cancellation may leave this function.
         try:
-            value = self._handler.call(self.context) if self._handler.is_async else await self._in_thread()
-            if inspect.isawaitable(value):  # a plain function may also hand back a coroutine
+            if self._handler.is_async:
+                value = self._handler.call(self.context)
+            else:
+                value = await self._in_thread()
+                if isinstance(value, (Sealed, Yielded)):
+                    return value
+            if inspect.isawaitable(value):
                 value = await value
-            value = sized(value, self.context.batch_size)
-            if self._handler.finish is not None:
-                value = self._handler.finish(value)
+            return _Returned(self._finished(value))
         except asyncio.CancelledError:
             raise
         except BaseException as exc:
             return _Raised(exc)
-        return _Returned(value)
 
-    async def _in_thread(self) -> Any:
+    async def _in_thread(self) -> _FromThread:
+        """Run a sync handler as far as its sealed outcome: what it returned may take long to read."""
         call, context = self._handler.call, self.context
 
-        def run() -> _Ended:  # a StopIteration cannot cross a future, so no exception does
+        def run() -> _FromThread:  # a StopIteration cannot cross a future, so no exception does
+            ended: _Ended
             try:
-                return _Returned(call(context))
+                value = call(context)
+                if inspect.isawaitable(value):
+                    return value
+                ended = _Returned(self._finished(value))
             except BaseException as exc:
-                return _Raised(exc)
+                ended = _Raised(exc)
+            return self._sealed(ended)
 
         try:
             self._thread = self._executor.submit(contextvars.copy_context().run, run)
         except RuntimeError as exc:
             raise _ExecutorClosedError from exc
-        match await asyncio.wrap_future(self._thread):
-            case _Raised(error):
-                raise error
-            case _Returned(value):
-                return value
+        return await asyncio.wrap_future(self._thread)
+
+    def _finished(self, value: object) -> object:
+        value = sized(value, self.context.batch_size)
+        return value if self._handler.finish is None else self._handler.finish(value)
+
+    def _sealed(self, ended: _Ended) -> _Outcome:
+        attempt = self._attempt()
+        try:
+            return _judge(ended, attempt)
+        except BaseException as exc:
+            # What authors write can break even while it is read, and in any way; a claimed step yields a result.
+            return attempt.panicked(exc)
 
     def _abandon(self, reason: str) -> None:
         self.context.cancelled.set(reason)
@@ -150,14 +166,14 @@ class Execution:
         if not self._wakened.done():
             self._wakened.set_result(None)
 
-    def _task_ended(self, _: asyncio.Task[_Ended]) -> None:
+    def _task_ended(self, _: asyncio.Task[_Ended | _Outcome]) -> None:
         self._wake()
         if self._thread is None or self._thread.done():
             self._release()
         else:
             self._thread.add_done_callback(self._thread_ended)
 
-    def _thread_ended(self, _: Future[_Ended]) -> None:
+    def _thread_ended(self, _: Future[_FromThread]) -> None:
         """Runs in the handler's thread."""
         with suppress(RuntimeError):  # the loop is closed, and with it everybody who waited
             self._loop.call_soon_threadsafe(self._release)
@@ -184,7 +200,7 @@ class Execution:
         )
 
 
-def _judge(ended: _Ended, attempt: Attempt) -> Sealed | Yielded:
+def _judge(ended: _Ended, attempt: Attempt) -> _Outcome:
     match ended:
         case _Returned(value):
             return attempt.returned(value)

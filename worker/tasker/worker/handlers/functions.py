@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.errors import HandlerDefinitionError
-from tasker.worker.handlers.handler import Handler, origin_of
+from tasker.worker.handlers.handler import Handler, origin_of, text_problem
 from tasker.worker.handlers.injection import Given
 from tasker.worker.handlers.markers import Source
 from tasker.worker.handlers.signature import Declared, compile_plan
@@ -51,6 +51,16 @@ class Kind:
 
 
 STEP: Final = Kind("step_handler")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Mark:
+    """What a decorator leaves on a function. It names the function, since `functools.wraps` copies marks to others."""
+
+    function: Callable[..., object]
+    handler: Handler
+    decorator: str
+
 
 #: A dependency by step name alone, or with the model its result is read into.
 DependencySpec = str | tuple[str, Any]
@@ -90,7 +100,16 @@ def decorator(kind: Kind, name: str, version: str) -> Callable[[F], F]:
         )
 
     def mark(function: F) -> F:
-        setattr(function, _HANDLER, function_handler(function, name, version, kind))
+        if (other := _mark_on(function)) is not None:
+            raise HandlerDefinitionError(
+                f"handler {name!r}: {origin_of(function)} is decorated as handler {other.handler.name!r} already; "
+                "keep one of the two decorators; `registry.register(function, name=...)` gives it a second name"
+            )
+        setattr(
+            function,
+            _HANDLER,
+            _Mark(function, function_handler(function, name, version, kind), kind.decorator),
+        )
         return function
 
     return mark
@@ -149,14 +168,35 @@ def function_handler(
 
 
 def marked_handler(target: object) -> Handler | None:
-    """Return the handler that `@step_handler` made of a function, or None."""
-    found = getattr(target, _HANDLER, None)
-    return found if isinstance(found, Handler) else None  # a mock has every attribute
+    """Return the handler that `@step_handler` made of a function, or None.
+
+    Raises:
+        HandlerDefinitionError: It made one of another function, which this one wraps and would be left out.
+    """
+    mark = _mark_on(target)
+    if mark is None:
+        return None
+    if mark.function is not target:
+        raise HandlerDefinitionError(
+            f"handler {mark.handler.name!r}: what wraps {mark.handler.origin} above @{mark.decorator} would "
+            f"never run; put @{mark.decorator} above all other decorators"
+        )
+    return mark.handler
+
+
+def is_marked(target: object) -> bool:
+    """Tell whether `marked_handler` has something to say about it."""
+    return _mark_on(target) is not None
 
 
 def is_text(value: object) -> bool:
     """Tell whether an argument of a decorator is a name."""
-    return isinstance(value, str) and value != ""
+    return value != "" and text_problem(value) is None
+
+
+def _mark_on(target: object) -> _Mark | None:
+    found = getattr(target, _HANDLER, None)
+    return found if isinstance(found, _Mark) else None  # a mock has every attribute
 
 
 def _dependency(parameter: str, spec: object) -> Declared:
@@ -172,7 +212,7 @@ def _dependency(parameter: str, spec: object) -> Declared:
 
 def _declare(declared: list[Declared]) -> Callable[[F], F]:
     def mark(function: F) -> F:
-        if marked_handler(function) is not None:
+        if is_marked(function):
             raise HandlerDefinitionError(
                 f"{origin_of(function)}: put @step_handler above @depends_on and @inputs, it must see them"
             )

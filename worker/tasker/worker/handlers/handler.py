@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tasker.domain.storable import serialization_problem
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.injection import InjectionPlan
 
@@ -37,3 +38,11 @@ def origin_of(target: object) -> str:
     """Return how messages call a function, class or instance: `shop.handlers.charge_card`."""
     named = target if hasattr(target, "__qualname__") else type(target)
     return f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', repr(target))}"
+
+
+def text_problem(value: object) -> str | None:
+    """Return why a value cannot be the name or the version of a handler, or None; both are stored as text."""
+    if not isinstance(value, str):
+        return f"is of type {type(value).__name__}"
+    problem = serialization_problem(value)
+    return None if problem is None else problem.removeprefix("the value ")

@@ -134,7 +134,7 @@ class InjectionPlan:
                 try:
                     arguments[injection.parameter] = injection.validate(value)
                 except ValidationError as exc:
-                    violations.extend(_violations(injection, exc))
+                    violations.extend(violations_of(injection, exc))
             elif injection.when_missing is WhenMissing.GIVE_NONE:
                 arguments[injection.parameter] = None
             elif injection.when_missing is WhenMissing.REFUSE:
@@ -144,16 +144,16 @@ class InjectionPlan:
         return arguments
 
 
+def violations_of(injection: Injection, exc: ValidationError) -> Iterator[FieldViolation]:
+    """Return what does not fit, by its path; without the input, as messages are stored and shown."""
+    for error in exc.errors(include_url=False, include_context=False, include_input=False):
+        path = ".".join([injection.field, *map(str, error["loc"])])
+        yield FieldViolation(path, error["msg"])
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, default=str)  # a test may pass a context with richer values than JSON has
 
 
 def _is_wrapped(value: Any) -> bool:
     return isinstance(value, Mapping) and list(value) == ["result"]
-
-
-def _violations(injection: Injection, exc: ValidationError) -> Iterator[FieldViolation]:
-    # Without the input: it may be a secret, and the message is stored and shown.
-    for error in exc.errors(include_url=False, include_context=False, include_input=False):
-        path = ".".join([injection.field, *map(str, error["loc"])])
-        yield FieldViolation(path, error["msg"])

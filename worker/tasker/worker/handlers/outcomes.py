@@ -167,15 +167,14 @@ class Attempt:
         custom: Any = None
         try:
             body = result_body(said.result)
-            custom = to_jsonable(dict(said.metadata))
+            custom = to_jsonable(dict(said.metadata)) if said.metadata else {}
             metadata = self._metadata(retryable=False, custom=custom)
             sealed = _seal(
                 StepExecutionResult(self.step_uuid, True, ResultStatus.COMPLETED, body, None, metadata)
             )
         except ResultNotStorableError as exc:
-            problem = (
-                serialization_problem(body) or f"metadata: {serialization_problem(custom) or exc.problem}"
-            )
+            in_notes = serialization_problem(custom)
+            problem = serialization_problem(body) or (f"metadata: {in_notes}" if in_notes else exc.problem)
         except Exception as exc:  # a serializer is the author's code and may raise anything
             problem = f"{type(exc).__name__}: {_message_of(exc)}"
         else:
@@ -248,8 +247,13 @@ class Attempt:
         try:
             return _seal(result)
         except ResultNotStorableError as exc:
-            # The author's notes are too large together; the failure itself counts.
-            metadata = replace(metadata, context={"left_out": exc.problem})
+            # The author's notes are too large together, or the version is no text; the failure itself counts.
+            version = self.handler_version if isinstance(self.handler_version, str) else None
+            metadata = replace(
+                metadata,
+                context={"left_out": exc.problem},
+                handler_version=None if version is None else _text(version, MAX_PROBLEM_CHARACTERS),
+            )
             return _seal(replace(result, error=replace(error, context={}), metadata=metadata))
 
     def _metadata(self, *, retryable: bool, **facts: Any) -> ExecutionMetadata:
@@ -320,7 +324,7 @@ def _hints(retry_after: RetryAfter | None, backoff_type: BackoffType) -> Orchest
 def _message_of(exc: BaseException) -> str:
     try:
         message = str(exc)
-    except Exception:  # an exception's own __str__ may be broken
+    except BaseException:  # an exception's own __str__ may be broken
         message = ""
     if isinstance(exc, KeyError):
         message = f"KeyError: {message}"  # the key alone says nothing
@@ -331,7 +335,7 @@ def _backtrace(exc: BaseException) -> tuple[str, ...]:
     """Return the traceback, causes included, innermost call last; no local variables, which hold secrets."""
     try:
         lines = list(traceback.TracebackException.from_exception(exc, limit=-MAX_BACKTRACE_ENTRIES).format())
-    except Exception:  # __str__ again, of the exception or of one of its causes
+    except BaseException:  # __str__ again, of the exception or of one of its causes
         lines = traceback.format_tb(exc.__traceback__, limit=-MAX_BACKTRACE_ENTRIES)
     return tuple(_text(line, MAX_BACKTRACE_ENTRY_CHARACTERS) for line in lines[-MAX_BACKTRACE_ENTRIES:])
 
@@ -343,7 +347,7 @@ def _storable(notes: Mapping[str, Any]) -> dict[str, Any]:
     try:
         plain: dict[str, Any] = to_jsonable(dict(notes))
         encode_json(plain)
-    except Exception as exc:  # ResultNotStorableError, or whatever the author's own serializers raise
+    except BaseException as exc:  # ResultNotStorableError, or whatever the author's own serializers raise
         return {"left_out": _text(_message_of(exc), MAX_PROBLEM_CHARACTERS)}
     return plain
 

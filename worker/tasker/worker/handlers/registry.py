@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +24,7 @@ from tasker.worker.handlers.errors import (
     HandlerResolutionError,
     ResolverNotFoundError,
 )
-from tasker.worker.handlers.functions import function_handler, marked_handler
+from tasker.worker.handlers.functions import function_handler, is_marked, is_text, marked_handler
 from tasker.worker.handlers.handler import Handler, origin_of
 from tasker.worker.handlers.resolvers import (
     ClassLookup,
@@ -94,15 +94,22 @@ class HandlerRegistry:
             HandlerDefinitionError: It is no handler, or one that cannot work.
             DuplicateHandlerError: Another handler has the name; adding the same one again changes nothing.
         """
+        if name is not None and not is_text(name):
+            raise HandlerDefinitionError(
+                f"{origin_of(target)} needs a text as its name, as in `name='shop.charge'`"
+            )
         compiled = _as_target(target)
-        if compiled is None or (isinstance(compiled, Handler) and name is not None and name != compiled.name):
+        if compiled is None:
             if name is None or not callable(target) or isinstance(target, type):
                 raise HandlerDefinitionError(
                     f"{origin_of(target)} is no handler: decorate a function with @step_handler, or derive "
                     "a class from StepHandler"
                 )
             compiled = function_handler(target, name)
-        if not isinstance(compiled, Handler):
+        if isinstance(compiled, Handler):
+            if name not in (None, compiled.name):
+                compiled = replace(compiled, name=name)
+        else:
             name = name or class_handler(compiled).name
             class_handler(compiled, name)  # says now, not at the first execution, what is wrong with it
         name = name or _own_name(compiled)
@@ -143,18 +150,22 @@ class HandlerRegistry:
 
         A module that does not import and a handler that cannot work are left out and reported; the rest is
         found. Classes need a `handler_name` of their own; a handler that several modules import is registered
-        once.
+        once. An instance with a name stands for its class, which is not registered then.
 
         Args:
             where: A module, its dotted name, or the path of a file or directory.
         """
         found: dict[str, None] = {}
         problems: list[Problem] = []
-        for module in _modules(where):
+        modules = list(_modules(where))
+        replaced = {type(one) for module in modules for one in _instances(module)}
+        for module in modules:
             if isinstance(module, Problem):
                 problems.append(module)
                 continue
             for target in _contents(module):
+                if isinstance(target, type) and target in replaced:
+                    continue
                 try:
                     if isinstance(target, type) and issubclass(target, RegistryResolver):
                         self.add_resolver(_made(target))
@@ -182,8 +193,8 @@ class HandlerRegistry:
         key = (callable_name, method or DEFAULT_METHOD, resolver)
         if key not in self._resolved:
             definition = HandlerDefinition(*key)
-            target = self._find(definition)
             try:
+                target = self._find(definition)
                 handler = _compile(target, callable_name, definition.method)
             except HandlerDefinitionError as exc:
                 raise self._not_found(definition, str(exc)) from exc
@@ -290,6 +301,13 @@ def _modules(where: str | Path | ModuleType) -> Iterator[ModuleType | Problem]:
     return iter([Problem(where, error)])
 
 
+def _instances(module: ModuleType | Problem) -> Iterator[StepHandler]:
+    """Yield the instances of handler classes that templates can name."""
+    for value in list(vars(module).values()) if isinstance(module, ModuleType) else ():
+        if isinstance(value, StepHandler) and value.handler_name:
+            yield value
+
+
 def _contents(module: ModuleType) -> Iterator[object]:
     """Yield the module's handlers and resolvers in the order of their definition."""
     for value in list(vars(module).values()):
@@ -300,7 +318,7 @@ def _contents(module: ModuleType) -> Iterator[object]:
             )
             if named and not inspect.isabstract(value):
                 yield value
-        elif marked_handler(value) is not None or (isinstance(value, StepHandler) and value.handler_name):
+        elif is_marked(value) or (isinstance(value, StepHandler) and value.handler_name):
             yield value
 
 
@@ -332,4 +350,6 @@ def _own_name(target: _Target) -> str:
 
 
 def _origin(target: object) -> str:
-    return target.origin if isinstance(target, Handler) else origin_of(target)
+    if isinstance(target, Handler):
+        return target.origin
+    return f"an instance of {origin_of(target)}" if isinstance(target, StepHandler) else origin_of(target)

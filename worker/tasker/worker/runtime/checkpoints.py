@@ -25,6 +25,8 @@ class LeaseLostError(Exception):
 async def store_checkpoint(broker: PgmqWorkerBroker, step: ClaimedStep, yielded: Yielded) -> Sealed | None:
     """Store a checkpoint and put it into the step, for its next run; while the database is away, wait.
 
+    The next run is given everything anew, since the one that ended may have changed in place what it was given.
+
     Returns:
         None, or the step's outcome if the checkpoint is no further than the last one, or PostgreSQL refuses it.
 
@@ -46,6 +48,7 @@ async def store_checkpoint(broker: PgmqWorkerBroker, step: ClaimedStep, yielded:
             if stored is None:
                 raise LeaseLostError
             step.checkpoint = stored
+            step.hydrated = False
             return None
         await asyncio.sleep(delay)
         delay = min(delay * 2, _LONGEST_RETRY_SECONDS)

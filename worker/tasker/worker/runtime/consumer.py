@@ -85,7 +85,9 @@ class StepConsumer:
             self._stopped.set()
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         hinted: set[str] | None = None
+        looked_at = loop.time()  # when it last looked at every queue
         backlog = False
         while not self._stopping.is_set():
             await self._submitter.room()
@@ -101,8 +103,12 @@ class StepConsumer:
                 await asyncio.sleep(0)  # handlers that need no waiting finish first, and free their slots
                 hinted = None
             else:
+                if hinted is None:
+                    looked_at = loop.time()
                 news = await self._wakeup.wait(self._poll_seconds)
-                hinted = {self._queues[name] for name in news} if news else None
+                # Hints for some queues, however many come, do not keep it from the others for longer than a poll.
+                fresh = loop.time() < looked_at + self._poll_seconds
+                hinted = {self._queues[name] for name in news} if news and fresh else None
 
     async def drain(self) -> None:
         """Claim no more, and wait for the steps that run, those of the last claim included."""
@@ -190,6 +196,8 @@ class StepConsumer:
         except (asyncio.CancelledError, LeaseLostError):
             self._submitter.release(step)
             log.warning("step_abandoned", step_uuid=str(step.step_uuid), step_name=step.name)
+        except (Exception, SystemExit) as error:  # the latter would take the loop and all other steps with it
+            self._give_up(step, error)
         finally:
             if self._running.get(step.step_uuid) is asyncio.current_task():
                 del self._running[step.step_uuid]
@@ -217,11 +225,7 @@ class StepConsumer:
             raise _NotBegunError(not_resolved(step_context(step), error, worker=self._identity)) from error
         except Exception as error:
             log.exception("step_not_prepared", step_uuid=str(step.step_uuid), step_name=step.name)
-            message = f"the worker could not prepare the step: {type(error).__name__}"
-            outcome = not_executed(
-                step_context(step), ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
-            )
-            raise _NotBegunError(outcome) from error
+            raise _NotBegunError(self._fault(step, "prepare", error)) from error
         return Execution(
             handler,
             context,
@@ -229,6 +233,20 @@ class StepConsumer:
             executor=self._threads,
             worker=self._identity,
             result_check=result_check(self._result_validation, step, known),
+        )
+
+    def _give_up(self, step: ClaimedStep, error: BaseException) -> None:
+        """End a step that something of ours went wrong with: otherwise its lease would be renewed for ever."""
+        try:
+            self._submitter.put(step, self._fault(step, "finish", error))
+        except Exception:
+            self._submitter.release(step)  # the lease runs out and the sweeper takes over
+        log.error("step_not_finished", step_uuid=str(step.step_uuid), step_name=step.name, exc_info=error)
+
+    def _fault(self, step: ClaimedStep, what: str, error: BaseException) -> Sealed:
+        message = f"the worker could not {what} the step: {type(error).__name__}"
+        return not_executed(
+            step_context(step), ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
         )
 
     async def _fetch(self, step: ClaimedStep) -> KnownStep:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -139,16 +140,21 @@ def step_context(
         attempt=step.attempt,
         max_attempts=step.max_attempts,
         input_data=step.context or {},
-        step_inputs=step.inputs,
+        step_inputs=deepcopy(step.inputs),
         dependency_results=step.dependencies,
         dependencies=tuple(dependencies),
-        checkpoint=step.checkpoint,
+        checkpoint=None if step.checkpoint is None else _with_own_cursor(step.checkpoint),
         deadline=deadline,
         task_name=task_name,
         task_version=task_version,
         template_step_name=step.template_step_name,
         batch_size=batch_size,
     )
+
+
+def _with_own_cursor(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint for a handler, which may move its cursor in place: the step keeps the place it began at."""
+    return {key: deepcopy(value) if key == "cursor" else value for key, value in checkpoint.items()}
 
 
 def _payload(step: ClaimedStep, outcome: Sealed) -> str:
