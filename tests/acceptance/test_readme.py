@@ -180,6 +180,23 @@ async def test_the_examples_run_as_it_says(tmp_path: Path) -> None:
         await dev.says(rf"templates +{templates} ")
 
 
+def test_the_path_of_a_task_names_functions_that_are_called() -> None:
+    path = re.search(
+        r"^## The path of a task\n(.*?)^## ", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M | re.S
+    )
+    assert path
+    # Those in the rows of the table; the text below it names one that SQL calls.
+    named = set(re.findall(r"\w+_v\d+(?=`[^\n]*\|$)", path[1], re.M))
+    called = "".join(file.read_text("utf-8") for file in (ROOT / "shared/tasker/messaging").glob("*.py"))
+    assert "expand_tasks_v1" in named
+    assert named <= set(re.findall(r"(?<=tasker\.)\w+_v\d+", called))
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"](docs/{page.name})" in README
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text(encoding="utf-8")):

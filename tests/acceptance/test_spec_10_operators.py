@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Coroutine
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -306,25 +306,57 @@ async def test_steps_of_a_task_that_is_over_are_out_of_reach(engine: Engine) -> 
         await engine.operators.resolve_manually(task, await step_uuid(engine, task, "s2"), **BY)
 
 
-async def test_of_two_actions_at_once_one_wins(engine: Engine) -> None:  # spec 10 #15
+@pytest.mark.parametrize(
+    ("action", "later", "outcome"),
+    [
+        # After a reset the step could still be resolved, so only another reset comes too late.
+        ("reset_for_retry", "reset_for_retry", "enqueued"),
+        ("resolve_manually", "reset_for_retry", "resolved_manually"),
+        ("resolve_manually", "complete_manually", "resolved_manually"),
+        ("complete_manually", "resolve_manually", "complete"),
+    ],
+)
+async def test_of_two_actions_at_once_one_wins(
+    engine: Engine, action: str, later: str, outcome: str
+) -> None:  # spec 10 #15
+    def act(name: str) -> Coroutine[Any, Any, None]:
+        result: dict[str, Any] = {"result": {}} if name == "complete_manually" else {}
+        call: Coroutine[Any, Any, None] = getattr(engine.operators, name)(task, step, **result, **BY)
+        return call
+
     task = await engine.create(chain(2, **ONCE))
     await fail_all(engine)
     step = await step_uuid(engine, task, "s1")
-    outcomes = await asyncio.gather(
-        *(
-            act
-            for _ in range(5)
-            for act in (
-                engine.operators.reset_for_retry(task, step, **BY),
-                engine.operators.reset_for_retry(task, step, **BY),
-            )
-        ),
-        return_exceptions=True,
-    )
-    assert sum(outcome is None for outcome in outcomes) == 1
-    assert all(isinstance(outcome, InvalidStepTransitionError) for outcome in outcomes if outcome)
+    async with rival(engine) as other:
+        await other.lock("tasks", task)
+        first = await start_blocked(engine, act(action))
+        second = await start_blocked(engine, act(later))
+        await other.rollback()
+    await first
+    with pytest.raises(InvalidStepTransitionError, match=f"'{outcome}' cannot take event '{later}'"):
+        await second
+    assert (await engine.states(task))["s1"] == outcome
+    await assert_history_is_whole(engine, task)
+    await assert_nothing_drifted(engine)
     await engine.run(task)
     await assert_history_is_whole(engine, task)
+
+
+async def test_an_action_waits_for_the_task_and_sees_that_it_is_over(engine: Engine) -> None:  # spec 10 #15
+    task = await engine.create(chain(2, **ONCE))
+    await fail_all(engine)
+    step = await step_uuid(engine, task, "s1")
+    async with rival(engine) as other:
+        await other.lock("tasks", task)
+        resolving = await start_blocked(engine, engine.operators.resolve_manually(task, step, **BY))
+        await other.sql(
+            "UPDATE tasker.tasks SET state = 'cancelled', terminal_at = tasker.now() WHERE task_uuid = %s",
+            task,
+        )
+        await other.commit()
+    with pytest.raises(InvalidStepTransitionError, match="step of a task that is cancelled"):
+        await resolving
+    assert (await engine.states(task))["s1"] == "error"
 
 
 async def test_unknown_tasks_and_steps_are_not_found(engine: Engine) -> None:

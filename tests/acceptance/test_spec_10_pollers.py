@@ -14,7 +14,6 @@ from tests.integration.engine.rivals import assert_history_is_whole, assert_noth
 
 TASKS = 30
 BEGINNING = UUID(int=0)
-AT_ONCE = timedelta(0)
 
 
 async def _many(engine: Engine) -> list[UUID]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from tasker.domain.leases import LEASE
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tests.engine import Engine, chain, diamond, failure, success
+from tests.integration.engine.faults import poison
 from tests.integration.engine.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
@@ -73,6 +74,41 @@ async def test_results_delivered_three_times_count_once(any_engine: Engine) -> N
     assert [row[3] for row in once["steps"]] == [1, 2, 1, 1]  # end, left, right, start
     await assert_history_is_whole(any_engine)
     await assert_nothing_drifted(any_engine)
+
+
+async def test_successes_delivered_again_after_they_were_processed_change_nothing(  # spec 10 #8
+    any_engine: Engine,
+) -> None:
+    task = await any_engine.create(diamond())
+    delivered: list[str] = []
+    while steps := await any_engine.claim():
+        await any_engine.succeed(*steps)
+        delivered += [
+            text for (text,) in await any_engine.sql(f"SELECT message::text FROM pgmq.q_{RESULTS_QUEUE}")
+        ]
+        await any_engine.process()
+        before = await _all_rows(any_engine)
+        await any_engine.sql(
+            f"INSERT INTO pgmq.q_{RESULTS_QUEUE} (vt, message) "
+            "SELECT clock_timestamp(), unnest(%s::text[])::jsonb RETURNING 1",
+            delivered * 2,
+        )
+        await any_engine.process()
+        assert await _all_rows(any_engine) == before
+    assert len(delivered) == 4
+    assert await any_engine.state(task) == "complete"
+    assert await poison(any_engine) == []
+    await assert_history_is_whole(any_engine, task)
+    await assert_nothing_drifted(any_engine)
+
+
+async def _all_rows(engine: Engine) -> dict[str, Any]:
+    """Return everything that processing a result writes to, whatever it wrote, and when."""
+    tables = (
+        "tasker.tasks", "tasker.task_transitions", "tasker.workflow_steps", "tasker.workflow_step_transitions",
+        "tasker.step_results", "tasker.poison_messages", f"pgmq.q_{WORKERS}", f"pgmq.q_{JUDGEMENTS_QUEUE}",
+    )  # fmt: skip
+    return {table: sorted(await engine.sql(f"SELECT t::text FROM {table} t")) for table in tables}
 
 
 async def test_a_failure_delivered_three_times_sets_one_backoff(any_engine: Engine) -> None:  # spec 10 #8
@@ -150,8 +186,8 @@ async def test_nor_if_the_other_orchestrator_fails(any_engine: Engine) -> None: 
     await assert_history_is_whole(any_engine, task)
 
 
-async def test_a_result_submitted_while_its_task_is_created_anew_waits_its_turn(engine: Engine) -> None:
-    task = await engine.create(chain(2))  # spec 10 #9: the message that waits for a step's own row
+async def test_a_result_whose_steps_row_is_locked_waits_its_turn(engine: Engine) -> None:  # spec 10 #9
+    task = await engine.create(chain(2))
     (step,) = await engine.claim()
     await engine.succeed(step)
     async with rival(engine) as other:

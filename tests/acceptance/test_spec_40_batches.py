@@ -17,7 +17,6 @@ from tests.integration.engine.rivals import (
 )
 
 STEPS = ("b: batchable", "w: batch_worker < b", "c: deferred_convergence < w", "end < c")
-BEGINNING = UUID(int=0)
 
 
 @pytest.fixture
@@ -239,7 +238,16 @@ def cursors(*ids: object, **outcome: object) -> dict[str, Any]:
 REFUSED = [
     ({}, "OUTCOME_MISSING", "batchable 'b' returned no valid batch_processing_outcome"),
     (None, "OUTCOME_MISSING", "batchable 'b' returned no valid batch_processing_outcome"),
-    ({"batch_processing_outcome": {"type": "some"}}, "OUTCOME_MISSING", "returned no valid"),
+    (
+        {"batch_processing_outcome": {"type": "some"}},
+        "OUTCOME_MALFORMED",
+        "its type must be create_batches or no_batches",
+    ),
+    (
+        {"batch_processing_outcome": {"type": "no_batches", "worker_template_name": 7}},
+        "OUTCOME_MALFORMED",
+        "worker_template_name must be a text",
+    ),
     (
         cursors("001", worker_count=2),
         "OUTCOME_MALFORMED",

@@ -84,14 +84,6 @@ async def test_an_address_that_cannot_be_is_refused_by_name(address: str) -> Non
         echo_server(address)
 
 
-async def test_whoever_waits_for_the_stop_learns_of_it() -> None:
-    server = echo_server("127.0.0.1:0")
-    await server.start()
-    waiting = asyncio.create_task(server.wait_until_stopped())
-    await server.stop()
-    await asyncio.wait_for(waiting, 10)
-
-
 # Limits
 
 

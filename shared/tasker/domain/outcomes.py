@@ -103,15 +103,17 @@ def planned_batches(batchable: str, result: object, *, max_batches: int) -> Batc
         OutcomeRefusedError: There is no outcome, it cannot be read, or its parts do not add up.
     """
     match _field(result, "batch_processing_outcome"):
-        case {"type": "no_batches", **more}:
-            worker = more.get("worker_template_name")
-            return Batches(worker if isinstance(worker, str) else None, ())
+        case None:
+            raise OutcomeRefusedError(
+                "OUTCOME_MISSING",
+                f"batchable '{batchable}' returned no valid batch_processing_outcome: its result lacks it",
+            )
+        case {"type": "no_batches"} as outcome:
+            return Batches(_worker(batchable, outcome), ())
         case {"type": "create_batches"} as outcome:
             return _batches(batchable, outcome, max_batches)
         case _:
-            raise OutcomeRefusedError(
-                "OUTCOME_MISSING", f"batchable '{batchable}' returned no valid batch_processing_outcome"
-            )
+            raise _refused(batchable, "its type must be create_batches or no_batches")
 
 
 def instance_inputs(
@@ -179,10 +181,14 @@ def _batches(batchable: str, outcome: Mapping[str, Any], max_batches: int) -> Ba
     ids = [cursor.batch_id for cursor in cursors]
     if repeated := next((batch_id for batch_id in ids if ids.count(batch_id) > 1), None):
         raise _refused(batchable, f"batch_id '{repeated}' occurs twice")
+    return Batches(_worker(batchable, outcome), cursors, tuple(warnings))
+
+
+def _worker(batchable: str, outcome: Mapping[str, Any]) -> str | None:
     worker = outcome.get("worker_template_name")
     if worker is not None and not isinstance(worker, str):
         raise _refused(batchable, "worker_template_name must be a text")
-    return Batches(worker or None, cursors, tuple(warnings))
+    return worker or None
 
 
 def _cursor(batchable: str, part: object, warnings: list[str]) -> Cursor:

@@ -49,16 +49,6 @@ class TaskState(StrEnum):
         """Whether the state is only passed through inside a transaction, never stored (DESIGN section 2)."""
         return self in _TASK_TRANSIENT
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the task waits for something outside the engine."""
-        return self in _TASK_WAITING
-
-    @property
-    def is_pollable(self) -> bool:
-        """Whether discovery may pick the task up (spec 10 section 6.3)."""
-        return self in _TASK_POLLABLE
-
 
 class StepState(StrEnum):
     """Where a step stands. Its first state is `pending`."""
@@ -83,11 +73,6 @@ class StepState(StrEnum):
     def satisfies_children(self) -> bool:
         """Whether steps that depend on this one may run."""
         return self is StepState.COMPLETE or self is StepState.RESOLVED_MANUALLY
-
-    @property
-    def is_in_flight(self) -> bool:
-        """Whether a queue, a worker or the result path holds the step."""
-        return self in _STEP_IN_FLIGHT
 
     @property
     def is_notification(self) -> bool:
@@ -150,17 +135,10 @@ _TASK_TERMINAL: Final = frozenset(
 _TASK_TRANSIENT: Final = frozenset(
     {TaskState.INITIALIZING, TaskState.ENQUEUING_STEPS, TaskState.EVALUATING_RESULTS}
 )
-_TASK_WAITING: Final = frozenset(
-    {TaskState.WAITING_FOR_DEPENDENCIES, TaskState.WAITING_FOR_RETRY, TaskState.BLOCKED_BY_FAILURES}
-)
-_TASK_POLLABLE: Final = frozenset(
-    {TaskState.PENDING, TaskState.WAITING_FOR_DEPENDENCIES, TaskState.WAITING_FOR_RETRY}
-)
 _STEP_TERMINAL: Final = frozenset({StepState.COMPLETE, StepState.CANCELLED, StepState.RESOLVED_MANUALLY})
 _STEP_NOTIFICATION: Final = frozenset(
     {StepState.ENQUEUED_FOR_ORCHESTRATION, StepState.ENQUEUED_AS_ERROR_FOR_ORCHESTRATION}
 )
-_STEP_IN_FLIGHT: Final = frozenset({StepState.ENQUEUED, StepState.IN_PROGRESS}) | _STEP_NOTIFICATION
 
 _OPEN_TASKS: Final = tuple(state for state in TaskState if not state.is_terminal)
 _OPEN_STEPS: Final = tuple(state for state in StepState if not state.is_terminal)

@@ -30,6 +30,10 @@ from tasker.persistence.database import Database, Sessions
 RESULTS_QUEUE: Final = "orchestration_step_results"
 JUDGEMENTS_QUEUE: Final = "orchestration_step_judgements"
 
+#: However many requests of operators an orchestrator gets at once, or running steps of a worker fetch and store what
+#: is theirs, they take no more connections than this.
+_MOST_REQUESTS: Final = 4
+
 #: Context and dependency results that together take up to this travel with the claim; else they are fetched.
 HYDRATION_BYTES: Final = 64 * 1024
 
@@ -46,6 +50,7 @@ class PgmqWorkerBroker:
         self._worker_uuid = worker_uuid
         self._refusal_limit = refusal_limit
         self._sessions = database.sessions()
+        self._of_steps = database.sessions(at_most=_MOST_REQUESTS)
         self._low_water: defaultdict[str, LowWater] = defaultdict(LowWater)
 
     async def claim(
@@ -83,7 +88,7 @@ class PgmqWorkerBroker:
 
     async def hydrate(self, step: ClaimedStep) -> None:
         """Fetch the context and dependency results that were too large to travel with the claim."""
-        rows = await self._sessions.fetch_all(
+        rows = await self._of_steps.fetch_all(
             b"SELECT * FROM tasker.hydrate_step_v1(%s, %s)", (step.task_uuid, step.step_uuid)
         )
         if rows:
@@ -104,7 +109,7 @@ class PgmqWorkerBroker:
         Returns:
             The checkpoint as it is stored; None if the lease is lost.
         """
-        ((stored,),) = await self._sessions.fetch_all(
+        ((stored,),) = await self._of_steps.fetch_all(
             b"SELECT tasker.checkpoint_step_v1(%s, %s, %s, %s, %s::text::jsonb)",
             (lease.task_uuid, lease.step_uuid, lease.lease_token, LEASE, checkpoint),
         )
@@ -148,13 +153,15 @@ class PgmqWorkerBroker:
     async def close(self) -> None:
         """Close all sessions."""
         await self._sessions.close()
+        await self._of_steps.close()
 
 
 class PgmqOrchestrationBroker:
-    """An orchestrator's side: create tasks, process results, judge."""
+    """An orchestrator's side: create tasks, process results, judge, act for operators."""
 
     def __init__(self, database: Database) -> None:
         self._sessions = database.sessions()
+        self._requests = database.sessions(at_most=_MOST_REQUESTS)
         self._sweeps = database.session()
         self._results_mark = LowWater()
         self._judgements_mark = LowWater()
@@ -217,14 +224,14 @@ class PgmqOrchestrationBroker:
 
     async def cancel(self, task_uuid: UUID, metadata: Mapping[str, Any]) -> tuple[str, bool] | None:
         """Cancel a task; return the state it was in and whether this cancelled it, None if there is none."""
-        ((state, cancelled),) = await self._sessions.fetch_all(
+        ((state, cancelled),) = await self._requests.fetch_all(
             b"SELECT from_state, cancelled FROM tasker.cancel_task_v1(%s, %s)", (task_uuid, Jsonb(metadata))
         )
         return None if state is None else (state, cancelled)
 
     async def resume(self, task_uuid: UUID, metadata: Mapping[str, Any]) -> tuple[str, int, bool] | None:
         """Resume a task in `error`; return its state, its failed steps and whether it goes on; None: no such task."""
-        ((state, failed, resumed),) = await self._sessions.fetch_all(
+        ((state, failed, resumed),) = await self._requests.fetch_all(
             b"SELECT from_state, failed, resumed FROM tasker.resume_by_hand_v1(%s, %s)",
             (task_uuid, Jsonb(metadata)),
         )
@@ -233,7 +240,7 @@ class PgmqOrchestrationBroker:
     @asynccontextmanager
     async def held_step(self, task_uuid: UUID, step_uuid: UUID) -> AsyncIterator[HeldStep]:
         """Hold a task and one of its steps, in one transaction with `HeldStep.move`."""
-        async with self._sessions.transaction() as connection:
+        async with self._requests.transaction() as connection:
             cursor = await connection.execute(
                 b"SELECT task_state, step_state, name, step_type FROM tasker.hold_step_v2(%s, %s)",
                 (task_uuid, step_uuid),
@@ -284,6 +291,7 @@ class PgmqOrchestrationBroker:
     async def close(self) -> None:
         """Close all sessions."""
         await self._sessions.close()
+        await self._requests.close()
         await self._sweeps.close()
 
 

@@ -17,7 +17,7 @@ class ClaimedStep:
         attempt: Executions including this one, from 1.
         context: The task's context.
         dependencies: Results of all ancestors, by step name.
-        hydrated: Whether context and dependencies came with the claim. Together they may be too large for that; then
+        hydrated: Whether context and dependencies are there. Together they may be too large for the claim; then
             they are None and empty until the broker's `hydrate` has fetched them.
         lease_token: What fences its result.
     """

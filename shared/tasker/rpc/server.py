@@ -110,10 +110,6 @@ class RpcServer:
         self.health.end_watches()
         await self._server.stop(grace_seconds)
 
-    async def wait_until_stopped(self) -> None:
-        """Return once somebody stopped the server."""
-        await self._server.wait_for_termination()
-
     async def __aenter__(self) -> Self:
         await self.start()
         return self

@@ -37,7 +37,6 @@ from tests.integration.engine.rivals import (
 )
 
 WORKERS = worker_queue(NAMESPACE)
-QUEUES = [RESULTS_QUEUE, JUDGEMENTS_QUEUE, WORKERS]
 
 
 async def _bad_among_good(engine: Engine) -> tuple[UUID, list[UUID]]:

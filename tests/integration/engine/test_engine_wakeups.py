@@ -27,7 +27,6 @@ from tests.integration.engine.rivals import (
     PATIENCE_SECONDS,
     disconnect,
     duplicate_messages,
-    rival,
     task_like_others,
     until,
 )
@@ -280,33 +279,6 @@ async def test_each_interruption_begins_with_a_short_pause(
                 await _woken(wakeup)
     pauses = [log["retry_seconds"] for log in logs if log["event"] == "listener_disconnected"]
     assert pauses == [0.001] * 4
-
-
-# Streams read in sessions of their own
-
-
-async def test_streams_that_wake_at_once_share_four_sessions(engine: Engine) -> None:
-    task = await engine.create(chain(1))
-    async with rival(engine) as other:
-        await other.sql("LOCK TABLE tasker.task_transitions")
-        readings = [
-            asyncio.create_task(engine.transitions.transitions([task], None, steps=True)) for _ in range(12)
-        ]
-
-        async def reading(waiting: str = "true") -> int:
-            ((count,),) = await engine.sql(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                f"AND query LIKE '%%committed on some tasks%%' AND pid <> pg_backend_pid() AND {waiting}"
-            )
-            return int(count)
-
-        async def four() -> bool:
-            return await reading("wait_event_type = 'Lock'") == 4
-
-        await until(four, what="four sessions that read")
-        await other.commit()
-        assert {len(found) for _, found in await asyncio.gather(*readings)} == {2}  # the task and its step
-        assert await reading() == 4
 
 
 # DESIGN 2, Wake-ups: polling is the truth

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,6 @@ import pytest
 from tasker.ctl.main import execute
 
 Run = Callable[..., tuple[int, str, str]]
-
-UUID = "01980000-0000-7000-8000-000000000001"
 
 
 @pytest.fixture
@@ -71,6 +70,23 @@ def test_help_is_no_error(run: Run) -> None:
     code, out, err = run("task", "create", "--help")
     assert (code, err) == (0, "")
     assert "--idempotency-key" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "speaks_json"),
+    [
+        *((("task", name), True) for name in ("create", "get", "list", "cancel", "watch", "steps")),
+        *((("template", name), True) for name in ("list", "show", "validate")),
+        (("health",), True),
+        *(((name,), False) for name in ("demo", "dev", "migrate", "orchestration", "worker")),
+    ],
+)
+def test_what_asks_or_changes_something_speaks_json(
+    command: tuple[str, ...], speaks_json: bool, run: Run
+) -> None:
+    code, out, _ = run(*command, "--help")
+    assert code == 0
+    assert bool(re.search(r"^ +--json ", out, re.M)) is speaks_json
 
 
 # template validate needs no service

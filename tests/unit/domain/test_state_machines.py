@@ -159,21 +159,16 @@ def test_what_the_states_mean() -> None:
 
     assert where("is_terminal", TaskState) == {"complete", "error", "cancelled", "resolved_manually"}
     assert where("is_settled", TaskState) == where("is_terminal", TaskState) | {"blocked_by_failures"}
-    assert where("is_pollable", TaskState) == {"pending", "waiting_for_dependencies", "waiting_for_retry"}
-    assert where("is_waiting", TaskState) == {
-        "waiting_for_dependencies",
-        "waiting_for_retry",
-        "blocked_by_failures",
-    }
     assert where("is_transient", TaskState) == {"initializing", "enqueuing_steps", "evaluating_results"}
     assert where("is_active", TaskState) == where("is_transient", TaskState) | {"steps_in_process"}
 
     assert where("is_terminal", StepState) == {"complete", "cancelled", "resolved_manually"}
     assert where("satisfies_children", StepState) == {"complete", "resolved_manually"}
     assert where("may_become_ready", StepState) == {"pending", "waiting_for_retry"}
-    notification = {"enqueued_for_orchestration", "enqueued_as_error_for_orchestration"}
-    assert where("is_notification", StepState) == notification
-    assert where("is_in_flight", StepState) == notification | {"enqueued", "in_progress"}
+    assert where("is_notification", StepState) == {
+        "enqueued_for_orchestration",
+        "enqueued_as_error_for_orchestration",
+    }
 
 
 STORED = [state for state in TaskState if not state.is_transient]

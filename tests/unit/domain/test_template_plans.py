@@ -75,15 +75,24 @@ def test_a_plan_says_everything_a_step_row_needs() -> None:
         ancestor_positions=(),
         batch_config=None,
     )
-    assert step.retry_policy == RetryPolicy(True, 5, Backoff.LINEAR, 200, 2000)
 
 
 def test_the_defaults_of_a_step() -> None:
     [step] = plan(parse(a_template({"name": "a", "handler": "shop.a"})))
     assert (step.callable, step.method, step.resolver, step.initialization) == ("shop.a", "call", None, {})
-    assert step.retry_policy == RetryPolicy()
+    assert RetryPolicy() == RetryPolicy(
+        step.retryable, step.max_attempts, step.backoff, step.backoff_base_ms, step.max_backoff_ms
+    )
     assert step.timeout_seconds is None
     assert step.on_worker_lost is OnWorkerLost.RETRY
+
+
+def test_what_the_types_of_steps_mean() -> None:
+    assert {kind.value for kind in StepType if kind.adds_steps} == {"decision", "batchable"}
+    assert {kind.value for kind in StepType if kind.is_always_dynamic} == {
+        "batch_worker",
+        "deferred_convergence",
+    }
 
 
 def test_a_step_may_differ_from_its_template_about_lost_workers() -> None:

@@ -36,9 +36,6 @@ from tasker.orchestration.engine.revisions import Revision, Revisions
 
 log = structlog.get_logger(__name__)
 
-#: Types whose completion may add steps.
-CREATORS: Final = frozenset({StepType.DECISION, StepType.BATCHABLE})
-
 _PROVIDES: Final = "provides"
 _BATCH: Final = "batch_dependency"
 _CONVERGENCE: Final = "worker_to_convergence"

@@ -20,7 +20,7 @@ from tasker.domain.templates.document import StepType
 from tasker.messaging.held import HeldStep
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.orchestration.engine.arguments import check_texts, storable
-from tasker.orchestration.engine.expansion import CREATORS, Creator, Expander
+from tasker.orchestration.engine.expansion import Creator, Expander
 from tasker.persistence.database import without_conflict
 
 #: The longest texts that are kept with a transition (spec 10 section 2).
@@ -226,7 +226,7 @@ class Operators:
         self, step: HeldStep, task_uuid: UUID, step_uuid: UUID, outcome: object, *, resolved: bool
     ) -> None:
         """Add the steps that a decision or a batch leads to: those of its result, none if it was resolved."""
-        if step.name is None or step.step_type not in CREATORS:
+        if step.name is None or not StepType(step.step_type).adds_steps:
             return
         creator = Creator(task_uuid, step_uuid, step.name, StepType(step.step_type), outcome, resolved)
         for refusal in (await self._expander.expand(step.tasks, [creator])).values():

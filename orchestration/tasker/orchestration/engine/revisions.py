@@ -18,7 +18,6 @@ _CAPACITY: Final = 1000
 class Revision:
     """A revision, planned for this orchestrator's environment."""
 
-    template: Template
     graph: Graph
     steps: Mapping[str, PlannedStep]
 
@@ -47,6 +46,6 @@ class Revisions:
         await self._store.ensure_plan(digest, self._environment, steps)
         if len(self._known) >= _CAPACITY:
             self._known.clear()
-        revision = Revision(template, Graph.of(template), {step.name: step for step in steps})
+        revision = Revision(Graph.of(template), {step.name: step for step in steps})
         self._known[digest] = revision
         return revision

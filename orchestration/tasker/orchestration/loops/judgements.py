@@ -6,7 +6,7 @@ from tasker.domain.templates.document import StepType
 from tasker.messaging.held import Judgements
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, PgmqOrchestrationBroker
 from tasker.messaging.records import AppliedVerdict
-from tasker.orchestration.engine.expansion import CREATORS, Creator, Expander
+from tasker.orchestration.engine.expansion import Creator, Expander
 from tasker.orchestration.engine.judging import Judge
 from tasker.orchestration.loops.poison import PoisonSearch
 from tasker.orchestration.loops.results import BUSY_SECONDS
@@ -63,7 +63,7 @@ class JudgementLoop:
             [
                 Creator(step.task_uuid, step.step_uuid, step.name, StepType(step.step_type), step.result)
                 for step, verdict in judged
-                if verdict.verdict == "complete" and step.step_type in CREATORS
+                if verdict.verdict == "complete" and StepType(step.step_type).adds_steps
             ],
         )
         return [

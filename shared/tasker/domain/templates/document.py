@@ -42,6 +42,19 @@ class StepType(StrEnum):
     BATCHABLE = "batchable"
     BATCH_WORKER = "batch_worker"
 
+    @property
+    def adds_steps(self) -> bool:
+        """Whether the completion of such a step may add others to its task (spec 40 section 5.2)."""
+        return self in (StepType.DECISION, StepType.BATCHABLE)
+
+    @property
+    def is_always_dynamic(self) -> bool:
+        """Whether such a step never begins with its task, and no outcome names it.
+
+        Only batches (batch_worker) and the settle rule (deferred_convergence) create it.
+        """
+        return self in (StepType.BATCH_WORKER, StepType.DEFERRED_CONVERGENCE)
+
 
 class FailureStrategy(StrEnum):
     """What one failed batch instance means for the others."""

@@ -103,8 +103,7 @@ class _DynamicRules:
 
     def check_convergence(self, convergence: Node) -> None:
         above = self._graph.ancestors(convergence.name)
-        types = {self._graph.nodes[name].type for name in above}
-        if not types & {StepType.DECISION, StepType.BATCHABLE}:
+        if not any(self._graph.nodes[name].type.adds_steps for name in above):
             message = f"deferred_convergence '{convergence.name}' descends from no decision or batchable step"
             self._note(Code.CONVERGENCE_STATIC, convergence, f"{message}; make it standard")
             return

@@ -11,10 +11,6 @@ from tasker.domain.storable import MAX_PROBLEM_CHARACTERS
 from tasker.domain.templates.document import StepType
 from tasker.domain.templates.graph import Graph
 
-#: Never named by an outcome: batches and the settle rule create them.
-_NOT_NAMED: Final = frozenset({StepType.BATCH_WORKER, StepType.DEFERRED_CONVERGENCE})
-_CREATORS: Final = frozenset({StepType.DECISION, StepType.BATCHABLE})
-
 
 class OutcomeRefusedError(TaskerError):
     """What a decision or batchable step returned cannot be carried out; nothing is created.
@@ -184,7 +180,7 @@ class Expansion:
                     reached.add(child)
                     if self.graph.nodes[child].type is not StepType.DECISION:
                         todo.append(child)
-        return {name for name in reached if self.graph.nodes[name].type not in _NOT_NAMED}
+        return {name for name in reached if not self.graph.nodes[name].type.is_always_dynamic}
 
     def _add(self, name: str, template_step: str) -> None:
         self._present.setdefault(template_step, []).append(name)
@@ -206,7 +202,7 @@ class Expansion:
 
     def _follows(self, name: str) -> bool:
         node = self.graph.nodes[name]
-        return node.type not in _NOT_NAMED and all(
+        return not node.type.is_always_dynamic and all(
             parent in self._present
             and not (self.graph.nodes[parent].type is StepType.DECISION and parent in self._unfinished)
             for parent in node.parents
@@ -234,7 +230,7 @@ class Expansion:
         todo = [
             name
             for name in self._present
-            if name in self._unfinished and self.graph.nodes[name].type in _CREATORS
+            if name in self._unfinished and self.graph.nodes[name].type.adds_steps
         ]
         while todo:
             for child in self.graph.children[todo.pop()]:

@@ -13,9 +13,6 @@ from tasker.domain.templates.document import StepType, Template
 #: How far up a handler sees results (spec 10 section 6.2).
 MAX_ANCESTOR_DEPTH: Final = 50
 
-_DYNAMIC_TYPES: Final = frozenset({StepType.BATCH_WORKER, StepType.DEFERRED_CONVERGENCE})
-_CREATORS: Final = _DYNAMIC_TYPES | {StepType.DECISION}
-
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -110,8 +107,8 @@ class Graph:
         These are the steps that are neither batch_worker nor deferred_convergence and descend from no
         decision, batch_worker or deferred_convergence.
         """
-        dynamic = {node.name for node in self.nodes.values() if node.type in _DYNAMIC_TYPES}
-        todo = [node.name for node in self.nodes.values() if node.type in _CREATORS]
+        dynamic = {node.name for node in self.nodes.values() if node.type.is_always_dynamic}
+        todo = [*dynamic, *(decision.name for decision in self.of_type(StepType.DECISION))]
         while todo:
             below = [child for child in self.children[todo.pop()] if child not in dynamic]
             dynamic.update(below)

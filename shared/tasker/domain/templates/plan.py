@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasker.domain.retry import Backoff, OnWorkerLost, RetryPolicy
+from tasker.domain.retry import Backoff, OnWorkerLost
 from tasker.domain.templates.document import BatchConfig, Step, StepType, Template
 from tasker.domain.templates.environments import resolve
 from tasker.domain.templates.graph import MAX_ANCESTOR_DEPTH, Graph
@@ -51,13 +51,6 @@ class PlannedStep:
     parent_positions: tuple[int, ...]
     ancestor_positions: tuple[int, ...]
     batch_config: BatchConfig | None
-
-    @property
-    def retry_policy(self) -> RetryPolicy:
-        """The retry rules as the domain judges by them."""
-        return RetryPolicy(
-            self.retryable, self.max_attempts, self.backoff, self.backoff_base_ms, self.max_backoff_ms
-        )
 
 
 def plan(template: Template, environment: str | None = None) -> tuple[PlannedStep, ...]:

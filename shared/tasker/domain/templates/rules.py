@@ -13,8 +13,6 @@ from tasker.domain.templates.graph import Graph, Node, named_worker
 #: The name that means every step in an environment's overrides.
 ALL_STEPS: Final = "ALL"
 
-_STEP_TYPES: Final[Mapping[str, StepType]] = {kind.value: kind for kind in StepType}
-
 #: As text, since the document may have anything as a type.
 _WITHOUT_BATCHES: Final = [
     kind.value for kind in StepType if kind not in (StepType.BATCHABLE, StepType.BATCH_WORKER)
