@@ -11,6 +11,9 @@ from tasker.domain.results import ExecutionMetadata, StepFailure
 from tasker.domain.templates.document import BatchConfig, FailureStrategy
 from tasker.domain.templates.expansion import OutcomeRefusedError
 
+#: The most batches of one plan (spec 40 section 6.1).
+MAX_BATCHES: Final = 1000
+
 _BATCH_ID: Final = re.compile(r"[0-9]{3,18}", re.ASCII)
 _CURSOR_KEYS: Final = frozenset({"batch_id", "start_cursor", "end_cursor", "batch_size"})
 _OBSOLETE_PREFIX: Final = "batch_"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -14,7 +15,7 @@ from tasker.worker.runtime.worker import Worker
 from tests import services
 from tests.engine import Engine, chain
 from tests.integration.runtime.conftest import StartWorker
-from tests.integration.runtime.stored import STYLES, recorded, run_to_the_end
+from tests.integration.runtime.stored import STYLES, Stored, recorded, run_to_the_end
 from tests.services import Gate, Workshop, until, within
 
 #: Failed attempts run again at once.
@@ -224,6 +225,16 @@ UNSTORABLE: dict[str, Callable[[], StepHandlerResult]] = {
 }
 
 
+async def refused_checkpoint(engine: Engine, task: UUID, start_worker: StartWorker, handler: Any) -> Stored:
+    """Run a task with a handler whose checkpoint is refused; return its step as it is then stored."""
+    registry = HandlerRegistry()
+    registry.register(handler, name="work")
+    await start_worker(DOCUMENT, registry=registry)
+    stored = (await recorded(engine, task, results=1))["s1"]
+    assert (stored.error["error_type"], stored.error["retryable"]) == ("checkpoint_error", True)
+    return stored
+
+
 @pytest.mark.parametrize("what", UNSTORABLE)
 @pytest.mark.parametrize("style", STYLES)
 async def test_a_checkpoint_that_cannot_be_stored_fails_the_step(
@@ -232,12 +243,8 @@ async def test_a_checkpoint_that_cannot_be_stored_fails_the_step(
     def body(context: StepContext) -> Any:
         return checkpoint_yield(20, 20) if context.checkpoint is None else UNSTORABLE[what]()
 
-    registry = HandlerRegistry()
-    registry.register(STYLES[style](body), name="work")
     task = await engine.create(DOCUMENT)
-    await start_worker(DOCUMENT, registry=registry)
-    stored = (await recorded(engine, task, results=1))["s1"]
-    assert (stored.error["error_type"], stored.error["retryable"]) == ("checkpoint_error", True)
+    stored = await refused_checkpoint(engine, task, start_worker, STYLES[style](body))
     assert (stored.status, stored.state) == ("error", "waiting_for_retry")
     assert (await checkpoint(engine))["cursor"] == 20  # the one before it stays
 
@@ -265,12 +272,8 @@ async def test_a_yield_that_gets_no_further_fails_the_attempt(
         runs.append((context.attempt, context.checkpoint_cursor))
         return checkpoint_yield({"page": 2.5}, 20, {"runs": len(runs)})
 
-    registry = HandlerRegistry()
-    registry.register(STYLES[style](body), name="work")
     task = await engine.create(DOCUMENT)
-    await start_worker(DOCUMENT, registry=registry)
-    stored = (await recorded(engine, task, results=1))["s1"]
-    assert (stored.error["error_type"], stored.error["retryable"]) == ("checkpoint_error", True)
+    stored = await refused_checkpoint(engine, task, start_worker, STYLES[style](body))
     assert "advance the cursor, or raise RetryableError" in stored.error["message"]
     kept = await checkpoint(engine)
     assert (kept["cursor"], kept["accumulated_results"]) == ({"page": 2.5}, {"runs": 1})

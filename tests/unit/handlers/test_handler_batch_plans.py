@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tasker.domain.outcomes import planned_batches
+from tasker.domain.outcomes import MAX_BATCHES, planned_batches
 from tasker.orchestration.engine.expansion import BatchLimits
 from tasker.worker import (
     Batchable,
@@ -24,7 +24,7 @@ from tasker.worker import (
     checkpoint_yield,
     step_handler,
 )
-from tasker.worker.handlers.cursors import MAX_BATCHES, TooManyBatchesError
+from tasker.worker.handlers.cursors import TooManyBatchesError
 from tasker.worker.testing import make_context, run_handler
 from tests.unit.handlers.conftest import Run
 from tests.unit.handlers.styles import Make, styles

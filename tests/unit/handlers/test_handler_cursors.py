@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasker.domain.outcomes import MAX_BATCHES
 from tasker.worker import Batchable, BatchConfig, CursorConfig
-from tasker.worker.handlers.cursors import MAX_BATCHES, cursor_ranges, even_ranges, planned_ranges
+from tasker.worker.handlers.cursors import cursor_ranges, even_ranges, planned_ranges
 
 totals = st.integers(0, 5000)
 #: A number of items, and a size that makes no more than a thousand batches of them.

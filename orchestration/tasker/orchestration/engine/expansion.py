@@ -11,6 +11,7 @@ import structlog
 
 from tasker.domain.outcomes import (
     EMPTY_BATCH_ID,
+    MAX_BATCHES,
     Batches,
     Choice,
     Cursor,
@@ -50,7 +51,7 @@ class BatchLimits:
         max_parallel: Instances of one task in flight at once, whatever its batches allow.
     """
 
-    max_batches: int = 1000
+    max_batches: int = MAX_BATCHES
     max_parallel: int = 50
 
 

@@ -11,15 +11,13 @@ from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
+from tasker.domain.outcomes import MAX_BATCHES
 from tasker.domain.results import ErrorType
 from tasker.worker.handlers.errors import PermanentError
 
 #: A place in a sequence, or a step towards its end. It is stored as JSON, and comes back as JSON has it: instants and
 #: UUIDs as texts, tuples as lists.
 Cursor = int | float | str | date | UUID | Mapping[str, Any] | Sequence[Any]
-
-#: The most batches that the engine makes of one plan (spec 40 section 6.1).
-MAX_BATCHES: Final = 1000
 
 _KEYS: Final = frozenset({"batch_id", "start_cursor", "end_cursor", "batch_size", "step_size"})
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from tasker.domain.errors import TaskerError
 from tasker.worker.handlers import discovery
@@ -304,8 +304,12 @@ def _modules(where: str | Path | ModuleType) -> Iterator[ModuleType | Problem]:
 def _instances(module: ModuleType | Problem) -> Iterator[StepHandler]:
     """Yield the instances of handler classes that templates can name."""
     for value in list(vars(module).values()) if isinstance(module, ModuleType) else ():
-        if isinstance(value, StepHandler) and value.handler_name:
+        if _is_named(value):
             yield value
+
+
+def _is_named(value: object) -> TypeGuard[StepHandler]:
+    return isinstance(value, StepHandler) and bool(value.handler_name)
 
 
 def _contents(module: ModuleType) -> Iterator[object]:
@@ -318,7 +322,7 @@ def _contents(module: ModuleType) -> Iterator[object]:
             )
             if named and not inspect.isabstract(value):
                 yield value
-        elif is_marked(value) or (isinstance(value, StepHandler) and value.handler_name):
+        elif is_marked(value) or _is_named(value):
             yield value
 
 
