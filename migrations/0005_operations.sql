@@ -14,7 +14,7 @@ CREATE TABLE tasker.workers (
     stopped_at    timestamptz
 );
 
--- Investigation records: they never move or retry anything (spec 10 section 11).
+-- Investigation records: they never move or retry anything.
 CREATE TABLE tasker.tasks_dlq (
     dlq_entry_uuid       uuid        PRIMARY KEY,
     task_uuid            uuid        NOT NULL,

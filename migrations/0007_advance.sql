@@ -16,7 +16,7 @@ CREATE TYPE tasker.task_change AS (
     backoff   integer
 );
 
--- The state of an open task, from its counts (spec 10 section 3; blocking as in spec 40 section 4).
+-- The state of an open task, from its counts.
 CREATE FUNCTION tasker.task_state_for_v1(
     p_total integer, p_satisfied integer, p_failed integer, p_in_flight integer, p_backoff integer) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$

@@ -1,5 +1,5 @@
 -- phase: pre
--- One row for each result a worker reported (spec 10 section 5): a view, since transitions and results are
+-- One row for each result a worker reported: a view, since transitions and results are
 -- insert-only and share their key.
 CREATE VIEW tasker.workflow_step_result_audit AS
 SELECT r.task_uuid, r.step_uuid, s.name AS step_name, r.sort_key, r.attempt, t.from_state, t.to_state,

@@ -1,5 +1,5 @@
 -- phase: pre
--- What operators do to tasks and steps (spec 10 section 8). Each action is one transaction: hold, decide in the
+-- What operators do to tasks and steps. Each action is one transaction: hold, decide in the
 -- caller with the state machine, apply.
 
 -- A reset clears a step's results without deleting history: those up to this sort_key no longer count as its result.
@@ -19,7 +19,7 @@ $$;
 -- move_step_by_hand_v1: move one held step to `pending`, `complete` or `resolved_manually` and advance its task.
 -- p_metadata goes to the transition. To `pending` the step starts over: attempts, backoff and results are cleared, the
 -- checkpoint stays. To `complete` it gets p_result with p_result_metadata. A lease it may have ends: whoever runs it
--- comes too late. A task in `error` resumes once none of its steps is in `error` (X3). Returns what to send.
+-- comes too late. A task in `error` resumes once none of its steps is in `error`. Returns what to send.
 CREATE FUNCTION tasker.move_step_by_hand_v1(
     p_task uuid, p_step uuid, p_to_state text, p_metadata jsonb, p_result jsonb, p_result_metadata jsonb
 ) RETURNS tasker.outbox

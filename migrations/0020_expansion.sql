@@ -1,5 +1,5 @@
 -- phase: pre
--- Steps that decisions and batches add to a task while it runs (spec 40 sections 5.2, 6.2 and 6.3). Names and edges are
+-- Steps that decisions and batches add to a task while it runs. Names and edges are
 -- decided in the caller, which holds the tasks; here they become rows, before the creator's own step is completed in
 -- the same transaction: its completion frees them like any other child.
 
@@ -113,7 +113,7 @@ LANGUAGE sql VOLATILE AS $$
     SELECT tasker.send_steps_v1(tasker.add_steps_v1(p_environment, p_steps, p_batch_limit))
 $$;
 
--- free_instances_v1: the instances of a task's batches that are ready and may be enqueued now (spec 40 section 6.3):
+-- free_instances_v1: the instances of a task's batches that are ready and may be enqueued now:
 -- at most as many of each batch in flight as it allows, of all batches together as the task allows; where a batch fails
 -- fast and has a failed instance, none that has not begun. In flight means enqueued or in progress. Oldest first.
 CREATE FUNCTION tasker.free_instances_v1(p_task uuid, p_limit integer) RETURNS SETOF uuid

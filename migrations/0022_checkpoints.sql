@@ -61,7 +61,7 @@ END;
 $$;
 
 -- kept_progress_v1: the checkpoint of a step whose attempt failed without a yield and says in its metadata how far it
--- had come (spec 40 section 6.4): p_context: {checkpoint_progress, processed_before_failure, resumed_from}.
+-- had come: p_context: {checkpoint_progress, processed_before_failure, resumed_from}.
 CREATE FUNCTION tasker.kept_progress_v1(p_before jsonb, p_context jsonb, p_now timestamptz) RETURNS jsonb
 LANGUAGE plpgsql STABLE AS $$
 DECLARE

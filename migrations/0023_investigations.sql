@@ -1,5 +1,5 @@
 -- phase: pre
--- Tasks that stand still, and the entries that put them before a person (spec 10 section 11).
+-- Tasks that stand still, and the entries that put them before a person.
 
 -- What a template says about standing still, where it is read without its steps: for each open task, again and again.
 ALTER TABLE tasker.template_revisions
@@ -204,7 +204,7 @@ BEGIN
 END;
 $$;
 
--- execution_context_v1: the counts of a task's steps and what follows from them (spec 10 section 6.2, as
+-- execution_context_v1: the counts of a task's steps and what follows from them (as
 -- tasker.domain.progress has it).
 CREATE FUNCTION tasker.execution_context_v1(p_task tasker.tasks, p_now timestamptz) RETURNS jsonb
 LANGUAGE plpgsql STABLE AS $$

@@ -139,7 +139,7 @@ END;
 $$;
 
 -- warn_of_unknown_v1: warn the caller of messages that name a step nobody knows, such as one of a task that retention
--- has deleted. They are dropped (spec 10 section 10): there is nothing that could hang because of them.
+-- has deleted. They are dropped: there is nothing that could hang because of them.
 CREATE FUNCTION tasker.warn_of_unknown_v1(p_queue text, p_tasks uuid[], p_steps uuid[]) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 DECLARE

@@ -2,7 +2,7 @@
 -- What an instance of a batch costs hardly grows with the number of the others: which of them may be enqueued is found
 -- without sorting them, and a claim does not bring the cursors of the others along.
 
--- free_instances_v1: the instances of a task's batches that are ready and may be enqueued now (spec 40 section 6.3):
+-- free_instances_v1: the instances of a task's batches that are ready and may be enqueued now:
 -- at most as many of each batch in flight as it allows, of all batches together as the task allows; where a batch fails
 -- fast and has a failed instance, none that has not begun, except one that an operator has reset. In flight means
 -- enqueued or in progress. Oldest first.

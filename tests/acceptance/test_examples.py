@@ -1,4 +1,4 @@
-"""The examples do what their pages say (spec 40 section 7); their handlers have tests of their own."""
+"""The examples do what their pages say; their handlers have tests of their own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_each_folder_holds_one_template_of_its_name() -> None:
 
 
 @pytest.mark.parametrize("path", [*TEMPLATES, *sorted(PROBES.glob("*.yaml"))], ids=lambda path: path.stem)
-def test_a_template_is_valid_and_its_handlers_are_there(path: Path) -> None:  # spec 40 #1
+def test_a_template_is_valid_and_its_handlers_are_there(path: Path) -> None:
     registry = load_handlers(EXAMPLES)
     for document in load_documents(path.read_text(), str(path)):
         report = validate(document)

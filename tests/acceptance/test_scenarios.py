@@ -1,4 +1,4 @@
-"""Every scenario runs from end to end: a client, both services, real handlers (spec 40 section 8)."""
+"""Every scenario runs from end to end: a client, both services, real handlers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def runs(module_database_url: str) -> AsyncIterator[Mapping[str, asyncio.T
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 async def test_scenario(
     scenario: Scenario, runs: Mapping[str, asyncio.Task[Run]], module_database_url: str
-) -> None:  # spec 40 #1, #11
+) -> None:
     run = await runs[scenario.name]
     task = run.settled
     assert task.state == scenario.task_state

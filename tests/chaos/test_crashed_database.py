@@ -26,7 +26,7 @@ async def server(embedded_url: str) -> AsyncIterator[OwnServer]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-async def test_a_crashed_database_loses_no_task(server: OwnServer) -> None:  # spec 20 #1, DESIGN 5.5
+async def test_a_crashed_database_loses_no_task(server: OwnServer) -> None:
     """Claims may be forgotten, since nobody waited for the disk: their steps run again. Nothing else is."""
     tasks = 40
     async with Fleet(server.url, workers=2) as fleet, fleet.clients() as clients:

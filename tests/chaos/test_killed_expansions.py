@@ -41,7 +41,7 @@ async def test_an_orchestrator_killed_around_the_commit_creates_each_step_once(
     result: object,
     created: set[str],
     where: str,
-) -> None:  # spec 40 #18
+) -> None:
     hands = Hands(engine)
     task = await engine.create(document)
     await hands.succeed("s")

@@ -19,7 +19,7 @@ KILLS = 12
 
 async def test_random_kills_lose_nothing_and_do_nothing_twice(
     database_url: str,
-) -> None:  # spec 10 #7, spec 20 #1
+) -> None:
     """Three orchestrators, two workers, DAG tasks, kill -9 at random: each process at least once."""
     seed = secrets.randbelow(10**6)
     logging.getLogger(__name__).warning("seed %d", seed)  # pytest shows it when the test fails
@@ -66,7 +66,7 @@ async def progress(fleet: Fleet, goal: int) -> None:
 
 
 async def test_a_worker_killed_in_a_handler_is_found_out(database_url: str) -> None:
-    # spec 10 #10, spec 20 #11, spec 30 #5
+
     document = graph({"again": [], "never": []}, handler="hang_once")
     document["steps"][1]["on_worker_lost"] = "fail"
     async with Fleet(database_url, templates=[document]) as fleet, fleet.clients() as (client,):
@@ -105,7 +105,7 @@ async def test_a_worker_killed_in_a_handler_is_found_out(database_url: str) -> N
 
 async def test_sigterm_under_load_leaves_nothing_unfinished(
     database_url: str,
-) -> None:  # spec 20 #12, spec 30 #22
+) -> None:
     tasks = 30
     async with Fleet(database_url) as fleet, fleet.clients() as clients:
         (orchestrator,), (worker,) = fleet.orchestrators, fleet.workers

@@ -208,7 +208,7 @@ async def test_a_template_directory_that_is_a_file(database_url: str, project: P
 
 async def test_a_broken_template_among_good_ones_does_not_stop_the_worker(
     database_url: str, project: Path
-) -> None:  # spec 40 #7
+) -> None:
     folder = project / "config" / "tasks"
     (folder / "broken.yaml").write_text("name: Broken\nsteps: []\n")
     (folder / "typo.yaml").write_text(yaml.safe_dump(chain(1) | {"name": "typo", "discription": "x"}))

@@ -1,4 +1,4 @@
-"""The descriptors of `tasker.v1` against the published contract (spec 60 sections 1 to 3)."""
+"""The descriptors of `tasker.v1` against the published contract."""
 
 import importlib
 import pkgutil
@@ -170,7 +170,7 @@ def differences(ours: Mapping[str, Fact], theirs: Mapping[str, Fact]) -> list[st
 
 
 def is_field_of_ours(key: str, fact: Fact) -> bool:
-    """Whether an addition goes unnoticed when absent (spec 60 section 1.3)."""
+    """Whether an addition goes unnoticed when absent."""
     if not key.startswith("field ") or fact.number < FIRST_FIELD_OF_OURS:
         return False
     return fact.says.split()[1] in ("optional", "repeated")
@@ -188,7 +188,7 @@ def our_files() -> FileDescriptorSet:
 THEIRS: Final = published(FACTS.read_text())
 
 
-def test_the_table_of_facts_is_complete() -> None:  # spec 60 section 10
+def test_the_table_of_facts_is_complete() -> None:
     assert len(THEIRS) == 722
     assert {fact.file for fact in THEIRS.values()} == {
         f"tasker/v1/{name}.proto"
@@ -214,17 +214,17 @@ def test_the_table_of_facts_is_complete() -> None:  # spec 60 section 10
     )
 
 
-def test_every_published_fact_holds_and_additions_are_ours() -> None:  # spec 60 section 1.2 to 1.4
+def test_every_published_fact_holds_and_additions_are_ours() -> None:
     assert differences(flatten(our_files()), THEIRS) == []
 
 
-def test_files_are_named_as_reflection_must_show_them() -> None:  # spec 60 section 1.1
+def test_files_are_named_as_reflection_must_show_them() -> None:
     names = {file.name for file in our_files().file}
     assert names >= {fact.file for fact in THEIRS.values()}
     assert all(re.fullmatch(r"tasker/v1/[a-z_]+\.proto", name) for name in names)
 
 
-def test_our_own_fields() -> None:  # spec 60 section 9
+def test_our_own_fields() -> None:
     ours = {
         key: fact.says for key, fact in flatten(our_files()).items() if fact.number >= FIRST_FIELD_OF_OURS
     }

@@ -14,7 +14,7 @@ from tasker.telemetry.logs import configure_logs
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_a_logged_traceback_holds_no_local_variables(
     form: Literal["json", "console"],
-) -> None:  # spec 50 section 3.1
+) -> None:
     stream = io.StringIO()
     before = structlog.get_config()
     try:

@@ -1,4 +1,4 @@
-"""What a servicer raises is what a client reads, one row of the table at a time (spec 60 section 6)."""
+"""What a servicer raises is what a client reads, one row of the table at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What probes are told: readiness by name, liveness apart (spec 60 section 4)."""
+"""What probes are told: readiness by name, liveness apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reflection in both versions, as tools that know no .proto file use it (spec 60 sections 1.1 and 4)."""
+"""Reflection in both versions, as tools that know no .proto file use it."""
 
 from __future__ import annotations
 

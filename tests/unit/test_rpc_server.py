@@ -1,4 +1,4 @@
-"""How a server listens and what its transport bears (spec 60 sections 4 and 10)."""
+"""How a server listens and what its transport bears."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_an_address_that_cannot_be_is_refused_by_name(address: str) -> Non
 # Limits
 
 
-def test_options_are_those_of_the_specification() -> None:
+def test_options_are_those_that_are_promised() -> None:
     arguments = dict(ORCHESTRATION_OPTIONS.channel_arguments())
     assert arguments["grpc.keepalive_time_ms"] == 30_000
     assert arguments["grpc.keepalive_timeout_ms"] == 20_000
@@ -183,7 +183,7 @@ async def pinging_client(options: ServerOptions) -> AsyncIterator[PingingClient]
             await writer.wait_closed()
 
 
-async def test_pings_over_a_silent_stream_do_not_end_it() -> None:  # spec 60 section 10
+async def test_pings_over_a_silent_stream_do_not_end_it() -> None:
     interval = 0.02
     async with pinging_client(ServerOptions(min_ping_interval_seconds=interval)) as client:
         for _ in range(15):

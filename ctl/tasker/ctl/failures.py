@@ -31,7 +31,7 @@ from tasker.worker.runtime.templates import TemplateDirectoryError
 
 
 class ExitCode(IntEnum):
-    """How a command ends (spec 50 section 4)."""
+    """How a command ends."""
 
     CLEAN = 0
     FAILURE = 1

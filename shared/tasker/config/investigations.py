@@ -1,4 +1,4 @@
-"""Settings of investigations and of the staleness of tasks (spec 50 section 1.2)."""
+"""Settings of investigations and of the staleness of tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be set, by environment variable (spec 50 section 1.2)."""
+"""What can be set, by environment variable."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class OrchestrationSettings(InvestigationSettings, Settings):
     )
     retention_days: int = Field(90, validation_alias="TASKER_RETENTION_DAYS", ge=0, le=36_500)
     retention_batch_size: int = Field(100, validation_alias="TASKER_RETENTION_BATCH_SIZE", ge=1, le=10_000)
-    # Decisions and batches (spec 40 sections 5.4 and 6.3).
+    # Decisions and batches.
     decisions_enabled: bool = Field(True, validation_alias="TASKER_DECISIONS_ENABLED")
     max_steps_per_decision: int = Field(
         100, validation_alias="TASKER_MAX_STEPS_PER_DECISION", ge=1, le=10_000

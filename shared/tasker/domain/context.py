@@ -1,4 +1,4 @@
-"""What a task may be started with: merging defaults, limits, the input schema (spec 40 section 1.6)."""
+"""What a task may be started with: merging defaults, limits, the input schema."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ContextRules:
                 storable, against the schema.
 
         The template's `default_context` goes under the request's keys, then the schema's defaults one level
-        deep, then the schema is applied. Source: spec 40 section 1.6.
+        deep, then the schema is applied.
         """
         if context is None:
             context = {}
@@ -94,7 +94,7 @@ class ContextRules:
 def limit_violations(context: Mapping[str, Any]) -> list[FieldViolation]:
     """Return where a context exceeds a limit: one violation for depth, one for items, one for strings.
 
-    At most 10 levels, 1000 keys or items per level, 10,000 characters per string (spec 40 section 1.6). The
+    At most 10 levels, 1000 keys or items per level, 10,000 characters per string. The
     size of the whole is seen when it is written.
     """
     found: dict[str, FieldViolation] = {}
@@ -126,7 +126,7 @@ def with_exact_integers(value: Any) -> Any:
     """Return a JSON value with its integral doubles within +-2^53 as integers; others stay.
 
     A protobuf Struct knows only doubles: without this equal contexts sent as JSON and as Struct would be
-    two identities, and handlers would see 1.0 for 1 (spec 60 section 8).
+    two identities, and handlers would see 1.0 for 1.
     """
     if isinstance(value, float):
         return int(value) if value.is_integer() and -_EXACT_DOUBLES <= value <= _EXACT_DOUBLES else value

@@ -18,7 +18,6 @@ def parse_duration(text: str) -> timedelta:
     Raises:
         ValueError: The text is something else, or the duration is zero or longer than 100 years.
 
-    Source: spec 20 section 15.
     """
     if _WHOLE.fullmatch(text.strip()) is None:
         raise ValueError(f"'{text}' is not a duration such as 90s, 45m, 12h, 7d or 1h30m")

@@ -56,7 +56,7 @@ class InvalidArgumentError(TaskerError):
 
 
 class UnknownTemplateError(InvalidArgumentError):
-    """A task is to be created of an unknown template: INVALID_ARGUMENT (DESIGN section 3)."""
+    """A task is to be created of an unknown template: INVALID_ARGUMENT."""
 
     reason: ClassVar[str] = "TEMPLATE_NOT_FOUND"
 
@@ -170,7 +170,7 @@ class AlreadyExistsError(TaskerError):
 
 
 class IdentityConflictError(AlreadyExistsError):
-    """An earlier task has the same identity. Which one is not told (spec 10 section 9 rule 6)."""
+    """An earlier task has the same identity. Which one is not told."""
 
     reason: ClassVar[str] = "IDENTITY_CONFLICT"
 
@@ -205,7 +205,7 @@ class FailedPreconditionError(TaskerError):
 
 
 class TemplateInUseError(FailedPreconditionError):
-    """A registered template would change while tasks of that version still run (spec 40 section 3)."""
+    """A registered template would change while tasks of that version still run."""
 
     reason: ClassVar[str] = "TEMPLATE_IN_USE"
 
@@ -227,7 +227,7 @@ class TemplateInUseError(FailedPreconditionError):
 
 
 class InvalidTransitionError(TaskerError):
-    """The state machine has no edge for this event (spec 10 sections 3 and 4)."""
+    """The state machine has no edge for this event."""
 
     reason: ClassVar[str] = "TRANSITION_NOT_ALLOWED"
 
@@ -267,7 +267,7 @@ class InvestigationClosedError(InvalidTransitionError):
 
 
 class GuardFailedError(TaskerError):
-    """The machine has the edge, but its condition does not hold (spec 10 section 3)."""
+    """The machine has the edge, but its condition does not hold."""
 
     reason: ClassVar[str] = "GUARD_FAILED"
 

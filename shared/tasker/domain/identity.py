@@ -1,4 +1,4 @@
-"""When two requests mean the same task: canonical JSON and identity hashes (spec 10 section 9)."""
+"""When two requests mean the same task: canonical JSON and identity hashes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 from tasker.domain.errors import InvalidArgumentError
 from tasker.domain.texts import text_problem
 
-#: How long an idempotency key may be (spec 10 section 9 rule 1).
+#: How long an idempotency key may be.
 MAX_IDEMPOTENCY_KEY_CHARACTERS: Final = 255
 
 _LOOKS_INTEGRAL: Final = re.compile(r"\.0(?![0-9])|e\+")
@@ -34,8 +34,6 @@ def canonical_json(value: object) -> bytes:
     Raises:
         ValueError: The value holds NaN or an infinity.
         TypeError: The value is not JSON.
-
-    Source: spec 10 section 9 rule 3.
     """
     text = _encode(value)
     # An integral float shows as `1.0` or `1e+16`. A string that looks like one costs time, nothing else.
@@ -83,7 +81,6 @@ def identity_hash(
     Raises:
         InvalidArgumentError: The key is not usable, or `caller_provided` came without one.
 
-    Source: spec 10 section 9.
     """
     if idempotency_key is not None:
         check_idempotency_key(idempotency_key)
@@ -99,7 +96,7 @@ def identity_hash(
 
 
 def check_idempotency_key(key: str) -> None:
-    """Refuse a key that is blank, longer than 255 characters or not storable (spec 10 section 9 rule 1).
+    """Refuse a key that is blank, longer than 255 characters or not storable.
 
     Raises:
         InvalidArgumentError: The key is not usable.

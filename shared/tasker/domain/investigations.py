@@ -1,4 +1,4 @@
-"""Investigations: why a task is put before a person, and how that ends (spec 10 section 11)."""
+"""Investigations: why a task is put before a person, and how that ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DlqReason(StrEnum):
         return BASE_SCORES[self]
 
 
-#: Weight of each reason in the investigation queue (spec 10 section 11, D22).
+#: Weight of each reason in the investigation queue.
 BASE_SCORES: Final[Mapping[DlqReason, int]] = {
     DlqReason.DEPENDENCY_CYCLE_DETECTED: 1000,
     DlqReason.MAX_RETRIES_EXCEEDED: 500,

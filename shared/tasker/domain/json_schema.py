@@ -1,4 +1,4 @@
-"""JSON Schema without a network: checking schemas, and values against them (spec 40 sections 1.6 and 2)."""
+"""JSON Schema without a network: checking schemas, and values against them."""
 
 from __future__ import annotations
 

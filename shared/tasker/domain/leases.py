@@ -1,4 +1,4 @@
-"""How long a worker may be silent before its steps run elsewhere (DESIGN section 2, "Fencing")."""
+"""How long a worker may be silent before its steps run elsewhere."""
 
 from __future__ import annotations
 

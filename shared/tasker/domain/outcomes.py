@@ -1,4 +1,4 @@
-"""What decision and batchable steps return besides their result (spec 40 sections 5.1 and 6.1)."""
+"""What decision and batchable steps return besides their result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasker.domain.results import ExecutionMetadata, StepFailure
 from tasker.domain.templates.document import BatchConfig, FailureStrategy
 from tasker.domain.templates.expansion import OutcomeRefusedError
 
-#: The most batches of one plan (spec 40 section 6.1).
+#: The most batches of one plan.
 MAX_BATCHES: Final = 1000
 
 _BATCH_ID: Final = re.compile(r"[0-9]{3,18}", re.ASCII)
@@ -141,7 +141,7 @@ def tolerated_failure(
 ) -> dict[str, Any] | None:
     """Return the result of an instance that failed for good but shall not stop its task; None if it shall.
 
-    Only batches that continue on failure tolerate it (spec 40 section 6.3); whoever joins their results judges.
+    Only batches that continue on failure tolerate it; whoever joins their results judges.
 
     Args:
         inputs: What the instance was given.

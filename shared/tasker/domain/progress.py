@@ -1,4 +1,4 @@
-"""How far a task is and what it needs, from the counts of its steps (spec 10 section 6.2)."""
+"""How far a task is and what it needs, from the counts of its steps."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class StepCounts:
 
     @property
     def execution_status(self) -> ExecutionStatus:
-        """The first row of spec 10 section 6.2 that holds."""
+        """The first of these that holds, from the worst to the best."""
         if self.failed:
             return ExecutionStatus.BLOCKED_BY_FAILURES
         if self.ready:

@@ -1,4 +1,4 @@
-"""What a step's execution produced, in the shape that is stored and read by everybody (spec 30 section 6)."""
+"""What a step's execution produced, in the shape that is stored and read by everybody."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _JsonObject = Mapping[str, Any]
 class ErrorType(StrEnum):
     """The values of `error_type` that we write ourselves; handlers may use any other string."""
 
-    # What handlers report (spec 30 section 7).
+    # What handlers report.
     PERMANENT_ERROR = "permanent_error"
     RETRYABLE_ERROR = "retryable_error"
     VALIDATION_ERROR = "validation_error"
     TIMEOUT = "timeout"
     HANDLER_ERROR = "handler_error"
-    # What the worker reports (spec 30 sections 1 and 2.1).
+    # What the worker reports.
     HANDLER_NOT_FOUND = "handler_not_found"
     HANDLER_METHOD_NOT_FOUND = "handler_method_not_found"
     HANDLER_TIMEOUT = "handler_timeout"
@@ -59,7 +59,7 @@ class BackoffType(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> BackoffType | None:
-        # Spec 10 writes server_requested where spec 20 and 30 write ServerRequested; read both.
+        # Two spellings are in use: server_requested and ServerRequested; read both.
         wanted = str(value).replace("_", "").lower()
         return next((member for member in cls if member.value.lower() == wanted), None)
 
@@ -158,7 +158,7 @@ class OrchestrationMetadata:
 
 @dataclass(frozen=True, slots=True)
 class StepExecutionResult:
-    """The outcome of one execution of a step, as it is stored (spec 30 section 6)."""
+    """The outcome of one execution of a step, as it is stored."""
 
     step_uuid: str
     success: bool
@@ -186,7 +186,7 @@ class StepExecutionResult:
         """Read a stored result, whoever wrote it; None if it is no result at all.
 
         What is missing or of the wrong type takes its default: a sloppy result must be judged, not lost. A status of
-        `error` is a system fault and not retryable unless it says so (spec 10 section 2).
+        `error` is a system fault and not retryable unless it says so.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("success"), bool):
             return None
@@ -211,7 +211,7 @@ class StepExecutionResult:
 def manual_completion(
     step_uuid: str, result: object, metadata: object = None, *, completed_by: str, reason: str
 ) -> StepExecutionResult:
-    """Wrap what an operator supplied by `complete_manually` (spec 10 section 8.1).
+    """Wrap what an operator supplied by `complete_manually`.
 
     An object as metadata is merged into `metadata.custom`, anything else kept as
     `custom.operator_metadata`; the server's marks override the operator's.

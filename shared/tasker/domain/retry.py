@@ -1,4 +1,4 @@
-"""Whether and when a failed step runs again (spec 10 section 7)."""
+"""Whether and when a failed step runs again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tasker.domain.results import BackoffType, ErrorType, OrchestrationMetadata, StepExecutionResult
 
-#: No wait is longer, whatever a template or a server says (spec 10 section 7.3).
+#: No wait is longer, whatever a template or a server says.
 GLOBAL_CAP: Final = timedelta(seconds=3600)
 #: Jitter moves a wait by at most this share of it, either way.
 JITTER_SHARE: Final = 0.15
@@ -79,7 +79,7 @@ class Retry:
 
     @property
     def backoff_request_seconds(self) -> int:
-        """The delay in whole seconds, rounded up, as it is stored (spec 10 section 7.3)."""
+        """The delay in whole seconds, rounded up, as it is stored."""
         return -(-self.delay // timedelta(seconds=1))
 
 
@@ -112,7 +112,8 @@ def judge_failure(
         jitter: A number in [-1, 1], see `backoff_delay`.
         on_worker_lost: What the template wants for a lost worker.
 
-    Source: spec 10 section 7.2; lost workers: DESIGN section 3.
+    The first that holds: a lost worker where the template says `fail`; an error or a step that is not retryable;
+    no attempt left. Else it runs again.
     """
     error_type = _error_type(result)
     if error_type == ErrorType.WORKER_LOST and on_worker_lost is OnWorkerLost.FAIL:
@@ -138,7 +139,7 @@ def backoff_delay(policy: RetryPolicy, attempt: int, *, jitter: float) -> timede
     Raises:
         ValueError: `jitter` is outside [-1, 1].
 
-    Source: spec 10 section 7.3. The result never exceeds the step's cap nor one hour, jitter included.
+    The result never exceeds the step's cap nor one hour, jitter included.
     """
     if not -1.0 <= jitter <= 1.0:
         raise ValueError(f"jitter must be in [-1, 1], got {jitter}")
@@ -153,7 +154,6 @@ def server_hint(metadata: OrchestrationMetadata | None, *, now: datetime) -> tim
     A `Retry-After` header (any case; whole seconds or an HTTP date that is not past) comes before a backoff
     hint; a rate-limit hint counts only if it is positive.
 
-    Source: spec 10 section 7.3.
     """
     if metadata is None:
         return None

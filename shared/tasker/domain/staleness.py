@@ -1,4 +1,4 @@
-"""When a task stands still for too long, and what follows from it (spec 10 section 11).
+"""When a task stands still for too long, and what follows from it.
 
 The clocks of tasks are in the database, and so is the one place that holds them against these limits
 (`tasker.task_staleness_v1`).

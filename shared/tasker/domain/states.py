@@ -1,4 +1,4 @@
-"""The two state machines: which event leads from which state to which (spec 10 sections 3 and 4).
+"""The two state machines: which event leads from which state to which.
 
 The tables are the rule; SQL enforces the same edges and a test compares the two.
 """
@@ -31,12 +31,12 @@ class TaskState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the task is over; only a step action of an operator leads out of `error` (X3)."""
+        """Whether the task is over; only a step action of an operator leads out of `error`."""
         return self in _TASK_TERMINAL
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more happens by itself; waiting clients return here (DESIGN section 3)."""
+        """Whether nothing more happens by itself; waiting clients return here."""
         return self is TaskState.BLOCKED_BY_FAILURES or self in _TASK_TERMINAL
 
     @property
@@ -46,7 +46,7 @@ class TaskState(StrEnum):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the state is only passed through inside a transaction, never stored (DESIGN section 2)."""
+        """Whether the state is only passed through inside a transaction, never stored."""
         return self in _TASK_TRANSIENT
 
 
@@ -81,12 +81,12 @@ class StepState(StrEnum):
 
     @property
     def may_become_ready(self) -> bool:
-        """Whether the step is enqueued once its parents and its backoff allow (spec 10 section 6.1)."""
+        """Whether the step is enqueued once its parents and its backoff allow."""
         return self is StepState.PENDING or self is StepState.WAITING_FOR_RETRY
 
 
 class TaskEvent(StrEnum):
-    """What can happen to a task. `timeout` and `processor_crashed` are named by the spec and move nothing."""
+    """What can happen to a task. `timeout` and `processor_crashed` have a name and move nothing."""
 
     START = "start"
     READY_STEPS_FOUND = "ready_steps_found"
@@ -143,7 +143,7 @@ _STEP_NOTIFICATION: Final = frozenset(
 _OPEN_TASKS: Final = tuple(state for state in TaskState if not state.is_terminal)
 _OPEN_STEPS: Final = tuple(state for state in StepState if not state.is_terminal)
 
-#: Every legal task transition (spec 10 section 3), X1 to X3 included.
+#: Every legal task transition.
 TASK_TRANSITIONS: Final[Mapping[tuple[TaskState, TaskEvent], TaskState]] = MappingProxyType(
     {
         (TaskState.PENDING, TaskEvent.START): TaskState.INITIALIZING,
@@ -159,14 +159,14 @@ TASK_TRANSITIONS: Final[Mapping[tuple[TaskState, TaskEvent], TaskState]] = Mappi
         (TaskState.EVALUATING_RESULTS, TaskEvent.READY_STEPS_FOUND): TaskState.ENQUEUING_STEPS,
         (TaskState.EVALUATING_RESULTS, TaskEvent.NO_DEPENDENCIES_READY): TaskState.WAITING_FOR_DEPENDENCIES,
         (TaskState.EVALUATING_RESULTS, TaskEvent.PERMANENT_FAILURE): TaskState.BLOCKED_BY_FAILURES,
-        (TaskState.EVALUATING_RESULTS, TaskEvent.STEP_FAILED): TaskState.WAITING_FOR_RETRY,  # X1
-        (TaskState.EVALUATING_RESULTS, TaskEvent.STEPS_ENQUEUED): TaskState.STEPS_IN_PROCESS,  # X2
+        (TaskState.EVALUATING_RESULTS, TaskEvent.STEP_FAILED): TaskState.WAITING_FOR_RETRY,
+        (TaskState.EVALUATING_RESULTS, TaskEvent.STEPS_ENQUEUED): TaskState.STEPS_IN_PROCESS,
         (TaskState.WAITING_FOR_DEPENDENCIES, TaskEvent.DEPENDENCIES_READY): TaskState.EVALUATING_RESULTS,
         (TaskState.WAITING_FOR_RETRY, TaskEvent.RETRY_READY): TaskState.ENQUEUING_STEPS,
         (TaskState.BLOCKED_BY_FAILURES, TaskEvent.GIVE_UP): TaskState.ERROR,
         (TaskState.BLOCKED_BY_FAILURES, TaskEvent.MANUAL_RESOLUTION): TaskState.RESOLVED_MANUALLY,
-        (TaskState.BLOCKED_BY_FAILURES, TaskEvent.RESET): TaskState.PENDING,  # X3
-        (TaskState.ERROR, TaskEvent.RESET): TaskState.PENDING,  # X3
+        (TaskState.BLOCKED_BY_FAILURES, TaskEvent.RESET): TaskState.PENDING,
+        (TaskState.ERROR, TaskEvent.RESET): TaskState.PENDING,
         # Legacy: accepted from older histories, never emitted.
         (TaskState.STEPS_IN_PROCESS, TaskEvent.COMPLETE): TaskState.COMPLETE,
         (TaskState.STEPS_IN_PROCESS, TaskEvent.FAIL): TaskState.ERROR,
@@ -177,7 +177,7 @@ TASK_TRANSITIONS: Final[Mapping[tuple[TaskState, TaskEvent], TaskState]] = Mappi
 
 _BEFORE_A_RESULT: Final = (StepState.PENDING, StepState.ENQUEUED, StepState.IN_PROGRESS)
 
-#: Every legal step transition (spec 10 section 4).
+#: Every legal step transition.
 STEP_TRANSITIONS: Final[Mapping[tuple[StepState, StepEvent], StepState]] = MappingProxyType(
     {
         (StepState.PENDING, StepEvent.ENQUEUE): StepState.ENQUEUED,
@@ -209,7 +209,7 @@ STEP_TRANSITIONS: Final[Mapping[tuple[StepState, StepEvent], StepState]] = Mappi
     | {(state, StepEvent.COMPLETE_MANUALLY): StepState.COMPLETE for state in _OPEN_STEPS}
 )
 
-#: What the staleness detector writes besides the events (spec 10 sections 3 and 11).
+#: What the staleness detector writes besides the events.
 STALENESS_EDGES: Final[frozenset[tuple[TaskState, TaskState]]] = frozenset(
     (state, TaskState.ERROR)
     for state in (TaskState.WAITING_FOR_DEPENDENCIES, TaskState.WAITING_FOR_RETRY, TaskState.STEPS_IN_PROCESS)
@@ -273,8 +273,7 @@ def _goes_on_as_task(state: TaskState, event: TaskEvent, entered_by: TaskEvent) 
     if event not in _EVALUATOR_EVENTS:
         return False
     if state is TaskState.STEPS_IN_PROCESS:
-        # An empty enqueue is re-evaluated at once (spec 10 section 3). X2 means that steps are in flight:
-        # it stays.
+        # An empty enqueue is re-evaluated at once; where steps are still in flight it stays.
         return entered_by is TaskEvent.STEPS_ENQUEUED and event is TaskEvent.ALL_STEPS_COMPLETED
     return state.is_transient or state is TaskState.PENDING
 
@@ -301,8 +300,8 @@ def _net_edges(
                     todo.append((target, event))
 
 
-#: Every legal (from, to) of a stored task transition. What is stored is the net edge of a transaction
-#: (DESIGN section 2): the machine must have a path whose states in between are transient, `pending` after a
+#: Every legal (from, to) of a stored task transition. What is stored is the net edge of a transaction:
+#: the machine must have a path whose states in between are transient, `pending` after a
 #: reset, or `steps_in_process` after an empty enqueue; after its first event only the evaluator acts. No
 #: transaction begins or ends in a transient state; one that comes back to its start stores nothing. What
 #: staleness writes is included.

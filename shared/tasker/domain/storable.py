@@ -9,9 +9,9 @@ from typing import ClassVar, Final
 
 from tasker.domain.errors import TaskerError
 
-#: The largest result, as UTF-8 JSON text (DESIGN section 3).
+#: The largest result, as UTF-8 JSON text.
 MAX_RESULT_BYTES: Final = 1024 * 1024
-#: The longest text of a problem (spec 30 section 2.1).
+#: The longest text of a problem.
 MAX_PROBLEM_CHARACTERS: Final = 500
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -35,7 +35,7 @@ def encode_json(value: object) -> str:
         ResultNotStorableError: The value holds a NUL character, a lone surrogate, NaN or an infinity,
             something that is no JSON, refers to itself, is nested too deeply, or is larger than 1 MiB.
 
-    Source: DESIGN sections 2 and 3. Costs one `json.dumps` unless something is wrong.
+    Costs one `json.dumps` unless something is wrong.
     """
     try:
         text = _encode(value)

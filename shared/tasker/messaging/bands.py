@@ -1,4 +1,4 @@
-"""The queues of a namespace, one for each band of priority, and which a claim looks at first (DESIGN section 3)."""
+"""The queues of a namespace, one for each band of priority, and which a claim looks at first."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _FULL_SCAN_SECONDS: Final = 1.0
 
 
 class LowWater:
-    """The low-water mark of one queue (DESIGN section 2, "Messages")."""
+    """The low-water mark of one queue."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

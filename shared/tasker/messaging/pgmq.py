@@ -1,4 +1,4 @@
-"""The PGMQ broker: message and state change in one transaction, one SQL function a batch (DESIGN section 2)."""
+"""The PGMQ broker: message and state change in one transaction, one SQL function a batch."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class DatabaseUrlError(TaskerError):
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the database failed, rather than the statement (DESIGN section 2, "Messages")."""
+    """Tell whether the database failed, rather than the statement."""
     if isinstance(error, PoolTimeout | psycopg.InterfaceError):
         return True
     if not isinstance(error, psycopg.Error):
@@ -133,7 +133,7 @@ def _pass_on(diagnostic: psycopg.errors.Diagnostic) -> None:
 async def _configure(connection: Connection) -> None:
     await connection.set_autocommit(True)
     connection.add_notice_handler(_pass_on)
-    # Everything goes by key: a plan made while a table was tiny must not read all of it ever after (DESIGN 5.1).
+    # Everything goes by key: a plan made while a table was tiny must not read all of it ever after.
     # Until PostgreSQL 17 a plan that reads a small table all the same counts as so dear that it is compiled each time.
     await connection.execute(
         "SELECT set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)"

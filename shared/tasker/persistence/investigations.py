@@ -1,4 +1,4 @@
-"""Investigations: entries of tasks that need a person, and how close other tasks are to one (spec 10 section 11)."""
+"""Investigations: entries of tasks that need a person, and how close other tasks are to one."""
 
 from __future__ import annotations
 

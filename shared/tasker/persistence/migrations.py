@@ -1,4 +1,4 @@
-"""The migration runner: plain SQL files, one transaction each, under one advisory lock (DESIGN section 3)."""
+"""The migration runner: plain SQL files, one transaction each, under one advisory lock."""
 
 from __future__ import annotations
 

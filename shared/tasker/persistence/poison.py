@@ -13,7 +13,7 @@ from tasker.persistence.statements import statement
 
 @dataclass(frozen=True, slots=True)
 class PoisonRecord:
-    """A message that no retry could help, taken out of its queue (DESIGN section 2, "Messages").
+    """A message that no retry could help, taken out of its queue.
 
     Attributes:
         msg_id: Its number in the queue.

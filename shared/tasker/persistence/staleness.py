@@ -1,4 +1,4 @@
-"""What the loops that look after standing tasks do in the database (spec 10 section 11)."""
+"""What the loops that look after standing tasks do in the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listing tasks: filters, sorts and pages that stay fast with many of them (spec 60 section 7)."""
+"""Listing tasks: filters, sorts and pages that stay fast with many of them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tasker.persistence.statements import statement
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """A task and its counts (spec 10 section 6.2). In flight spans `enqueued` to the notification states."""
+    """A task and its counts. In flight spans `enqueued` to the notification states."""
 
     task_uuid: UUID
     namespace: str
@@ -45,7 +45,7 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A step with its readiness (spec 10 section 6.1) and its newest result as stored."""
+    """A step with its readiness and its newest result as stored."""
 
     task_uuid: UUID
     step_uuid: UUID

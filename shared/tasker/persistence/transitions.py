@@ -1,4 +1,4 @@
-"""Reading transitions as they are committed: what streams of task status stand on (spec 60 section 7)."""
+"""Reading transitions as they are committed: what streams of task status stand on."""
 
 from __future__ import annotations
 

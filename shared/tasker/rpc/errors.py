@@ -20,7 +20,7 @@ from tasker.domain.errors import FieldViolation
 #: Who defines the reasons in `google.rpc.ErrorInfo`.
 DOMAIN: Final = "tasker"
 
-#: The whole table (spec 60 section 6). The nearest class in an exception's family decides; whatever is in no
+#: The whole table. The nearest class in an exception's family decides; whatever is in no
 #: row is INTERNAL and keeps its message to itself.
 STATUS_OF: Final[Mapping[type[Exception], StatusCode]] = {
     domain.InvalidArgumentError: StatusCode.INVALID_ARGUMENT,

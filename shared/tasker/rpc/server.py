@@ -19,7 +19,7 @@ Servicer = TypeVar("Servicer")
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Transport of one server (spec 60 section 4).
+    """Transport of one server.
 
     Attributes:
         max_concurrent_streams: Calls in flight per connection; more wait at the client.

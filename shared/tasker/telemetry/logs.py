@@ -1,4 +1,4 @@
-"""Log lines: JSON unless a person reads them (spec 50 section 3.1)."""
+"""Log lines: JSON unless a person reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, TextIO
 
 import structlog
 
-#: Without local variables: those hold contexts, results and passwords (spec 50 section 3.1).
+#: Without local variables: those hold contexts, results and passwords.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )

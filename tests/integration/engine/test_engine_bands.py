@@ -1,4 +1,4 @@
-"""Three bands of priority in every namespace (DESIGN section 3, "Priority")."""
+"""Three bands of priority in every namespace."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _CLAIM = (
 @pytest.mark.parametrize("first", ["once", "often"])
 async def test_one_step_that_may_not_repeat_makes_the_whole_claim_wait_for_the_disk(
     engine: Engine, attempts: dict[str, int], waits: str, first: str
-) -> None:  # DESIGN 5.5: only if every step in the batch may repeat
+) -> None:
     for namespace, maximum in attempts.items():
         await engine.create(chain(1, retry={"max_attempts": maximum}) | {"namespace_name": namespace})
     second = "often" if first == "once" else "once"
@@ -34,7 +34,7 @@ async def test_one_step_that_may_not_repeat_makes_the_whole_claim_wait_for_the_d
         assert await cursor.fetchone() == (waits,)
 
 
-async def test_a_template_that_changes_while_it_is_read_is_not_kept(  # spec 40 #8
+async def test_a_template_that_changes_while_it_is_read_is_not_kept(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = await engine.register(chain(1))

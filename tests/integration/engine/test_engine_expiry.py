@@ -1,4 +1,4 @@
-"""Tasks that may take only so long: key `ttl` of their template (DESIGN section 3, TTL expiry; spec 20 section 15)."""
+"""Tasks that may take only so long: key `ttl` of their template."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ async def test_a_blocked_task_that_has_expired_cannot_be_resumed(engine: Engine)
 
 
 @pytest.mark.parametrize("ttl", ["1s", "9s"])
-async def test_a_short_time_wakes_the_loop_that_sleeps(engine: Engine, ttl: str) -> None:  # spec 20 #19
+async def test_a_short_time_wakes_the_loop_that_sleeps(engine: Engine, ttl: str) -> None:
     listener = Listener(engine.database.url_parameters)
     ticks = _Ticks(TimerLoop(engine.orchestration, poll_seconds=3600))
     runner = LoopRunner(ticks, listener.subscribe("tasker_timer"))

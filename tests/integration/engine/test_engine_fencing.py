@@ -1,4 +1,4 @@
-"""Whose result counts, and when a worker is given up (DESIGN section 2, Fencing)."""
+"""Whose result counts, and when a worker is given up."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def _lease_expiries(engine: Engine) -> list[object]:
     ]
 
 
-# DESIGN 2, Fencing: submit and renew match on the token; attempt numbers only count
+# submit and renew match on the token; attempt numbers only count
 
 
 async def test_a_result_under_another_token_is_refused(any_engine: Engine) -> None:
@@ -100,7 +100,7 @@ async def test_a_result_handed_in_twice_at_once_is_accepted_once(engine: Engine)
     await assert_history_is_whole(engine, task)
 
 
-# DESIGN 2, Fencing: all leases are renewed in one statement; renew returns those it lost
+# all leases are renewed in one statement; renew returns those it lost
 
 
 async def test_all_leases_are_renewed_in_one_statement_and_the_lost_ones_named(any_engine: Engine) -> None:
@@ -174,7 +174,7 @@ async def test_a_lease_that_is_just_being_submitted_is_not_lost(any_engine: Engi
     assert await any_engine.worker.renew([step.lease]) == {step.step_uuid}
 
 
-# DESIGN 2, Fencing: the sweeper acts as a worker and only submits a `worker_lost` result
+# the sweeper acts as a worker and only submits a `worker_lost` result
 
 
 async def test_the_sweeper_submits_for_the_worker_and_nothing_else(any_engine: Engine) -> None:
@@ -265,7 +265,7 @@ async def test_a_lease_renewed_just_now_is_not_swept(engine: Engine) -> None:
     assert await engine.orchestration.sweep_leases(10) == 0
 
 
-# DESIGN 2, Fencing: no sweep until one lease time after the sweeper's (re)connect
+# no sweep until one lease time after the sweeper's (re)connect
 
 
 async def test_the_sweeper_waits_one_lease_time_after_it_connected(engine: Engine) -> None:
@@ -319,7 +319,7 @@ async def test_nothing_is_swept_until_one_lease_time_after_postgresql_started(an
     assert await any_engine.orchestration.sweep_leases(10) == 1
 
 
-# DESIGN 3, Lost worker: retried while attempts remain; `on_worker_lost: fail` opts out
+# retried while attempts remain; `on_worker_lost: fail` opts out
 
 
 async def test_a_lost_worker_costs_an_attempt_and_the_step_runs_again(any_engine: Engine) -> None:
@@ -373,7 +373,7 @@ async def test_an_ordinary_failure_of_such_a_step_is_still_retried(engine: Engin
     assert await engine.states(task) == {"s1": "waiting_for_retry"}
 
 
-# DESIGN 5.5: a claim need not wait for the disk if every step in it may repeat
+# a claim need not wait for the disk if every step in it may repeat
 
 
 @pytest.mark.parametrize(

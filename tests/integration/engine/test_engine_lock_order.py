@@ -1,4 +1,4 @@
-"""A storm inside PostgreSQL, at its full speed, that a wrong lock order does not survive (DESIGN section 2, Locks)."""
+"""A storm inside PostgreSQL, at its full speed, that a wrong lock order does not survive."""
 
 from __future__ import annotations
 

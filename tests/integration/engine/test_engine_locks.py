@@ -1,4 +1,4 @@
-"""Who locks what, in which order, and who passes by (DESIGN section 2, Locks)."""
+"""Who locks what, in which order, and who passes by."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Outcome = TypeVar("Outcome")
 NO_GRACE = timedelta(0)
 
 
-# DESIGN 2, Locks: evaluating takes the task's row FOR NO KEY UPDATE, since FOR UPDATE conflicts with foreign keys
+# evaluating takes the task's row FOR NO KEY UPDATE, since FOR UPDATE conflicts with foreign keys
 
 
 async def _process(engine: Engine, task: UUID) -> None:
@@ -81,7 +81,7 @@ async def test_a_foreign_key_check_does_not_keep_a_task_from_being_evaluated(
         await at_once(evaluate(engine, task))
 
 
-async def test_an_evaluation_lets_foreign_key_checks_pass(any_engine: Engine) -> None:  # DESIGN 2, Locks
+async def test_an_evaluation_lets_foreign_key_checks_pass(any_engine: Engine) -> None:
     task = await any_engine.create(chain(2))
     await any_engine.succeed(*await any_engine.claim())
     async with rival(any_engine) as evaluating, rival(any_engine) as inserting:
@@ -89,7 +89,7 @@ async def test_an_evaluation_lets_foreign_key_checks_pass(any_engine: Engine) ->
         await at_once(inserting.lock("tasks", task, "FOR KEY SHARE NOWAIT"))
 
 
-# DESIGN 2, Locks: process skips tasks that are locked; one busy task never stalls a batch
+# process skips tasks that are locked; one busy task never stalls a batch
 
 
 async def test_a_busy_task_does_not_stall_the_results_of_others(any_engine: Engine) -> None:
@@ -138,7 +138,7 @@ async def test_a_busy_task_does_not_stall_the_judgements_of_others(engine: Engin
     assert await engine.messages(JUDGEMENTS_QUEUE) == 0
 
 
-async def test_every_message_of_a_busy_task_waits_with_it(engine: Engine) -> None:  # DESIGN 2, Locks
+async def test_every_message_of_a_busy_task_waits_with_it(engine: Engine) -> None:
     task = await engine.create(diamond())
     await engine.succeed(*await engine.claim())
     await engine.process()
@@ -154,9 +154,7 @@ async def test_every_message_of_a_busy_task_waits_with_it(engine: Engine) -> Non
 async def test_two_orchestrators_share_a_batch_without_waiting(any_engine: Engine) -> None:
     first, second = [await any_engine.create(chain(1)) for _ in range(2)]
     await any_engine.succeed(*await any_engine.claim())
-    async with rival(
-        any_engine
-    ) as other:  # DESIGN 2, Locks: messages, too, are skipped while somebody holds them
+    async with rival(any_engine) as other:  # messages, too, are skipped while somebody holds them
         ((handled, delayed),) = await other.sql(
             "SELECT handled, delayed FROM tasker.process_results_v1(1, 0, NULL)"
         )
@@ -167,7 +165,7 @@ async def test_two_orchestrators_share_a_batch_without_waiting(any_engine: Engin
     assert [await any_engine.state(task) for task in (first, second)] == ["complete", "complete"]
 
 
-async def test_the_timer_and_the_reconciler_pass_by_a_busy_task(engine: Engine) -> None:  # DESIGN 2, Locks
+async def test_the_timer_and_the_reconciler_pass_by_a_busy_task(engine: Engine) -> None:
     busy, free = await engine.create(chain(1)), await engine.create(chain(1))
     await engine.fail(*await engine.claim())
     await engine.process()
@@ -184,7 +182,7 @@ async def test_the_timer_and_the_reconciler_pass_by_a_busy_task(engine: Engine) 
     assert (await engine.orchestration.wake_tasks(10))[0] == 1
 
 
-# DESIGN 2, Locks: heartbeat and sweepers use SKIP LOCKED
+# heartbeat and sweepers use SKIP LOCKED
 
 
 async def test_a_heartbeat_does_not_wait_for_a_lease_in_use(any_engine: Engine) -> None:
@@ -216,7 +214,7 @@ async def test_the_sweeper_does_not_wait_for_a_step_in_use(any_engine: Engine, t
     assert await any_engine.orchestration.sweep_leases(10) == 1
 
 
-async def test_a_late_submit_and_the_sweeper_do_not_deadlock(database_url: str) -> None:  # DESIGN 2, Locks
+async def test_a_late_submit_and_the_sweeper_do_not_deadlock(database_url: str) -> None:
     async with Engine(database_url) as engine:
         for _ in range(2):
             await engine.create(chain(1))
@@ -235,7 +233,7 @@ async def test_a_late_submit_and_the_sweeper_do_not_deadlock(database_url: str) 
     assert await deadlocks(database_url) == 0
 
 
-# DESIGN 2, Locks: a batch of creates inserts identities sorted
+# a batch of creates inserts identities sorted
 
 
 async def test_batches_that_share_identities_in_opposite_order_do_not_deadlock(database_url: str) -> None:
@@ -270,7 +268,7 @@ async def test_batches_that_share_identities_in_opposite_order_do_not_deadlock(d
 
 async def test_a_create_waits_for_the_fate_of_an_equal_one(
     any_engine: Engine,
-) -> None:  # spec 10 section 9 rule 6
+) -> None:
     await any_engine.create(chain(1))
     identity = bytes([7] * 32)
     task = await task_like_others(any_engine, identity)
@@ -284,7 +282,7 @@ async def test_a_create_waits_for_the_fate_of_an_equal_one(
     assert await any_engine.state(task.task_uuid) == "steps_in_process"
 
 
-# DESIGN 2, Locks: a statement that touches several steps first locks them in step_uuid order
+# a statement that touches several steps first locks them in step_uuid order
 
 
 async def test_steps_are_locked_in_order_whatever_the_order_of_their_messages(database_url: str) -> None:
@@ -318,12 +316,12 @@ async def test_submits_of_the_same_steps_in_opposite_order_do_not_deadlock(datab
             second = await start_blocked(one, other.succeed(*reversed(steps)))
             await third.rollback()
             accepted = [await first, await second]
-        assert sorted(map(len, accepted)) == [0, 3]  # DESIGN 2, Fencing: the token is good once
+        assert sorted(map(len, accepted)) == [0, 3]  # the token is good once
         assert await one.messages(RESULTS_QUEUE) == 3
     assert await deadlocks(database_url) == 0
 
 
-# DESIGN 2, Locks: 40P01 and 40001 are retried at the call
+# 40P01 and 40001 are retried at the call
 
 
 @pytest.mark.parametrize("sqlstate", ["40P01", "40001"])
@@ -366,7 +364,7 @@ async def test_conflicts_are_retried_at_the_call(engine: Engine, sqlstate: str) 
     await assert_nothing_drifted(engine)
 
 
-# DESIGN 2, Locks: read a row's state after locking it
+# read a row's state after locking it
 
 
 async def test_of_two_concurrent_claims_of_a_step_one_gets_it(any_engine: Engine) -> None:
@@ -558,7 +556,7 @@ async def test_the_timer_finds_a_step_that_was_touched_meanwhile(engine: Engine)
     assert await engine.states(task) == {"s1": "enqueued"}
 
 
-# DESIGN 2, Locks: tasker.now() is read after the locks
+# tasker.now() is read after the locks
 
 
 async def _waits_for_step(engine: Engine, step: UUID, call: Callable[[], Awaitable[object]]) -> None:
@@ -655,7 +653,7 @@ async def test_a_create_reads_the_clock_after_it_has_the_identity(engine: Engine
     assert created.created_at >= started + timedelta(seconds=100)
 
 
-# DESIGN 2, Locks: after locking a terminal task, record the step, enqueue nothing, move nothing
+# after locking a terminal task, record the step, enqueue nothing, move nothing
 
 
 async def _end(engine: Engine, task: UUID) -> None:

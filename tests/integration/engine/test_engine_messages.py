@@ -1,4 +1,4 @@
-"""What travels between the services, and that nothing gets lost on the way (DESIGN section 2, Messages)."""
+"""What travels between the services, and that nothing gets lost on the way."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.integration.engine.rivals import (
 WORKERS = "worker_test_queue"
 
 
-# DESIGN 2, Messages: they hold ids and a format version
+# they hold ids and a format version
 
 
 async def test_messages_hold_ids_and_a_format_version_only(any_engine: Engine) -> None:
@@ -59,7 +59,7 @@ async def test_messages_hold_ids_and_a_format_version_only(any_engine: Engine) -
     assert await contents(RESULTS_QUEUE) == [expected]
 
 
-# DESIGN 2, Messages: pop in a statement of its own, then act. A message becomes visible with its state, while the
+# pop in a statement of its own, then act. A message becomes visible with its state, while the
 # reader is on its way: it must see both or neither.
 
 
@@ -137,7 +137,7 @@ async def test_a_worker_that_dies_in_its_claim_leaves_the_step_to_others(engine:
     assert claimed.attempt == 1
 
 
-# DESIGN 2, The one path: a claim drops the messages of steps that moved on
+# The one path: a claim drops the messages of steps that moved on
 
 
 async def test_a_claim_drops_messages_of_steps_that_moved_on(any_engine: Engine) -> None:
@@ -178,7 +178,7 @@ async def test_a_batch_of_dropped_messages_does_not_hide_the_step_behind_it(engi
 
 async def test_a_message_of_an_unknown_task_does_not_stop_the_results(
     engine: Engine,
-) -> None:  # spec 10 section 10
+) -> None:
     for queue in (RESULTS_QUEUE, JUDGEMENTS_QUEUE):
         await send_by_hand(engine, queue, {"v": 1, "task_uuid": str(uuid7()), "step_uuid": str(uuid7())})
         await send_by_hand(engine, queue, {"v": 1})
@@ -190,7 +190,7 @@ async def test_a_message_of_an_unknown_task_does_not_stop_the_results(
     assert {await engine.state(task) for task in tasks} == {"complete", "blocked_by_failures"}
 
 
-# spec 10 D21: "enqueued" and "message exists" are atomic
+# "enqueued" and "message exists" are atomic
 
 
 async def test_a_task_and_its_messages_appear_together(any_engine: Engine) -> None:
@@ -232,7 +232,7 @@ async def test_a_create_that_cannot_send_leaves_nothing(any_engine: Engine) -> N
 
 async def test_a_create_that_is_killed_leaves_nothing(
     engine: Engine,
-) -> None:  # spec 10 section 10, crash table
+) -> None:
     template = await engine.register(chain(2) | {"identity_strategy": "strict"})
     async with rival(engine) as other:
         await other.sql(f"LOCK TABLE pgmq.q_{WORKERS} IN SHARE MODE")
@@ -246,7 +246,7 @@ async def test_a_create_that_is_killed_leaves_nothing(
     assert await engine.states(created.task_uuid) == {"s1": "enqueued", "s2": "pending"}
 
 
-async def test_processing_that_cannot_send_changes_nothing(any_engine: Engine) -> None:  # spec 10 section 10
+async def test_processing_that_cannot_send_changes_nothing(any_engine: Engine) -> None:
     task = await any_engine.create(diamond())
     await any_engine.succeed(*await any_engine.claim())
     await refuse(any_engine, f"pgmq.q_{WORKERS}", "true", last=1)
@@ -271,7 +271,7 @@ async def test_a_namespaces_queue_is_made_once_whoever_needs_it_first(engine: En
     assert await engine.messages("worker_fresh_queue") == 0
 
 
-# DESIGN 2, Messages: a worker that lacks a handler puts the message back with a growing delay
+# a worker that lacks a handler puts the message back with a growing delay
 
 
 async def _delay(engine: Engine) -> float:
@@ -404,7 +404,7 @@ async def test_a_worker_that_is_gone_does_not_offer_its_handlers(engine: Engine,
     assert len(step) == 1
 
 
-# DESIGN 2, Messages: what PostgreSQL cannot store becomes a result_serialization_error
+# what PostgreSQL cannot store becomes a result_serialization_error
 
 
 @asynccontextmanager
@@ -461,7 +461,7 @@ async def test_a_step_that_can_store_no_result_at_all_is_left_to_the_sweeper(eng
     assert await _outcomes(engine) == {fine.step_uuid: None}
 
 
-async def test_results_wait_while_the_database_is_away(engine: Engine) -> None:  # spec 10 section 10
+async def test_results_wait_while_the_database_is_away(engine: Engine) -> None:
     task = await engine.create(chain(1))
     (step,) = await engine.claim()
     await engine.succeed()  # so that the session which submits is open

@@ -1,4 +1,4 @@
-"""Messages that no retry can help, and failures that are none of a message's fault (DESIGN section 2, Messages)."""
+"""Messages that no retry can help, and failures that are none of a message's fault."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def _reason(engine: Engine, task: UUID) -> str:
     return str(reason)
 
 
-# DESIGN 2, Messages: the batch is tried one by one; the poison is recorded and its step moves to `error`
+# the batch is tried one by one; the poison is recorded and its step moves to `error`
 
 
 async def test_a_poisonous_result_is_found_and_its_task_settled(any_engine: Engine) -> None:
@@ -218,7 +218,7 @@ async def test_what_a_garbled_message_said_is_kept(engine: Engine) -> None:
 
 @pytest.mark.parametrize("queue", [RESULTS_QUEUE, JUDGEMENTS_QUEUE])
 async def test_a_message_that_names_an_unknown_step_is_dropped(engine: Engine, queue: str) -> None:
-    task = await engine.create(chain(1))  # spec 10 section 10: unknown step, drop
+    task = await engine.create(chain(1))  # unknown step, drop
     await send_by_hand(engine, queue, {"v": 1, "task_uuid": str(task), "step_uuid": str(uuid4())})
     await engine.results.tick()
     await engine.judgements.tick()
@@ -227,7 +227,7 @@ async def test_a_message_that_names_an_unknown_step_is_dropped(engine: Engine, q
     await engine.run(task)
 
 
-# DESIGN 2, Messages: a failure of the database is retried and is never poison
+# a failure of the database is retried and is never poison
 
 _TRANSIENT = ["08006", "40001", "40P01", "53200", "53300", "55P03", "57014", "57P01"]
 

@@ -57,7 +57,7 @@ async def test_they_are_counted_by_the_hour_and_by_the_day(any_engine: Engine) -
 @pytest.mark.parametrize("queue", [RESULTS_QUEUE, JUDGEMENTS_QUEUE])
 async def test_a_message_that_names_an_unknown_task_is_dropped_with_a_warning(
     engine: Engine, queue: str
-) -> None:  # spec 10 section 10
+) -> None:
     message = _naming(uuid4())
     await send_by_hand(engine, queue, message)
     task = await engine.create(chain(1))
@@ -75,9 +75,7 @@ async def test_a_message_that_names_an_unknown_task_is_dropped_with_a_warning(
 
 
 @pytest.mark.parametrize("queue", [RESULTS_QUEUE, JUDGEMENTS_QUEUE])
-async def test_a_result_of_an_unknown_step_is_dropped_with_a_warning(
-    engine: Engine, queue: str
-) -> None:  # spec 10 section 10
+async def test_a_result_of_an_unknown_step_is_dropped_with_a_warning(engine: Engine, queue: str) -> None:
     task = await engine.create(chain(1))
     await send_by_hand(engine, queue, _naming(task))
     with capture_logs() as logs:
@@ -88,7 +86,7 @@ async def test_a_result_of_an_unknown_step_is_dropped_with_a_warning(
 
 
 async def test_a_worker_drops_a_message_of_an_unknown_step_with_a_warning(engine: Engine) -> None:
-    task = await engine.create(chain(1))  # spec 10 section 10
+    task = await engine.create(chain(1))
     await send_by_hand(engine, WORKERS, _naming(uuid4()))
     with capture_logs() as logs:
         assert [step.task_uuid for step in await engine.claim()] == [task]

@@ -1,4 +1,4 @@
-"""The repair behind everything: what has drifted, got lost or was forgotten (DESIGN section 2, spec 10 section 10)."""
+"""The repair behind everything: what has drifted, got lost or was forgotten."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def _change(engine: Engine, task: UUID, change: str) -> None:
     await engine.database.execute(f"UPDATE tasker.tasks SET {change} WHERE task_uuid = %s", (task,))
 
 
-# DESIGN 2, Write set: the reconciler recomputes the counts and the unmet parents, and reports drift
+# the reconciler recomputes the counts and the unmet parents, and reports drift
 
 
 @pytest.mark.parametrize("count", ["total", "satisfied", "failed", "in_flight", "backoff"])
@@ -57,7 +57,7 @@ async def test_a_task_that_counts_steps_in_flight_which_are_not_is_finished(any_
     await _change(any_engine, task, "in_flight_steps = in_flight_steps + 1")
     await any_engine.succeed(*await any_engine.claim())
     await any_engine.process()
-    assert await any_engine.state(task) == "steps_in_process"  # spec 10 section 10: an orphan
+    assert await any_engine.state(task) == "steps_in_process"  # an orphan
     await _reconcile(any_engine)
     assert await any_engine.state(task) == "complete"
     await assert_history_is_whole(any_engine, task)
@@ -140,7 +140,7 @@ async def test_ended_tasks_are_left_alone(engine: Engine) -> None:
     assert await _reconcile(engine) == []
 
 
-# DESIGN 2, The one path: state first, send second; behind it a loop that sends again what got lost
+# The one path: state first, send second; behind it a loop that sends again what got lost
 
 
 async def _lose_messages(engine: Engine) -> None:
@@ -240,7 +240,7 @@ async def test_a_message_sent_twice_does_no_harm(engine: Engine) -> None:
     assert await engine.claim() == []
 
 
-# DESIGN 2, Fencing: an `in_progress` step without a lease becomes `worker_lost`
+# an `in_progress` step without a lease becomes `worker_lost`
 
 
 async def test_a_running_step_without_a_lease_is_given_to_the_sweeper(any_engine: Engine) -> None:
@@ -285,7 +285,7 @@ async def test_a_submit_that_ends_the_lease_meanwhile_leaves_none_behind(any_eng
     await assert_nothing_drifted(any_engine)
 
 
-# DESIGN 2, Locks: any number of reconcilers
+# any number of reconcilers
 
 
 async def test_a_reconciler_passes_by_the_tasks_of_another_one(any_engine: Engine) -> None:

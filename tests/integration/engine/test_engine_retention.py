@@ -1,4 +1,4 @@
-"""Old tasks go, with everything that hangs on them (DESIGN section 3, Retention; spec 10 section 12)."""
+"""Old tasks go, with everything that hangs on them."""
 
 from __future__ import annotations
 
@@ -375,7 +375,7 @@ async def test_what_runs_meanwhile_is_not_disturbed(engine: Engine) -> None:
 async def test_its_plans_do_not_depend_on_statistics(
     any_database_url: str,
     explaining: Callable[[], Any],  # noqa: F811
-) -> None:  # DESIGN 5.1
+) -> None:
     await grow(any_database_url, 300)
     async with explaining() as (engine, plans):
         await engine.move_clock(60)

@@ -14,9 +14,7 @@ OLD = workflow("s", "d: decision < s", "a < d", "b < a", a={"retry": {"max_attem
 NEW = workflow("s", "d: decision < s", "a < d", "other < a", a={"retry": {"max_attempts": 9}})
 
 
-async def test_a_task_grows_by_its_own_revision(
-    engine: Engine, database_url: str
-) -> None:  # DESIGN section 3
+async def test_a_task_grows_by_its_own_revision(engine: Engine, database_url: str) -> None:
     hands = Hands(engine)
     old = await engine.create(OLD)
     await hands.succeed("s")
@@ -36,7 +34,7 @@ async def test_a_task_grows_by_its_own_revision(
 
 async def test_an_orchestrator_of_another_environment_plans_for_its_own(
     engine: Engine, database_url: str
-) -> None:  # spec 40 section 1.7
+) -> None:
     overrides = {
         "test": {"steps": [{"name": "ALL", "timeout_seconds": 5}]},
         "production": {

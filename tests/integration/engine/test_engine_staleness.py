@@ -63,7 +63,7 @@ async def _dealt_with(watch: Watch) -> set[UUID]:
 # One instance at a time
 
 
-async def test_detectors_at_once_deal_with_each_task_once(watch: Watch) -> None:  # spec 10 #20
+async def test_detectors_at_once_deal_with_each_task_once(watch: Watch) -> None:
     tasks = await _stale(watch.engine, 8)
     watches = [Watch(watch.engine) for _ in range(3)]
     detectors = [await each.detector(batch_size=3) for each in watches]
@@ -74,7 +74,7 @@ async def test_detectors_at_once_deal_with_each_task_once(watch: Watch) -> None:
         await each.tasks.close()
 
 
-async def test_while_one_detects_the_others_leave_it_to_them(watch: Watch) -> None:  # spec 10 section 11
+async def test_while_one_detects_the_others_leave_it_to_them(watch: Watch) -> None:
     tasks = await _stale(watch.engine, 1)
     another = Watch(watch.engine)
     detector = await watch.detector()
@@ -87,7 +87,7 @@ async def test_while_one_detects_the_others_leave_it_to_them(watch: Watch) -> No
     assert await _dealt_with(watch) == set(tasks)
 
 
-async def test_without_the_lock_each_task_is_still_dealt_with_once(watch: Watch) -> None:  # spec 10 #20
+async def test_without_the_lock_each_task_is_still_dealt_with_once(watch: Watch) -> None:
     """The lock saves work; what keeps entries and moves single is checked under each task's own lock."""
     tasks = await _stale(watch.engine, 5)
     for _ in range(2):
@@ -102,7 +102,7 @@ async def test_without_the_lock_each_task_is_still_dealt_with_once(watch: Watch)
 # When
 
 
-async def test_it_waits_one_interval_after_each_connection(watch: Watch) -> None:  # DESIGN 3, Staleness
+async def test_it_waits_one_interval_after_each_connection(watch: Watch) -> None:
     engine = watch.engine
     tasks = await _stale(engine, 1)
     await engine.freeze_clock()
@@ -138,7 +138,7 @@ async def test_it_runs_as_a_background_loop(watch: Watch) -> None:
 # Faults
 
 
-async def test_the_failure_of_one_task_does_not_reach_the_others(watch: Watch) -> None:  # spec 10 section 11
+async def test_the_failure_of_one_task_does_not_reach_the_others(watch: Watch) -> None:
     first, second, third = await _stale(watch.engine, 3)
     await refuse(watch.engine, "tasker.tasks_dlq", f"NEW.task_uuid = '{first}'")
     events = await watch.detect(batch_size=1)  # those longest in their state come first, and stay
@@ -151,7 +151,7 @@ async def test_the_failure_of_one_task_does_not_reach_the_others(watch: Watch) -
     assert await _dealt_with(watch) == {second, third}
 
 
-async def test_a_task_that_cannot_be_moved_gets_no_entry_either(watch: Watch) -> None:  # spec 10 section 11
+async def test_a_task_that_cannot_be_moved_gets_no_entry_either(watch: Watch) -> None:
     (task,) = await _stale(watch.engine, 1)
     await refuse(watch.engine, "tasker.task_transitions", "NEW.to_state = 'error'", last=1)
     assert [event["action_taken"] for event in await watch.detect()] == ["transition_failed"]
@@ -176,7 +176,7 @@ async def test_a_lifecycle_that_cannot_be_read_is_that_tasks_trouble_alone(watch
     assert await watch.engine.state(bad) == "steps_in_process"
 
 
-async def test_another_instance_finishes_what_a_crash_left(watch: Watch) -> None:  # spec 10 #20
+async def test_another_instance_finishes_what_a_crash_left(watch: Watch) -> None:
     """The database fails in the middle of a batch, and with it the instance; what it had done stays."""
     engine = watch.engine
     tasks = await _stale(engine, 5)
@@ -191,7 +191,7 @@ async def test_another_instance_finishes_what_a_crash_left(watch: Watch) -> None
     await heir.tasks.close()
 
 
-async def test_a_broken_connection_in_the_middle_costs_nothing(watch: Watch) -> None:  # spec 10 #20
+async def test_a_broken_connection_in_the_middle_costs_nothing(watch: Watch) -> None:
     engine = watch.engine
     tasks = await _stale(engine, 2)
     detector = await watch.detector()
@@ -210,7 +210,7 @@ async def test_a_broken_connection_in_the_middle_costs_nothing(watch: Watch) -> 
 # Tasks that move on
 
 
-async def test_a_task_that_somebody_holds_is_left_alone(watch: Watch) -> None:  # DESIGN 2, Locks
+async def test_a_task_that_somebody_holds_is_left_alone(watch: Watch) -> None:
     engine = watch.engine
     held, free = await _stale(engine, 2)
     detector = await watch.detector()
@@ -223,9 +223,7 @@ async def test_a_task_that_somebody_holds_is_left_alone(watch: Watch) -> None:  
 
 
 @pytest.mark.parametrize("more", [1, 24 * 60])  # beyond its lifetime it stays, however young its state
-async def test_a_task_that_completes_meanwhile_is_complete(
-    watch: Watch, more: int
-) -> None:  # DESIGN 2, Locks
+async def test_a_task_that_completes_meanwhile_is_complete(watch: Watch, more: int) -> None:
     engine = watch.engine
     (task,) = await _stale(engine, 1)
     await minutes(engine, more)
@@ -237,7 +235,7 @@ async def test_a_task_that_completes_meanwhile_is_complete(
     assert await _dealt_with(watch) == set()
 
 
-async def test_a_task_that_moved_and_came_back_has_a_new_clock(watch: Watch) -> None:  # DESIGN 2, Locks
+async def test_a_task_that_moved_and_came_back_has_a_new_clock(watch: Watch) -> None:
     engine = watch.engine
     task = await stand(engine, "waiting_for_retry")
     await minutes(engine, 31)
@@ -250,7 +248,7 @@ async def test_a_task_that_moved_and_came_back_has_a_new_clock(watch: Watch) -> 
     assert await watch.entries(task) == []
 
 
-async def test_of_a_result_and_a_detector_one_wins(watch: Watch) -> None:  # DESIGN 2, Locks
+async def test_of_a_result_and_a_detector_one_wins(watch: Watch) -> None:
     engine = watch.engine
     tasks = await _stale(engine, 12)
     stale = await watch.tasks.stale(LIMITS, 100)
@@ -265,7 +263,7 @@ async def test_of_a_result_and_a_detector_one_wins(watch: Watch) -> None:  # DES
     assert await _dealt_with(watch) == {task for task, state in ended.items() if state == "error"}
 
 
-async def test_a_late_result_is_kept_and_moves_nothing(watch: Watch) -> None:  # DESIGN 2, Locks
+async def test_a_late_result_is_kept_and_moves_nothing(watch: Watch) -> None:
     engine = watch.engine
     (task,) = await _stale(engine, 1)
     await watch.detect()
@@ -280,7 +278,7 @@ async def test_a_late_result_is_kept_and_moves_nothing(watch: Watch) -> None:  #
     assert await watch.entries(task) == [ENTRY]
 
 
-async def test_a_task_with_a_pending_entry_is_left_alone(watch: Watch) -> None:  # spec 10 section 11
+async def test_a_task_with_a_pending_entry_is_left_alone(watch: Watch) -> None:
     engine = watch.engine
     (task,) = await _stale(engine, 1)
     (seen,) = await watch.tasks.stale(LIMITS, 100)
@@ -307,7 +305,7 @@ async def _pages_read(engine: Engine) -> int:
         return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
 
 
-async def test_finished_tasks_are_not_read(watch: Watch) -> None:  # spec 10 section 11
+async def test_finished_tasks_are_not_read(watch: Watch) -> None:
     engine = watch.engine
     await _stale(engine, 3)
     before = await _pages_read(engine)

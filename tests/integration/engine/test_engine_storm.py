@@ -1,4 +1,4 @@
-"""Everything at once over shared tasks: no deadlock, nothing lost, nothing twice (DESIGN section 2, Locks)."""
+"""Everything at once over shared tasks: no deadlock, nothing lost, nothing twice."""
 
 from __future__ import annotations
 

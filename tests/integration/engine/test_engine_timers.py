@@ -1,4 +1,4 @@
-"""The one timer: `tasks.wake_at`, by a clock that the test moves (DESIGN section 2, Write set)."""
+"""The one timer: `tasks.wake_at`, by a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_timers_side_by_side_enqueue_each_retry_once(database_url: str) ->
         await assert_nothing_drifted(one)
 
 
-# DESIGN 2, Write set: the loop is hinted when an earlier timer commits
+# the loop is hinted when an earlier timer commits
 
 
 @pytest.mark.parametrize("sleeping_until", ["its poll", "a later timer"])

@@ -1,4 +1,4 @@
-"""Hints that there is work, and that everything runs without them (DESIGN section 2, Wake-ups)."""
+"""Hints that there is work, and that everything runs without them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def listening(engine: Engine) -> AsyncIterator[Ear]:
         yield Ear(engine, connection)
 
 
-# DESIGN 2, Wake-ups: NOTIFY only when a message was sent, with an empty payload, once per channel and transaction
+# NOTIFY only when a message was sent, with an empty payload, once per channel and transaction
 
 
 async def test_each_part_of_the_path_wakes_the_next_one(any_engine: Engine) -> None:
@@ -154,7 +154,7 @@ async def test_a_refused_create_wakes_nobody(engine: Engine) -> None:
         assert await ear.heard() == {}
 
 
-# DESIGN 2, Wake-ups: transitions are hinted only while a watcher exists
+# transitions are hinted only while a watcher exists
 
 
 async def _watch(engine: Engine, *, steps: bool, seconds: float = 60) -> None:
@@ -185,7 +185,7 @@ async def test_transitions_are_hinted_while_somebody_watches(any_engine: Engine)
         assert TRANSITIONS not in await ear.heard()
 
 
-# DESIGN 2, Wake-ups: none when pg_notification_queue_usage() passes 0.5
+# none when pg_notification_queue_usage() passes 0.5
 
 
 async def test_a_notification_queue_that_fills_up_gets_no_more_hints(database_url: str) -> None:
@@ -208,7 +208,7 @@ async def test_a_notification_queue_that_fills_up_gets_no_more_hints(database_ur
         assert await ear.heard() == {}
 
 
-# DESIGN 2, Wake-ups: one listener per process, reconnecting; a wake-up for everybody then, since hints got lost
+# one listener per process, reconnecting; a wake-up for everybody then, since hints got lost
 
 
 async def _woken(wakeup: Wakeup) -> frozenset[str] | None:
@@ -281,7 +281,7 @@ async def test_each_interruption_begins_with_a_short_pause(
     assert pauses == [0.001] * 4
 
 
-# DESIGN 2, Wake-ups: polling is the truth
+# polling is the truth
 
 
 async def test_work_is_found_without_any_notification(any_engine: Engine) -> None:

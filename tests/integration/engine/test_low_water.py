@@ -1,4 +1,4 @@
-"""Reading a queue from above its dead rows without losing what commits late (DESIGN section 2, Messages)."""
+"""Reading a queue from above its dead rows without losing what commits late."""
 
 from __future__ import annotations
 

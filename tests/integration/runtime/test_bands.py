@@ -28,7 +28,7 @@ async def test_a_waiting_worker_is_woken_for_tasks_of_every_priority(
 
 async def test_hints_for_one_queue_do_not_hide_what_waits_in_another(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 2, Wake-ups
+) -> None:
     template = await engine.register(chain(1))
     refused = (await engine.request(template, priority=-1)).task.task_uuid
     assert await engine.claim(handlers=("other",)) == []  # back into its queue for a second, without a hint

@@ -1,4 +1,4 @@
-"""How large a batch is where its analyzer does not say: as large as the template says (spec 40 section 1.4)."""
+"""How large a batch is where its analyzer does not say: as large as the template says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How checkpoints are stored: fenced, bounded, and what failures say of their progress (spec 40 section 6.4)."""
+"""How checkpoints are stored: fenced, bounded, and what failures say of their progress."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_checkpoint_replaces_the_one_before_and_keeps_its_place(any_engi
     assert (await again(any_engine)).checkpoint == stored
 
 
-async def test_only_the_holder_of_the_lease_may(any_engine: Engine) -> None:  # DESIGN 2, Fencing
+async def test_only_the_holder_of_the_lease_may(any_engine: Engine) -> None:
     step = await claimed(any_engine)
     for lease in (
         HeldLease(step.task_uuid, step.step_uuid, uuid4()),
@@ -78,7 +78,7 @@ async def test_only_the_holder_of_the_lease_may(any_engine: Engine) -> None:  # 
 
 
 async def test_the_history_keeps_the_newest_hundred_and_no_large_places(any_engine: Engine) -> None:
-    # spec 30 section 4
+
     step = await claimed(any_engine)
     for n in range(103):
         await store(any_engine, step, n, n)
@@ -88,7 +88,7 @@ async def test_the_history_keeps_the_newest_hundred_and_no_large_places(any_engi
     assert stored["cursor"] == {"text": "x" * 5000}
 
 
-async def test_a_yield_and_a_sweep_at_once_have_one_winner(engine: Engine) -> None:  # DESIGN 2, Fencing
+async def test_a_yield_and_a_sweep_at_once_have_one_winner(engine: Engine) -> None:
     """Whichever comes first: the checkpoint is stored and the lease goes on, or the step is lost without it."""
     await engine.sweeper.tick()
     for _ in range(20):
@@ -108,7 +108,7 @@ async def test_a_yield_and_a_sweep_at_once_have_one_winner(engine: Engine) -> No
             await engine.succeed(step)
 
 
-async def test_progress_that_a_failure_reports_is_kept(any_engine: Engine) -> None:  # spec 40 section 6.4
+async def test_progress_that_a_failure_reports_is_kept(any_engine: Engine) -> None:
     step = await claimed(any_engine)
     await fail(any_engine, step, checkpoint_progress=50, processed_before_failure=49, resumed_from=0)
     step = await again(any_engine)
@@ -137,7 +137,7 @@ async def test_progress_that_a_failure_reports_is_kept(any_engine: Engine) -> No
 
 
 async def test_a_yield_of_the_attempt_wins_over_its_failure(any_engine: Engine) -> None:
-    # spec 40 section 6.4
+
     step = await claimed(any_engine)
     await store(any_engine, step, 25, 25)
     await fail(any_engine, step, checkpoint_progress=10)
@@ -149,7 +149,7 @@ async def test_a_yield_of_the_attempt_wins_over_its_failure(any_engine: Engine) 
 
 async def test_a_reset_keeps_reported_progress(
     engine: Engine,
-) -> None:  # spec 10 section 8.1; spec 40 section 6.4
+) -> None:
     step = await claimed(engine)
     metadata = {"retryable": False, "context": {"checkpoint_progress": "k-7", "processed_before_failure": 7}}
     await engine.fail(step, retryable=False, metadata=metadata)
@@ -162,7 +162,7 @@ async def test_a_reset_keeps_reported_progress(
     assert (retried.attempt, (retried.checkpoint or {})["cursor"]) == (1, "k-7")
 
 
-async def test_a_success_clears_the_checkpoint_and_a_loss_does_not(any_engine: Engine) -> None:  # spec 30 #17
+async def test_a_success_clears_the_checkpoint_and_a_loss_does_not(any_engine: Engine) -> None:
     step = await claimed(any_engine)
     await store(any_engine, step, 25, 25)
     await any_engine.sweeper.tick()

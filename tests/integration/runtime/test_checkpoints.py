@@ -1,4 +1,4 @@
-"""A handler that yields checkpoints runs on from them, in the same attempt (spec 30 section 4)."""
+"""A handler that yields checkpoints runs on from them, in the same attempt."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def lose(engine: Engine) -> None:
 
 async def test_yields_change_neither_state_nor_attempts(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 30 #17
+) -> None:
     adder = Adder(gate_at=75)
     workshop.behaviours["s1"] = adder
     task = await engine.create(DOCUMENT)
@@ -107,7 +107,7 @@ async def test_yields_change_neither_state_nor_attempts(
 
 @pytest.mark.parametrize("style", STYLES)
 async def test_every_style_of_handler_yields(engine: Engine, start_worker: StartWorker, style: str) -> None:
-    # spec 30 sections 4 and 13
+
     registry = HandlerRegistry()
     registry.register(STYLES[style](Adder().add), name="work")
     task = await engine.create(DOCUMENT)
@@ -118,7 +118,7 @@ async def test_every_style_of_handler_yields(engine: Engine, start_worker: Start
 
 async def test_each_run_has_its_whole_time(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 30 section 4
+) -> None:
     adder = workshop.behaviours["s1"] = Adder()
     task = await engine.create(DOCUMENT)
     await start_worker(DOCUMENT)
@@ -133,7 +133,7 @@ async def test_each_run_has_its_whole_time(
 
 async def test_a_failed_attempt_is_gone_on_with(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 30 #17
+) -> None:
     adder = Adder()
 
     async def fails_once(context: StepContext) -> Any:
@@ -155,7 +155,7 @@ async def test_a_failed_attempt_is_gone_on_with(
 
 async def test_a_yield_renews_the_lease(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 10 section 10
+) -> None:
     gates = [Gate(checkpoint_yield(25, 25)), Gate({})]
     workshop.behaviours["s1"] = lambda context: gates[0 if context.checkpoint is None else 1](context)
     await engine.create(DOCUMENT)
@@ -173,7 +173,7 @@ async def test_a_yield_renews_the_lease(
 
 async def test_a_lost_lease_ends_the_run_at_the_next_yield(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 2, Fencing
+) -> None:
     gate = workshop.behaviours["s1"] = Gate(checkpoint_yield(25, 25))
     task = await engine.create(DOCUMENT)
     worker = await start_worker(DOCUMENT)
@@ -189,7 +189,7 @@ async def test_a_lost_lease_ends_the_run_at_the_next_yield(
 
 async def test_a_cancelled_task_ends_the_run_at_the_next_yield(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 10 section 8
+) -> None:
     gate = workshop.behaviours["s1"] = Gate(checkpoint_yield(25, 25))
     task = await engine.create(DOCUMENT)
     worker = await start_worker(DOCUMENT)
@@ -203,7 +203,7 @@ async def test_a_cancelled_task_ends_the_run_at_the_next_yield(
 
 async def test_a_yield_waits_for_a_database_that_is_away(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 2, Messages
+) -> None:
     adder = workshop.behaviours["s1"] = Adder(gate_at=25)
     task = await engine.create(DOCUMENT)
     worker = await start_worker(DOCUMENT)
@@ -239,7 +239,7 @@ async def refused_checkpoint(engine: Engine, task: UUID, start_worker: StartWork
 @pytest.mark.parametrize("style", STYLES)
 async def test_a_checkpoint_that_cannot_be_stored_fails_the_step(
     engine: Engine, start_worker: StartWorker, what: str, style: str
-) -> None:  # spec 30 #2
+) -> None:
     def body(context: StepContext) -> Any:
         return checkpoint_yield(20, 20) if context.checkpoint is None else UNSTORABLE[what]()
 
@@ -251,7 +251,7 @@ async def test_a_checkpoint_that_cannot_be_stored_fails_the_step(
 
 async def test_a_checkpoint_that_postgresql_refuses_fails_the_step(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 30 #2
+) -> None:
     async with engine.database.connection() as connection:
         await connection.execute("ALTER TABLE tasker.workflow_steps ADD CHECK (checkpoint IS NULL)")
     workshop.behaviours["s1"] = Adder()
@@ -287,7 +287,7 @@ async def test_a_yield_that_gets_no_further_fails_the_attempt(
 
 async def test_a_stopping_worker_runs_on_to_the_end(
     engine: Engine, workshop: Workshop, new_worker: Callable[..., Worker]
-) -> None:  # spec 30 #22
+) -> None:
     adder = workshop.behaviours["s1"] = Adder(gate_at=25)
     task = await engine.create(DOCUMENT)
     worker = new_worker(DOCUMENT)
@@ -304,7 +304,7 @@ async def test_a_stopping_worker_runs_on_to_the_end(
 
 async def test_what_a_stopped_worker_had_no_time_for_is_gone_on_with_elsewhere(
     engine: Engine, workshop: Workshop, new_worker: Callable[..., Worker], start_worker: StartWorker
-) -> None:  # spec 20 section 11, spec 40 #25
+) -> None:
     first = workshop.behaviours["s1"] = Adder(gate_at=50)
     task = await engine.create(DOCUMENT)
     worker = new_worker(DOCUMENT, shutdown_timeout_seconds=0.2)
@@ -344,7 +344,7 @@ async def test_classes_are_made_anew_for_each_run(engine: Engine, start_worker: 
 
 async def test_a_worker_killed_after_a_yield_leaves_its_checkpoint(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 40 #25
+) -> None:
     task = await engine.create(DOCUMENT)
     (step,) = await engine.claim()
     assert await engine.worker.checkpoint(step.lease, '{"cursor": 50, "items_processed": 50}')

@@ -31,7 +31,7 @@ async def send(engine: Engine, **message: object) -> None:
 
 async def test_two_workers_and_one_message_make_one_execution(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 30 #1
+) -> None:
     other = Workshop()
     await engine.register(chain(1))
     await start_worker(chain(1))
@@ -45,7 +45,7 @@ async def test_two_workers_and_one_message_make_one_execution(
 
 async def test_a_message_delivered_twice_runs_the_step_once(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 10 section 10
+) -> None:
     task = await engine.create(chain(1))
     step = (await engine.steps(task))["s1"].step_uuid
     for _ in range(3):
@@ -65,7 +65,7 @@ async def test_a_message_delivered_twice_runs_the_step_once(
 
 async def test_messages_that_nobody_can_claim_are_put_aside(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 2, Messages; spec 30 section 2 stage 2
+) -> None:
     first = await engine.create(chain(1))
     await send(engine, v=1, task_uuid="nonsense", step_uuid="nonsense")
     await send(engine, v=1, task_uuid=str(uuid4()), step_uuid=str(uuid4()))  # nobody's: dropped
@@ -92,7 +92,7 @@ async def test_messages_that_nobody_can_claim_are_put_aside(
 
 async def test_a_step_that_cannot_be_claimed_fails_and_holds_nobody_up(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 2, Messages
+) -> None:
     document = graph({"a": [], "cursed": [], "c": []})
     task = await engine.create(document)
     cursed = (await engine.steps(task))["cursed"].step_uuid
@@ -124,7 +124,7 @@ async def refusals(engine: Engine) -> int:
 
 async def test_a_step_whose_handler_is_missing_waits_for_a_worker_that_has_it(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 2, Messages
+) -> None:
     """A rolling deploy: old workers know the template's queue, and not its new handler."""
     document = chain(1)
     task = await engine.create(document)
@@ -141,7 +141,7 @@ async def test_a_step_whose_handler_is_missing_waits_for_a_worker_that_has_it(
 
 async def test_a_refused_message_comes_back_later_each_time(
     engine: Engine, start_worker: StartWorker
-) -> None:  # DESIGN 2, Messages
+) -> None:
     await engine.create(chain(1))
     await start_worker(chain(1), registry=HandlerRegistry())
     delays = []
@@ -162,7 +162,7 @@ async def test_a_refused_message_comes_back_later_each_time(
 
 async def test_a_handler_missing_for_too_long_is_a_permanent_error(
     engine: Engine, start_worker: StartWorker
-) -> None:  # DESIGN 2, Messages; TASKER_HANDLER_MISSING_SECONDS
+) -> None:
     task = await engine.create(chain(1))
     await start_worker(chain(1), registry=HandlerRegistry(), refusal_limit_seconds=120)
     await until(lambda: refusals(engine))
@@ -183,7 +183,7 @@ async def _at_least(engine: Engine, times: int) -> bool:
 
 async def test_a_handler_that_a_live_worker_offers_is_never_given_up(
     engine: Engine, start_worker: StartWorker
-) -> None:  # DESIGN 2, Messages
+) -> None:
     async def announce() -> None:  # a worker whose slots are all taken
         await engine.worker.register(
             hostname="elsewhere", version="1", namespaces=["test"], handlers=["work"], slots=1
@@ -208,7 +208,7 @@ async def test_a_handler_that_a_live_worker_offers_is_never_given_up(
 
 async def test_one_broken_file_does_not_stop_a_worker(
     engine: Engine, workshop: Workshop, start_worker: StartWorker, tmp_path: Path
-) -> None:  # spec 40 #7
+) -> None:
     documents = [chain(1) | {"name": f"workflow_{n}"} for n in range(9)]
     folder = tmp_path / "templates"
     folder.mkdir()
@@ -230,7 +230,7 @@ async def test_a_missing_template_directory_is_told(start_worker: StartWorker, t
 
 async def test_a_template_in_use_is_not_changed_and_still_served(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 40 #8
+) -> None:
     task = await engine.create(chain(2))
     worker = await start_worker(chain(3))  # same version, other content
     assert len(worker.registration.errors) == 1

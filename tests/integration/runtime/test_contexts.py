@@ -24,7 +24,7 @@ from tests.services import Workshop, until
 
 async def test_attempts_are_counted_from_zero_and_the_last_one_is_known(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 30 #13
+) -> None:
     def fail(context: StepContext) -> Any:
         raise RetryableError("again")
 
@@ -52,7 +52,7 @@ class Answer(BaseModel):
 
 async def test_a_result_with_a_key_called_result_arrives_whole(
     engine: Engine, start_worker: StartWorker
-) -> None:  # spec 30 #14
+) -> None:
     registry = HandlerRegistry()
     registry.register(lambda: {"result": {"deep": 1}, "other": "kept"}, name="both")
     registry.register(lambda: {"result": {"result": 2}}, name="alone")
@@ -111,7 +111,7 @@ async def notify(
 
 async def test_the_initialization_of_the_template_reaches_the_handler(
     engine: Engine, start_worker: StartWorker
-) -> None:  # spec 30 sections 4 and 9; spec 40 section 1.7
+) -> None:
     registry = HandlerRegistry()
     registry.register(Charge)
     registry.register(notify)
@@ -135,7 +135,7 @@ async def test_the_initialization_of_the_template_reaches_the_handler(
 
 async def test_a_handler_sees_its_task_its_ancestors_and_its_deadline(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 30 section 6
+) -> None:
     workshop.behaviours["s2"] = lambda context: {"left": context.remaining_seconds()}
     document = graph({"s1": [], "s2": ["s1"], "s3": ["s2"]}, timeout_seconds=20)
     task = await engine.create(document, {"sku": "a", "note": None})
@@ -161,9 +161,7 @@ async def test_a_handler_sees_its_task_its_ancestors_and_its_deadline(
     assert last.task_sequence_step.workflow_step.attempts == 1
 
 
-async def test_a_handler_is_told_that_its_time_is_over(
-    engine: Engine, start_worker: StartWorker
-) -> None:  # spec 30 section 13
+async def test_a_handler_is_told_that_its_time_is_over(engine: Engine, start_worker: StartWorker) -> None:
     told: list[str | None] = []
 
     def waits(context: StepContext) -> None:

@@ -18,7 +18,7 @@ NewWorker = Callable[..., Worker]
 
 async def test_stopping_finishes_what_runs_and_claims_no_more(
     engine: Engine, workshop: Workshop, new_worker: NewWorker
-) -> None:  # spec 20 #12, spec 30 #22
+) -> None:
     gate = workshop.behaviours["s1"] = Gate({"done": True})
     worker = new_worker(chain(2), slots=2)
     first = await engine.create(chain(2))
@@ -40,7 +40,7 @@ async def test_stopping_finishes_what_runs_and_claims_no_more(
 
 async def test_stopping_under_load_leaves_nothing_in_progress(
     engine: Engine, workshop: Workshop, new_worker: NewWorker
-) -> None:  # spec 30 #22
+) -> None:
     running = asyncio.Event()
 
     async def brief(_: object) -> dict[str, int]:
@@ -71,7 +71,7 @@ async def test_a_worker_without_work_stops_at_once(engine: Engine, new_worker: N
 
 async def test_a_handler_that_does_not_end_is_left_to_its_lease(
     engine: Engine, workshop: Workshop, new_worker: NewWorker
-) -> None:  # spec 20 section 11
+) -> None:
     gate = workshop.behaviours["s1"] = Gate()
     worker = new_worker(chain(1), shutdown_timeout_seconds=0.2)
     task = await engine.create(chain(1))
@@ -86,7 +86,7 @@ async def test_a_handler_that_does_not_end_is_left_to_its_lease(
 
 async def test_steps_of_a_claim_in_flight_run_and_are_recorded(
     engine: Engine, workshop: Workshop, new_worker: NewWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:  # spec 30 #22
+) -> None:
     claimed, go_on = asyncio.Event(), asyncio.Event()
     claim = PgmqWorkerBroker.claim
 

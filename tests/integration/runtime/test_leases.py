@@ -34,7 +34,7 @@ async def lose(engine: Engine) -> None:
 @pytest.mark.usefixtures("quick_heartbeat")
 async def test_a_running_step_is_renewed_for_as_long_as_it_runs(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 2, Fencing
+) -> None:
     gate = workshop.behaviours["s1"] = Gate({"done": True})
     task = await engine.create(DOCUMENT)
     await start_worker(DOCUMENT)
@@ -65,7 +65,7 @@ async def _submitted(engine: Engine, task: UUID) -> bool:
 @pytest.mark.usefixtures("quick_heartbeat")
 async def test_a_lost_lease_stops_the_handler(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 2, Fencing
+) -> None:
     gate = workshop.behaviours["s1"] = Gate()
     task = await engine.create(DOCUMENT | {"on_worker_lost": "fail"})
     worker = await start_worker(DOCUMENT | {"on_worker_lost": "fail"})
@@ -81,7 +81,7 @@ async def test_a_lost_lease_stops_the_handler(
 
 async def test_a_result_that_comes_too_late_changes_nothing(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 10 #10, DESIGN 2, Fencing
+) -> None:
     gates = [Gate({"from": 1}), Gate({"from": 2})]
     workshop.behaviours["s1"] = lambda context: gates[context.attempt - 1](context)
     task = await engine.create(DOCUMENT)
@@ -106,7 +106,7 @@ async def test_a_result_that_comes_too_late_changes_nothing(
 
 async def test_a_worker_that_gets_its_own_lost_step_again_keeps_the_two_apart(
     engine: Engine, workshop: Workshop, new_worker: Callable[..., Worker]
-) -> None:  # DESIGN 2, Fencing
+) -> None:
     """The first attempt is stopped; the second one goes on, is renewed and is waited for."""
     gates = [Gate({"from": 1}), Gate({"from": 2})]
     workshop.behaviours["s1"] = lambda context: gates[context.attempt - 1](context)

@@ -1,4 +1,4 @@
-"""Every way a step can end, and the row that a real worker leaves of it (spec 30 section 2.1)."""
+"""Every way a step can end, and the row that a real worker leaves of it."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def registry_in(style: str) -> HandlerRegistry:
 @pytest.mark.parametrize("style", STYLES)
 async def test_each_outcome_is_stored_as_the_contract_says(
     engine: Engine, start_worker: StartWorker, style: str
-) -> None:  # spec 30 #2
+) -> None:
     document = graph({"fine": []}) | {
         "steps": [
             {"name": "fine", "handler": "fine"},
@@ -256,9 +256,7 @@ async def test_each_outcome_is_stored_as_the_contract_says(
         assert row.more(stored), (stored.error, stored.metadata)
 
 
-async def test_a_closing_thread_pool_gives_the_step_back(
-    engine: Engine, start_worker: StartWorker
-) -> None:  # spec 30 #2
+async def test_a_closing_thread_pool_gives_the_step_back(engine: Engine, start_worker: StartWorker) -> None:
     def work(context: StepContext) -> Any:
         raise AssertionError("it has no thread to run in")
 
@@ -273,9 +271,7 @@ async def test_a_closing_thread_pool_gives_the_step_back(
     assert (stored.status, stored.state) == ("error", "waiting_for_retry")
 
 
-async def test_no_outcome_takes_the_worker_down(
-    engine: Engine, start_worker: StartWorker
-) -> None:  # spec 30 section 2
+async def test_no_outcome_takes_the_worker_down(engine: Engine, start_worker: StartWorker) -> None:
     """After everything of the table has happened to it, it still runs steps."""
     document = graph({"fine": []}) | {
         "steps": [

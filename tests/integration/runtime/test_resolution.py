@@ -84,7 +84,7 @@ def handled_by(**handlers: dict[str, Any] | str) -> dict[str, Any]:
     return graph({}) | {"steps": [{"name": name, "handler": handler} for name, handler in handlers.items()]}
 
 
-async def test_a_template_may_name_a_method(engine: Engine, start_worker: StartWorker) -> None:  # spec 30 #10
+async def test_a_template_may_name_a_method(engine: Engine, start_worker: StartWorker) -> None:
     methods = ("call", "refund", "refund_later", "_secret", "ghost", "success")
     document = handled_by(**{f"s{n}": {"callable": "payments", "method": m} for n, m in enumerate(methods)})
     registry = HandlerRegistry()
@@ -104,7 +104,7 @@ async def test_a_template_may_name_a_method(engine: Engine, start_worker: StartW
 
 async def test_a_method_behind_a_dotted_path_that_is_missing_is_told_at_once(
     engine: Engine, start_worker: StartWorker
-) -> None:  # spec 30 #10
+) -> None:
     """The worker has the class, so there is nobody to wait for."""
     document = handled_by(s1={"callable": HERE, "method": "ghost"})
     task = await engine.create(document)
@@ -113,9 +113,7 @@ async def test_a_method_behind_a_dotted_path_that_is_missing_is_told_at_once(
     assert found["s1"].error["error_type"] == "handler_method_not_found"
 
 
-async def test_an_unknown_resolver_is_an_explicit_error(
-    engine: Engine, start_worker: StartWorker
-) -> None:  # spec 30 #10
+async def test_an_unknown_resolver_is_an_explicit_error(engine: Engine, start_worker: StartWorker) -> None:
     document = handled_by(
         known={"callable": "explicit", "resolver": "oracle"},
         unknown={"callable": "ghost", "resolver": "oracle"},
@@ -135,7 +133,7 @@ async def test_an_unknown_resolver_is_an_explicit_error(
 
 async def test_a_custom_resolver_stands_between_explicit_names_and_dotted_paths(
     engine: Engine, start_worker: StartWorker
-) -> None:  # spec 30 #11
+) -> None:
     registered = f"{__name__}.Registered"
     resolver = Custom()
     registry = HandlerRegistry()
@@ -205,7 +203,7 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def test_discovery_survives_a_broken_module(
     engine: Engine, start_worker: StartWorker, handlers: Path
-) -> None:  # spec 30 #12
+) -> None:
     registry = load_handlers(handlers)
     assert registry.callables() == ("pay", "refund")  # each once, though two modules have them
     document = handled_by(pay="pay", refund="refund", ship="ship")
@@ -224,7 +222,7 @@ async def test_discovery_survives_a_broken_module(
 
 async def test_a_worker_process_goes_on_without_a_broken_module(
     engine: Engine, database_url: str, handlers: Path, tmp_path: Path
-) -> None:  # spec 30 #12
+) -> None:
     document = handled_by(pay="pay")
     services.write_templates(tmp_path / "templates", document)
     task = await engine.create(document)
@@ -242,7 +240,7 @@ async def test_a_worker_process_goes_on_without_a_broken_module(
 
 async def test_a_resolver_in_a_handler_module_is_found(
     engine: Engine, start_worker: StartWorker, handlers: Path
-) -> None:  # spec 30 section 9
+) -> None:
     (handlers / "shop_handlers_mail.py").write_text(
         dedent("""
             from tasker.worker import RegistryResolver, step_handler

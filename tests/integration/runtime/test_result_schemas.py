@@ -35,7 +35,7 @@ async def run(
 
 async def test_a_result_that_breaks_its_schema_is_remarked(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 40 section 1.2
+) -> None:
     right, wrong, remarks = await run(engine, workshop, start_worker)
     assert (right.state, wrong.state) == ("complete", "complete")
     assert wrong.result == RETURNED["wrong"]
@@ -46,7 +46,7 @@ async def test_a_result_that_breaks_its_schema_is_remarked(
 
 async def test_a_result_that_breaks_its_schema_fails_the_step_where_it_is_enforced(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 40 section 1.2
+) -> None:
     right, wrong, remarks = await run(engine, workshop, start_worker, result_validation="enforce")
     assert (right.state, right.result, wrong.state, wrong.result) == ("complete", {"total": 3}, "error", {})
     assert (wrong.error["error_type"], wrong.error["retryable"], wrong.status) == (
@@ -62,7 +62,7 @@ async def test_a_result_that_breaks_its_schema_fails_the_step_where_it_is_enforc
 
 async def test_nobody_looks_where_it_is_off(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 40 section 1.2
+) -> None:
     _, wrong, remarks = await run(engine, workshop, start_worker, result_validation="off")
     assert (wrong.state, remarks) == ("complete", [])
 

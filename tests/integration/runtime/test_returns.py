@@ -113,9 +113,7 @@ def registry_with(style: str, body: Body) -> HandlerRegistry:
 
 
 @pytest.mark.parametrize("style", STYLES)
-async def test_every_return_reaches_a_result(
-    engine: Engine, start_worker: StartWorker, style: str
-) -> None:  # spec 30 #3
+async def test_every_return_reaches_a_result(engine: Engine, start_worker: StartWorker, style: str) -> None:
     values = {name: value for name, (value, _) in RETURNS.items()} | JUNK
     document = graph({name: [] for name in values})
     task = await engine.create(document)
@@ -137,7 +135,7 @@ async def test_every_return_reaches_a_result(
 @pytest.mark.parametrize("style", STYLES)
 async def test_errors_mean_the_same_in_every_style(
     engine: Engine, start_worker: StartWorker, style: str
-) -> None:  # spec 30 #4
+) -> None:
     def fail(context: StepContext) -> Any:
         if context.step_name == "misread":
             return misread(context)
@@ -161,7 +159,7 @@ async def test_errors_mean_the_same_in_every_style(
 @pytest.mark.parametrize("style", STYLES)
 async def test_a_failure_that_is_returned_counts_as_one(
     engine: Engine, start_worker: StartWorker, style: str
-) -> None:  # spec 30 section 6
+) -> None:
     answers = {
         "again": StepHandlerResult.failure("not yet"),
         "never": StepHandlerResult.failure("no", "out_of_stock", False, {"left": 0}, "E7"),
@@ -185,7 +183,7 @@ async def test_a_failure_that_is_returned_counts_as_one(
 @pytest.mark.parametrize("style", ["function", "class"])
 async def test_notes_of_the_author_and_the_version_are_in_the_stored_result(
     engine: Engine, start_worker: StartWorker, style: str
-) -> None:  # spec 30 #15
+) -> None:
     def answer(step_name: str) -> StepHandlerResult:
         if step_name == "done":
             return StepHandlerResult.success({"rows": 3}, {"source": "cache", "at": NUMBER})

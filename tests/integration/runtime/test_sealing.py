@@ -1,4 +1,4 @@
-"""A claimed step yields exactly one result, whatever goes wrong around its handler (spec 30 section 2.1)."""
+"""A claimed step yields exactly one result, whatever goes wrong around its handler."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Exits(BaseModel):
 @pytest.mark.parametrize("style", STYLES)
 async def test_a_result_that_ends_the_process_ends_its_step_alone(
     engine: Engine, start_worker: StartWorker, style: str
-) -> None:  # spec 30 #2
+) -> None:
     def body(context: StepContext) -> Any:
         return Exits() if context.step_name == "exits" else {"fine": True}
 
@@ -144,7 +144,7 @@ def pages(context: StepContext) -> Any:
 @pytest.mark.parametrize("style", STYLES)
 async def test_a_cursor_moved_in_place_is_progress_and_every_run_begins_with_the_same(
     engine: Engine, start_worker: StartWorker, style: str
-) -> None:  # spec 30 section 4
+) -> None:
     seen: list[tuple[int, Any]] = []
 
     def body(context: StepContext) -> Any:

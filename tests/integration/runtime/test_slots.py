@@ -33,7 +33,7 @@ async def all_complete(engine: Engine, *tasks: UUID) -> bool:
 
 async def test_slots_are_never_exceeded_and_nothing_is_claimed_unstarted(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 3, Claim and Slots; spec 30 #6
+) -> None:
     running: set[UUID] = set()
     most = 0
     doors = asyncio.Semaphore(0)
@@ -62,7 +62,7 @@ async def test_slots_are_never_exceeded_and_nothing_is_claimed_unstarted(
 
 async def test_a_full_worker_leaves_the_rest_to_others(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 3, Claim
+) -> None:
     gate = workshop.behaviours["s1"] = Gate()
     tasks = [await engine.create(chain(1)) for _ in range(3)]
     await start_worker(chain(1), slots=1)
@@ -76,9 +76,7 @@ async def test_a_full_worker_leaves_the_rest_to_others(
     assert len(workshop.calls) == 1
 
 
-async def test_sync_handlers_run_side_by_side_in_threads(
-    engine: Engine, start_worker: StartWorker
-) -> None:  # DESIGN 3, Slots; spec 30 #9
+async def test_sync_handlers_run_side_by_side_in_threads(engine: Engine, start_worker: StartWorker) -> None:
     meeting = threading.Barrier(3, timeout=10)
     names = []
 
@@ -98,7 +96,7 @@ async def test_sync_handlers_run_side_by_side_in_threads(
 
 async def test_async_handlers_wait_side_by_side(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 30 #9
+) -> None:
     meeting = asyncio.Barrier(10)
 
     async def meet(context: StepContext) -> dict[str, Any]:
@@ -113,7 +111,7 @@ async def test_async_handlers_wait_side_by_side(
 
 async def test_a_thread_that_timed_out_keeps_its_slot_until_it_ends(
     engine: Engine, start_worker: StartWorker
-) -> None:  # spec 30 #8
+) -> None:
     entered, leave = threading.Event(), threading.Event()
     calls = []
 
@@ -164,7 +162,7 @@ async def _one_failed(engine: Engine) -> bool:
 
 async def test_a_handler_that_overstays_its_template_time_fails(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 40 #5
+) -> None:
     """`timeout_seconds: 1` fails a handler that waits for five seconds within two."""
 
     async def slow(context: StepContext) -> dict[str, Any]:

@@ -23,7 +23,7 @@ async def settled(engine: Engine, *tasks: UUID) -> bool:
 
 async def test_results_outlive_an_outage(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 2, Messages; spec 30 #7
+) -> None:
     gate = workshop.behaviours["s1"] = Gate({"kept": True})
     tasks = [await engine.create(chain(1)) for _ in range(5)]
     worker = await start_worker(chain(1))
@@ -49,7 +49,7 @@ async def test_results_outlive_an_outage(
 
 async def test_work_that_arrives_after_an_outage_is_claimed(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 20 #1
+) -> None:
     await engine.register(chain(1))
     await start_worker(chain(1))
     async with services.outage(database_url):
@@ -62,7 +62,7 @@ async def test_work_that_arrives_after_an_outage_is_claimed(
 @pytest.mark.parametrize("style", ["async", "sync"])
 async def test_a_result_that_cannot_be_stored_is_a_failure_that_can(
     engine: Engine, workshop: Workshop, start_worker: StartWorker, style: str
-) -> None:  # DESIGN 2, Messages; spec 30 #2
+) -> None:
     values: dict[str, object] = {
         "nul": {"text": "a\0b"},
         "surrogate": ["\ud800"],
@@ -106,7 +106,7 @@ def _sync(values: dict[str, object]) -> Any:
 
 async def test_what_the_database_refuses_after_all_spoils_no_other_result(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 2, Messages
+) -> None:
     async with engine.database.connection() as connection:
         await connection.execute(
             "ALTER TABLE tasker.step_results ADD CHECK (result IS DISTINCT FROM '{\"bad\": true}'::jsonb)"
@@ -131,7 +131,7 @@ async def test_what_the_database_refuses_after_all_spoils_no_other_result(
 
 async def test_a_large_context_and_large_results_arrive_whole(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # DESIGN 3, Limits; spec 40 #12
+) -> None:
     words = {f"w{n}": "x" * 9_000 for n in range(20)}
     big = {"text": "y" * 500_000}
     workshop.behaviours["s1"] = lambda _: big
@@ -148,7 +148,7 @@ async def test_a_large_context_and_large_results_arrive_whole(
 
 async def test_a_handler_still_runs_while_results_cannot_be_submitted(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
-) -> None:  # spec 30 #7
+) -> None:
     """A blocked way back stops no handler."""
     first, second = Gate(), Gate()
     workshop.behaviours = {"a": first, "b": second}

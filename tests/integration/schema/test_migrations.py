@@ -76,7 +76,7 @@ def run(program: str, *arguments: str) -> str:
 
 def test_the_schema_is_what_the_files_say_in_order(
     any_empty_database_url: str,
-) -> None:  # DESIGN 3, Migrations
+) -> None:
     """Built by the runner, and by psql from the files, one by one."""
     by_hand = next(_create(any_empty_database_url, template=None, keep=True))
     with psycopg.connect(by_hand, autocommit=True) as connection:
@@ -94,7 +94,7 @@ def test_the_schema_is_what_the_files_say_in_order(
     assert "CREATE FUNCTION tasker.claim_steps_v1" in dump(by_hand)
 
 
-def test_a_second_run_does_nothing(empty_database_url: str) -> None:  # DESIGN 3, Migrations
+def test_a_second_run_does_nothing(empty_database_url: str) -> None:
     migrate(empty_database_url)
     before, record = dump(empty_database_url), query(empty_database_url, "TABLE tasker.schema_migrations")
     assert migrate(empty_database_url) == ()
@@ -102,7 +102,7 @@ def test_a_second_run_does_nothing(empty_database_url: str) -> None:  # DESIGN 3
     assert query(empty_database_url, "TABLE tasker.schema_migrations") == record
 
 
-def test_runners_at_once_apply_everything_once(any_empty_database_url: str) -> None:  # DESIGN 3, Migrations
+def test_runners_at_once_apply_everything_once(any_empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         applied = list(pool.map(migrate, [any_empty_database_url] * 4))
     assert sorted(map(len, applied)) == [0, 0, 0, len(load_migrations())]
@@ -112,14 +112,14 @@ def test_runners_at_once_apply_everything_once(any_empty_database_url: str) -> N
 
 def test_pgmq_comes_from_its_sql_where_the_server_has_no_extension(
     any_empty_database_url: str,
-) -> None:  # DESIGN 4
+) -> None:
     offered = query(any_empty_database_url, "SELECT 1 FROM pg_available_extensions WHERE name = 'pgmq'")
     migrate(any_empty_database_url)
     assert query(any_empty_database_url, "SELECT 1 FROM pg_extension WHERE extname = 'pgmq'") == offered
     assert query(any_empty_database_url, "SELECT count(*) FROM pgmq.list_queues()") == [(2,)]
 
 
-def test_pgmq_that_is_there_already_stays(empty_database_url: str) -> None:  # DESIGN 4
+def test_pgmq_that_is_there_already_stays(empty_database_url: str) -> None:
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute(get_embedded_install_sql().encode())
         connection.execute("SELECT pgmq.create('somebody_elses')")
@@ -133,7 +133,7 @@ def test_pgmq_that_is_there_already_stays(empty_database_url: str) -> None:  # D
 
 def test_phases_are_applied_one_before_and_one_after_the_code(
     empty_database_url: str, folder: Folder
-) -> None:  # DESIGN 3, Migrations
+) -> None:
     folder(
         **{
             "0001_a": "-- phase: pre\nCREATE TABLE tasker.a ();\n",
@@ -148,7 +148,7 @@ def test_phases_are_applied_one_before_and_one_after_the_code(
     assert migrate(empty_database_url) == ()
 
 
-def test_a_failed_file_leaves_nothing_of_itself(empty_database_url: str, folder: Folder) -> None:  # DESIGN 3
+def test_a_failed_file_leaves_nothing_of_itself(empty_database_url: str, folder: Folder) -> None:
     path = folder(
         **{
             "0001_good": "-- phase: pre\nCREATE TABLE tasker.good ();\n",
@@ -269,9 +269,7 @@ def test_a_migration_that_gets_no_lock_says_who_has_it(
 # What it refuses
 
 
-def test_a_file_changed_after_it_was_applied_is_refused(
-    empty_database_url: str, folder: Folder
-) -> None:  # DESIGN 3
+def test_a_file_changed_after_it_was_applied_is_refused(empty_database_url: str, folder: Folder) -> None:
     path = folder(**{"0001_first": "-- phase: pre\nCREATE TABLE tasker.first ();\n"})
     migrate(empty_database_url)
     (path / "0001_first.sql").write_text("-- phase: pre\nCREATE TABLE tasker.first (i integer);\n")
@@ -328,7 +326,7 @@ async def complaint_about(url: str) -> str:
     return ""
 
 
-async def test_services_say_which_schema_they_need(empty_database_url: str) -> None:  # DESIGN 3, Migrations
+async def test_services_say_which_schema_they_need(empty_database_url: str) -> None:
     assert "no Tasker schema yet; run `tasker migrate`" in await complaint_about(empty_database_url)
     migrate(empty_database_url)
     assert await complaint_about(empty_database_url) == ""

@@ -246,7 +246,7 @@ def check(plans: Plans) -> None:
     assert plans.flaws() == set()
 
 
-async def test_plans_without_statistics(explaining: Callable[[], Any]) -> None:  # DESIGN 5.1
+async def test_plans_without_statistics(explaining: Callable[[], Any]) -> None:
     """A fresh database, whose planner guesses."""
     async with explaining() as (engine, plans):
         await one_round(engine, 0)
@@ -255,7 +255,7 @@ async def test_plans_without_statistics(explaining: Callable[[], Any]) -> None: 
 
 async def test_plans_after_growth_without_statistics(
     any_database_url: str, explaining: Callable[[], Any]
-) -> None:  # DESIGN 5.1
+) -> None:
     """Thousands of rows that nobody has counted."""
     await grow(any_database_url, 1000)
     async with explaining() as (engine, plans):
@@ -265,7 +265,7 @@ async def test_plans_after_growth_without_statistics(
 
 async def test_plans_with_statistics_of_smaller_days(
     any_database_url: str, explaining: Callable[[], Any]
-) -> None:  # DESIGN 5.1
+) -> None:
     """Statistics that say the tables are tiny, and sessions that have planned by them."""
     async with explaining() as (engine, plans):
         await one_round(engine, 0)
@@ -288,7 +288,7 @@ async def test_plans_with_statistics_of_smaller_days(
 
 async def test_the_sweeper_finds_the_steps_of_lost_leases_by_key(
     any_database_url: str, explaining: Callable[[], Any]
-) -> None:  # DESIGN 5.1
+) -> None:
     """Its look at the leases reads them all: the table is as small as what runs right now."""
     await grow(any_database_url, 300)
     async with explaining() as (engine, plans):
@@ -303,7 +303,7 @@ async def test_the_sweeper_finds_the_steps_of_lost_leases_by_key(
 
 async def test_reading_a_task_does_not_depend_on_statistics(
     any_database_url: str, explaining: Callable[[], Any]
-) -> None:  # DESIGN 5.1
+) -> None:
     """GetTask, GetStep, ListSteps and the streams, in sessions that go on while the tables grow."""
     async with explaining() as (engine, plans):
         (task,) = await create(engine, 0, 1)
@@ -352,7 +352,7 @@ INDEXED = (
 @pytest.mark.parametrize("statistics", [False, True])
 async def test_a_filter_finds_its_tasks_by_its_index(
     any_database_url: str, explaining: Callable[[], Any], statistics: bool
-) -> None:  # spec 60 section 7
+) -> None:
     """ListTasks reads what matches and nothing else, in two or three statements however many rows there are."""
     await grow(any_database_url, 1000)
     async with explaining() as (engine, plans):
@@ -373,7 +373,7 @@ async def test_a_filter_finds_its_tasks_by_its_index(
 
 async def test_the_few_among_many_are_not_met_by_chance(
     any_database_url: str, explaining: Callable[[], Any]
-) -> None:  # spec 60 section 7
+) -> None:
     """What nobody has counted looks as if reading in order would soon meet enough of it."""
     async with explaining() as (engine, plans):
         (task,) = await create(engine, 0, 1)
@@ -404,7 +404,7 @@ async def test_the_first_of_many_tasks_are_read_in_order(
     monkeypatch: pytest.MonkeyPatch,
     wanted: TaskFilter,
     descending: bool,
-) -> None:  # spec 60 section 7
+) -> None:
     monkeypatch.setattr(task_listing, "EXACT_TOTAL", 100)  # more than that are many
     await grow(any_database_url, 1000)
     async with explaining() as (engine, plans):

@@ -45,7 +45,7 @@ async def _look(engine: Engine, watch: Watch, task: UUID) -> None:
 @pytest.mark.parametrize("statistics", [False, True])
 async def test_investigations_do_not_depend_on_statistics(
     any_database_url: str, explaining: Callable[[], Any], statistics: bool
-) -> None:  # DESIGN 5.1
+) -> None:
     """Sessions that have planned while the tables were tiny, known to be so or not, go on while they grow."""
     async with explaining() as (engine, plans):
         watch = Watch(engine)

@@ -55,7 +55,7 @@ INSERTS = {
 )
 def test_sql_stores_exactly_the_edges_of_the_machine(
     connection: Connection, table: str, states: type[StrEnum], edges: frozenset[tuple[Any, Any]]
-) -> None:  # DESIGN 2, Write set; spec 10 #1
+) -> None:
     taken = {
         (source, target)
         for source, target in product(states, states)
@@ -72,7 +72,7 @@ def test_sql_stores_exactly_the_edges_of_the_machine(
 )
 def test_sql_knows_the_states_of_the_machine_and_no_other(
     connection: Connection, column: str, states: type[StrEnum]
-) -> None:  # spec 10 sections 3 and 4
+) -> None:
     table, _, name = column.partition(".")
     ((definition,),) = connection.execute(
         "SELECT string_agg(pg_get_constraintdef(c.oid), ' ') FROM pg_attribute a JOIN pg_constraint c "
@@ -115,7 +115,7 @@ def _a_task(connection: Connection) -> UUID:
     return task
 
 
-def test_docs_states_md_is_what_the_tables_say() -> None:  # DESIGN 1, docs
+def test_docs_states_md_is_what_the_tables_say() -> None:
     wanted = states_document()
     if not DOCUMENT.exists() or DOCUMENT.read_text(encoding="utf-8") != wanted:
         DOCUMENT.parent.mkdir(exist_ok=True)

@@ -20,7 +20,7 @@ APPEND_ONLY = {
 }
 
 
-async def test_no_index_on_a_column_of_a_step_that_changes(any_engine: Engine) -> None:  # DESIGN 2, Write set
+async def test_no_index_on_a_column_of_a_step_that_changes(any_engine: Engine) -> None:
     columns = await any_engine.sql(
         # In the key, in an expression, or in the predicate of a partial index.
         "SELECT DISTINCT i.indexrelid::regclass::text, a.attname FROM pg_index i JOIN pg_attribute a "
@@ -31,7 +31,7 @@ async def test_no_index_on_a_column_of_a_step_that_changes(any_engine: Engine) -
     assert {column for _, column in columns} <= FIXED, columns
 
 
-async def test_no_function_changes_what_is_indexed(any_engine: Engine) -> None:  # DESIGN 2, Write set
+async def test_no_function_changes_what_is_indexed(any_engine: Engine) -> None:
     """A run with a retry, a failure and a success changes every column but those."""
     before = {row[0]: row[1:] for row in await _fixed(any_engine)}
     task = await any_engine.create(chain(2))
@@ -50,7 +50,7 @@ async def _fixed(engine: Engine) -> list[tuple[UUID, str, UUID]]:
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-async def test_append_only_tables_refer_to_nothing(any_engine: Engine) -> None:  # DESIGN 2, Write set
+async def test_append_only_tables_refer_to_nothing(any_engine: Engine) -> None:
     rows = await any_engine.sql(
         "SELECT conrelid::regclass::text, confrelid::regclass::text FROM pg_constraint "
         "WHERE contype = 'f' AND connamespace = 'tasker'::regnamespace"
@@ -60,7 +60,7 @@ async def test_append_only_tables_refer_to_nothing(any_engine: Engine) -> None: 
     assert "tasker.tasks" not in {table for table, _ in rows}
 
 
-async def test_rows_that_change_leave_room_on_their_pages(any_engine: Engine) -> None:  # DESIGN 2, Write set
+async def test_rows_that_change_leave_room_on_their_pages(any_engine: Engine) -> None:
     rows = await any_engine.sql(
         "SELECT c.relname, o.option_value::integer FROM pg_class c, pg_options_to_table(c.reloptions) o "
         "WHERE c.relnamespace = 'tasker'::regnamespace AND o.option_name = 'fillfactor'"
@@ -70,7 +70,7 @@ async def test_rows_that_change_leave_room_on_their_pages(any_engine: Engine) ->
     assert all(50 <= fillfactor < 100 for fillfactor in fillfactors.values())
 
 
-async def test_updates_of_steps_stay_heap_only(any_engine: Engine) -> None:  # DESIGN 2, Write set
+async def test_updates_of_steps_stay_heap_only(any_engine: Engine) -> None:
     async with Engine(any_engine.url) as engine:
         for _ in range(40):
             await engine.run(await engine.create(chain(4)))

@@ -24,7 +24,7 @@ async def get_step(client: Client, task_uuid: str, step_uuid: str) -> tasks_pb2.
     return (await client.steps.GetStep(request, timeout=PATIENCE_SECONDS)).step
 
 
-async def test_a_cancelled_task_comes_back(client: Client, engine: Engine) -> None:  # spec 60 7, spec 10 #16
+async def test_a_cancelled_task_comes_back(client: Client, engine: Engine) -> None:
     await engine.register(chain(3))
     task = (await client.create()).task_uuid
     await engine.succeed(*await engine.claim())
@@ -49,7 +49,7 @@ async def test_a_cancelled_task_comes_back(client: Client, engine: Engine) -> No
     assert await engine.claim() == []
 
 
-async def test_a_second_cancel_is_harmless(client: Client, engine: Engine) -> None:  # spec 60 7, spec 10 #16
+async def test_a_second_cancel_is_harmless(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     task = (await client.create()).task_uuid
     first = await cancel(client, task)
@@ -58,7 +58,7 @@ async def test_a_second_cancel_is_harmless(client: Client, engine: Engine) -> No
     assert "cancelled" in again.message
 
 
-async def test_a_complete_task_stays_complete(client: Client, engine: Engine) -> None:  # spec 60 section 7
+async def test_a_complete_task_stays_complete(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     task = (await client.create()).task_uuid
     await engine.succeed(*await engine.claim())
@@ -68,9 +68,7 @@ async def test_a_complete_task_stays_complete(client: Client, engine: Engine) ->
     assert "complete" in response.message
 
 
-async def test_what_cannot_be_cancelled_is_refused(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 6
+async def test_what_cannot_be_cancelled_is_refused(client: Client, engine: Engine) -> None:
     unknown = str(uuid4())
     refusal = await refused(cancel(client, unknown))
     assert (refusal.code, refusal.facts) == (StatusCode.NOT_FOUND, {"task_uuid": unknown})
@@ -82,7 +80,7 @@ async def test_what_cannot_be_cancelled_is_refused(
     assert (await client.get(task)).state == common_pb2.TASK_STATE_STEPS_IN_PROCESS
 
 
-async def test_a_step_by_its_uuid_is_the_one_of_the_list(client: Client, engine: Engine) -> None:  # spec 60 7
+async def test_a_step_by_its_uuid_is_the_one_of_the_list(client: Client, engine: Engine) -> None:
     await engine.register(diamond())
     task = (await client.create()).task_uuid
     await engine.succeed(*await engine.claim(), result={"n": 2**60})
@@ -92,9 +90,7 @@ async def test_a_step_by_its_uuid_is_the_one_of_the_list(client: Client, engine:
     assert (await get_step(client, task, (await client.list_steps(task))["start"].step_uuid)).results_json
 
 
-async def test_a_step_of_another_task_is_an_invalid_argument(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 7
+async def test_a_step_of_another_task_is_an_invalid_argument(client: Client, engine: Engine) -> None:
     await engine.register(chain(2))
     tasks = [(await client.create()).task_uuid for _ in range(5)]
     for step in (await client.list_steps(tasks[3])).values():
@@ -105,9 +101,7 @@ async def test_a_step_of_another_task_is_an_invalid_argument(
             assert tasks[3] not in refusal.message  # one is not told of tasks one did not ask for
 
 
-async def test_an_unknown_step_is_not_found(
-    client: Client, engine: Engine
-) -> None:  # spec 60 sections 6 and 7
+async def test_an_unknown_step_is_not_found(client: Client, engine: Engine) -> None:
     await engine.register(chain(2))
     task = (await client.create()).task_uuid
     for unknown in (

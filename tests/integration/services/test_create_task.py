@@ -39,7 +39,7 @@ def a_request(**fields: Any) -> tasks_pb2.CreateTaskRequest:
 # What is honoured
 
 
-async def test_all_eleven_fields_are_honoured(client: Client, engine: Engine) -> None:  # spec 60 section 7
+async def test_all_eleven_fields_are_honoured(client: Client, engine: Engine) -> None:
     await engine.register(chain(2))
     correlation, parent = str(uuid4()), str(uuid4())
     created = await client.create(
@@ -64,9 +64,7 @@ async def test_all_eleven_fields_are_honoured(client: Client, engine: Engine) ->
         assert (task.priority, list(task.tags)) == (-100, ["b", "a"])
 
 
-async def test_what_is_left_out_has_the_default_of_the_contract(
-    client: Client, engine: Engine
-) -> None:  # spec 60 7
+async def test_what_is_left_out_has_the_default_of_the_contract(client: Client, engine: Engine) -> None:
     await engine.register(chain(2))
     task = await client.create()
     assert (task.initiator, task.reason, task.version) == ("grpc", "Task created via gRPC", "1.0.0")
@@ -76,9 +74,7 @@ async def test_what_is_left_out_has_the_default_of_the_contract(
     assert (task.priority, list(task.tags), dict(task.context), task.context_json) == (0, [], {}, "{}")
 
 
-async def test_the_reply_is_the_task_that_get_task_would_give(
-    client: Client, engine: Engine
-) -> None:  # spec 60 7
+async def test_the_reply_is_the_task_that_get_task_would_give(client: Client, engine: Engine) -> None:
     await engine.register(chain(3))
     created = await client.create(context={"n": 1})
     assert created == await client.get(created.task_uuid)
@@ -88,9 +84,7 @@ async def test_the_reply_is_the_task_that_get_task_would_give(
     assert (created.health_status, created.completion_percentage) == ("healthy", 0)
 
 
-async def test_integral_doubles_of_a_struct_are_integers(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 8
+async def test_integral_doubles_of_a_struct_are_integers(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     task = await client.create(context={"count": 3, "price": 2.5, "deep": [{"n": 1e15}]})
     assert json.loads(task.context_json) == {"count": 3, "price": 2.5, "deep": [{"n": 10**15}]}
@@ -99,9 +93,7 @@ async def test_integral_doubles_of_a_struct_are_integers(
     assert repr(claimed.context["count"]) == "3"  # what the handler sees
 
 
-async def test_json_text_is_exact_and_wins_over_the_struct(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 9
+async def test_json_text_is_exact_and_wins_over_the_struct(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     exact = {"id": 9007199254740993, "text": "ümlaut"}
     task = await client.create(context={"id": 1}, context_json=json.dumps(exact))
@@ -112,16 +104,14 @@ async def test_json_text_is_exact_and_wins_over_the_struct(
 
 async def test_struct_and_json_text_of_equal_contexts_are_one_identity(
     client: Client, engine: Engine
-) -> None:  # spec 60 section 8, spec 10 #4
+) -> None:
     await engine.register(chain(1) | {"identity_strategy": "strict"})
     await client.create(context={"a": 1, "b": 2})
     refusal = await refused(client.create(context_json='{"b": 2.0, "a": 1}'))
     assert refusal.code is StatusCode.ALREADY_EXISTS
 
 
-async def test_an_empty_version_means_the_highest(
-    client: Client, engine: Engine
-) -> None:  # DESIGN 3, spec 40 #9
+async def test_an_empty_version_means_the_highest(client: Client, engine: Engine) -> None:
     for version in ("1.9.0", "1.10.0", "1.2.30"):
         await engine.register(chain(1) | {"version": version})
     assert (await client.create()).version == "1.10.0"
@@ -186,9 +176,7 @@ BAD_FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 
-async def test_a_bad_field_is_named_and_nothing_is_written(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 6, spec 10 #6
+async def test_a_bad_field_is_named_and_nothing_is_written(client: Client, engine: Engine) -> None:
     await engine.register(chain(2))
     before = await rows(engine)
     told = {}
@@ -224,9 +212,7 @@ async def test_all_mistakes_are_told_at_once(client: Client, engine: Engine) -> 
     }
 
 
-async def test_an_unknown_template_is_refused_with_the_known_versions(
-    client: Client, engine: Engine
-) -> None:  # DESIGN 3
+async def test_an_unknown_template_is_refused_with_the_known_versions(client: Client, engine: Engine) -> None:
     await engine.register(chain(1) | {"version": "1.9.0"})
     await engine.register(chain(1) | {"version": "1.10.0"})
     before = await rows(engine)
@@ -246,7 +232,7 @@ async def test_an_unknown_template_is_refused_with_the_known_versions(
     assert await rows(engine) == before
 
 
-async def test_every_violation_of_the_schema_is_listed(client: Client, engine: Engine) -> None:  # spec 40 #4
+async def test_every_violation_of_the_schema_is_listed(client: Client, engine: Engine) -> None:
     schema = {
         "type": "object",
         "required": ["order_id", "items"],
@@ -275,9 +261,7 @@ async def test_every_violation_of_the_schema_is_listed(client: Client, engine: E
 # Identity
 
 
-async def test_an_equal_task_is_refused_without_the_first_ones_id(
-    client: Client, engine: Engine
-) -> None:  # spec 10 section 9 rule 6
+async def test_an_equal_task_is_refused_without_the_first_ones_id(client: Client, engine: Engine) -> None:
     await engine.register(chain(2) | {"identity_strategy": "strict"})
     first = await client.create(context={"order": 1})
     before = await rows(engine)
@@ -288,9 +272,7 @@ async def test_an_equal_task_is_refused_without_the_first_ones_id(
     await client.create(context={"order": 2})
 
 
-async def test_a_replay_with_the_key_returns_the_first_task(
-    client: Client, engine: Engine
-) -> None:  # DESIGN 3
+async def test_a_replay_with_the_key_returns_the_first_task(client: Client, engine: Engine) -> None:
     await engine.register(chain(2))
     request = a_request(context={"order": 1}, idempotency_key="order-1")
     first = await client.tasks.CreateTask(request, timeout=PATIENCE_SECONDS)
@@ -313,7 +295,7 @@ async def test_a_replay_shows_how_far_the_task_has_come(client: Client, engine: 
     assert (again.task.state, again.task.HasField("completed_at")) == (common_pb2.TASK_STATE_COMPLETE, True)
 
 
-async def test_the_key_with_another_context_is_refused(client: Client, engine: Engine) -> None:  # DESIGN 3
+async def test_the_key_with_another_context_is_refused(client: Client, engine: Engine) -> None:
     await engine.register(chain(2))
     first = await client.create(context={"order": 1}, idempotency_key="order-1")
     refusal = await refused(client.create(context={"order": 2}, idempotency_key="order-1"))
@@ -321,7 +303,7 @@ async def test_the_key_with_another_context_is_refused(client: Client, engine: E
     assert first.task_uuid not in str(refusal)
 
 
-async def test_50_equal_calls_at_once_make_one_task(client: Client, engine: Engine) -> None:  # spec 10 #3
+async def test_50_equal_calls_at_once_make_one_task(client: Client, engine: Engine) -> None:
     await engine.register(chain(2) | {"identity_strategy": "strict"})
     outcomes = await asyncio.gather(
         *(client.create(context={"order": 1}) for _ in range(50)), return_exceptions=True
@@ -343,7 +325,7 @@ async def _raise(error: BaseException) -> None:
 # Sharing
 
 
-async def test_calls_at_once_share_a_transaction(client: Client, engine: Engine) -> None:  # DESIGN 5.6
+async def test_calls_at_once_share_a_transaction(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     await client.create()  # the template is planned
     async with rival(engine) as other:  # the first call waits for it, the others for the first
@@ -362,9 +344,7 @@ async def test_calls_at_once_share_a_transaction(client: Client, engine: Engine)
     assert transactions <= 32
 
 
-async def test_a_call_that_cannot_be_written_fails_alone(
-    client: Client, engine: Engine
-) -> None:  # DESIGN 5.6
+async def test_a_call_that_cannot_be_written_fails_alone(client: Client, engine: Engine) -> None:
     """The database refuses one of many that share a transaction."""
     await engine.register(chain(1))
     async with engine.database.connection() as connection:

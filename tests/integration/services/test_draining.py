@@ -34,9 +34,7 @@ async def nobody_creates(database_url: str) -> AsyncIterator[None]:
         yield
 
 
-async def test_calls_at_hand_are_finished_and_new_ones_refused(
-    database_url: str, engine: Engine
-) -> None:  # spec 20 section 11
+async def test_calls_at_hand_are_finished_and_new_ones_refused(database_url: str, engine: Engine) -> None:
     await engine.register(chain(1) | {"identity_strategy": "strict"})
     service = new_service(database_url)
     await service.start()
@@ -70,7 +68,7 @@ async def _refuses(address: str) -> bool:
         return refusal.code is StatusCode.UNAVAILABLE
 
 
-async def test_silent_streams_do_not_hold_it_up(database_url: str, engine: Engine) -> None:  # spec 20 #12
+async def test_silent_streams_do_not_hold_it_up(database_url: str, engine: Engine) -> None:
     """Somebody watches a task and somebody its health, as load balancers do."""
     await engine.register(chain(1))
     service = new_service(database_url)

@@ -73,7 +73,7 @@ def checks_of(message: Any) -> dict[str, str]:
 # While all is well
 
 
-async def test_an_orchestrator_that_is_well_says_so(client: Client) -> None:  # spec 60 sections 1.5 and 7
+async def test_an_orchestrator_that_is_well_says_so(client: Client) -> None:
     basic = await client.health.CheckHealth(tasker_health_pb2.HealthRequest(), timeout=PATIENCE_SECONDS)
     alive = await client.health.CheckLiveness(tasker_health_pb2.LivenessRequest(), timeout=PATIENCE_SECONDS)
     assert (basic.status, alive.status) == ("healthy", "alive")
@@ -121,9 +121,7 @@ async def _healthy(client: Client) -> tasker_health_pb2.DetailedHealthResponse |
     return response if response.status == "healthy" else None
 
 
-async def test_a_worker_that_is_well_says_so(
-    worker: WorkerService, worker_client: Client
-) -> None:  # spec 60 sections 1.5 and 7
+async def test_a_worker_that_is_well_says_so(worker: WorkerService, worker_client: Client) -> None:
     basic = await worker_client.worker_health.CheckHealth(
         worker_pb2.WorkerHealthRequest(), timeout=PATIENCE_SECONDS
     )
@@ -155,9 +153,7 @@ async def test_a_worker_that_is_well_says_so(
         assert info.command_processor_active
 
 
-async def test_probes_find_every_service_and_no_other(
-    client: Client, worker_client: Client
-) -> None:  # spec 60 section 4
+async def test_probes_find_every_service_and_no_other(client: Client, worker_client: Client) -> None:
     for name in (*ORCHESTRATION_NAMES, "liveness"):
         assert await client.serving(name)
     for name in (*WORKER_NAMES, "liveness"):
@@ -174,7 +170,7 @@ async def test_probes_find_every_service_and_no_other(
 
 async def test_the_database_goes_and_comes_back(
     database_url: str, client: Client, worker_client: Client, engine: Engine
-) -> None:  # spec 20 #13, spec 30 #23, spec 60 section 7
+) -> None:
     watch = client.probes.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS)
     told = aiter(watch)
     assert (await anext(told)).status == health_pb2.HealthCheckResponse.SERVING
@@ -224,7 +220,7 @@ async def _both_degraded(client: Client, worker_client: Client) -> None:
 
 async def test_calls_during_an_outage_may_be_repeated(
     database_url: str, orchestration: OrchestrationService, client: Client, engine: Engine
-) -> None:  # spec 60 sections 1.6 and 6
+) -> None:
     pool = orchestration._orchestrator.database._pool
     patience, pool.timeout = pool.timeout, 0.2  # how long a call waits for a connection
     await engine.register(chain(1))
@@ -248,7 +244,7 @@ async def test_calls_during_an_outage_may_be_repeated(
 
 async def test_a_database_that_does_not_answer_is_gone_too(
     database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:  # spec 20 #12 and #13
+) -> None:
     """Connections stay open and silent, as behind a dead network."""
     folder = tmp_path_factory.mktemp("pg")
     async with (
@@ -270,7 +266,7 @@ async def test_a_database_that_does_not_answer_is_gone_too(
 
 async def test_a_service_that_stops_is_not_ready_at_once(
     database_url: str, workshop: Workshop, templates: Path
-) -> None:  # spec 20 section 11 and #12
+) -> None:
     gate = workshop.behaviours["s1"] = services.Gate()
     async with services.orchestration(database_url) as orchestration, Client(orchestration.address) as client:
         service = services.new_worker(database_url, workshop.registry, templates)

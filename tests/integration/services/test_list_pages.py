@@ -49,7 +49,7 @@ async def several(client: Client, engine: Engine, count: int = 7) -> list[str]:
     return [(await client.create(priority=n % 3)).task_uuid for n in range(count)][::-1]
 
 
-async def test_limits_and_offsets_are_exact(client: Client, engine: Engine) -> None:  # spec 60 section 7
+async def test_limits_and_offsets_are_exact(client: Client, engine: Engine) -> None:
     tasks = await several(client, engine)
     for limit in (1, 2, 3, 7, 8, 1000):
         for offset in (0, 1, 3, 6, 7, 8):
@@ -59,7 +59,7 @@ async def test_limits_and_offsets_are_exact(client: Client, engine: Engine) -> N
             assert reply.has_more == (offset + limit < 7) == reply.HasField("next_page_token")
 
 
-async def test_a_page_has_50_rows_unless_said_otherwise(client: Client, engine: Engine) -> None:  # spec 60 7
+async def test_a_page_has_50_rows_unless_said_otherwise(client: Client, engine: Engine) -> None:
     tasks = await several(client, engine, 51)
     for page in (None, Page(), Page(offset=0)):
         rows, reply = await page_of(client, page)
@@ -73,7 +73,7 @@ async def test_a_page_has_50_rows_unless_said_otherwise(client: Client, engine: 
 @pytest.mark.parametrize("direction", [ASC, DESC])
 async def test_tokens_lead_through_every_task_once(
     client: Client, engine: Engine, field: str, direction: common_pb2.SortDirection.ValueType
-) -> None:  # spec 60 section 9
+) -> None:
     await several(client, engine)
     await engine.succeed(*(await engine.claim())[2:5])
     await engine.process()
@@ -85,9 +85,7 @@ async def test_tokens_lead_through_every_task_once(
         assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
 
 
-async def test_a_walk_is_not_disturbed_by_new_tasks(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 9
+async def test_a_walk_is_not_disturbed_by_new_tasks(client: Client, engine: Engine) -> None:
     tasks = await several(client, engine)
     seen, reply = await page_of(client, Page(limit=2))
     while reply.has_more:
@@ -99,9 +97,7 @@ async def test_a_walk_is_not_disturbed_by_new_tasks(
     assert (reply.total, reply.offset) == (10, 6)
 
 
-async def test_a_token_goes_with_its_filters_and_its_sort_only(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 9
+async def test_a_token_goes_with_its_filters_and_its_sort_only(client: Client, engine: Engine) -> None:
     tasks = await several(client, engine)
     _, reply = await page_of(client, Page(limit=2), namespace="test")
     token = reply.next_page_token
@@ -128,7 +124,7 @@ async def test_a_token_goes_with_its_filters_and_its_sort_only(
     assert rows == tasks[2:5]
 
 
-async def test_totals_and_pages_beyond_what_is_counted(client: Client, engine: Engine) -> None:  # DESIGN 3
+async def test_totals_and_pages_beyond_what_is_counted(client: Client, engine: Engine) -> None:
     """More tasks than totals count to: found in other ways, with the same answers."""
     first = await several(client, engine)
     assert (await page_of(client))[1].total == 7
@@ -175,9 +171,7 @@ async def steps_of(client: Client, task: str, page: Page | None = None) -> tuple
     return [step.name for step in response.steps], response.pagination
 
 
-async def test_steps_come_all_at_once_or_by_the_page(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 9
+async def test_steps_come_all_at_once_or_by_the_page(client: Client, engine: Engine) -> None:
     await engine.register(chain(60))
     task = (await client.create()).task_uuid
     names = [f"s{n}" for n in range(1, 61)]

@@ -59,9 +59,7 @@ def instant(moment: Timestamp, *, nanos: int = 0) -> Timestamp:
     return shifted
 
 
-async def test_rows_are_those_of_get_task_and_the_newest_is_first(
-    client: Client, tasks: list[Task]
-) -> None:  # spec 60 section 7
+async def test_rows_are_those_of_get_task_and_the_newest_is_first(client: Client, tasks: list[Task]) -> None:
     states = [State.Name(task.state)[11:] for task in tasks]
     assert states == [
         "COMPLETE",
@@ -79,9 +77,7 @@ async def test_rows_are_those_of_get_task_and_the_newest_is_first(
     assert counts[3:] == [(0, 0, 0), (0, 0, 0), (3, 1, 0), (1, 0, 0)]
 
 
-async def test_contexts_are_left_out_on_request(
-    client: Client, tasks: list[Task]
-) -> None:  # spec 60 section 9
+async def test_contexts_are_left_out_on_request(client: Client, tasks: list[Task]) -> None:
     (row,) = (await listed(client, omit_context=True, tags=["green", "blue"])).tasks
     assert (row.HasField("context"), row.HasField("context_json")) == (False, False)
     whole = tasks[5]
@@ -133,7 +129,7 @@ FILTERS: tuple[tuple[dict[str, Any], Callable[[Task], bool]], ...] = (
 )
 
 
-async def test_every_filter_and_their_combinations(client: Client, tasks: list[Task]) -> None:  # spec 60 7, 9
+async def test_every_filter_and_their_combinations(client: Client, tasks: list[Task]) -> None:
     for given, matches in FILTERS:
         response = await listed(client, **given)
         wanted = [task for task in tasks[::-1] if matches(task)]
@@ -144,9 +140,7 @@ async def test_every_filter_and_their_combinations(client: Client, tasks: list[T
 
 
 @pytest.mark.parametrize("field", ["created_at", "updated_at"])
-async def test_a_span_holds_its_start_and_not_its_end(
-    client: Client, tasks: list[Task], field: str
-) -> None:  # spec 60 section 7
+async def test_a_span_holds_its_start_and_not_its_end(client: Client, tasks: list[Task], field: str) -> None:
     moments = {task.task_uuid: getattr(task, field).ToNanoseconds() for task in tasks}
     assert len(set(moments.values())) > 3
     bounds = [getattr(task, field) for task in tasks]
@@ -183,7 +177,7 @@ SORTS: dict[str, Callable[[Task], Any]] = {
 }
 
 
-async def test_every_sort_in_both_directions(client: Client, tasks: list[Task]) -> None:  # spec 60 section 7
+async def test_every_sort_in_both_directions(client: Client, tasks: list[Task]) -> None:
     for field, value in SORTS.items():
         ascending = sorted(tasks, key=lambda task: (value(task), UUID(task.task_uuid)))
         for direction, wanted in (
@@ -197,7 +191,7 @@ async def test_every_sort_in_both_directions(client: Client, tasks: list[Task]) 
 
 async def test_tasks_that_never_completed_come_last_by_completion(
     client: Client, engine: Engine, tasks: list[Task]
-) -> None:  # spec 60 section 7
+) -> None:
     later = (await client.create(name="single")).task_uuid
     await engine.succeed(*[step for step in await engine.claim() if step.task_uuid == UUID(later)])
     await engine.process()
@@ -246,7 +240,7 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 
-async def test_a_bad_request_names_its_field(client: Client) -> None:  # spec 60 section 6
+async def test_a_bad_request_names_its_field(client: Client) -> None:
     for given, field in BAD:
         refusal = await refused(listed(client, **given))
         assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {field}), given

@@ -33,7 +33,7 @@ async def ready(
     return found
 
 
-async def test_an_unknown_task_is_not_found(client: Client) -> None:  # spec 60 sections 1.6 and 6
+async def test_an_unknown_task_is_not_found(client: Client) -> None:
     unknown = str(uuid4())
     for call in (
         client.tasks.GetTask(tasks_pb2.GetTaskRequest(task_uuid=unknown), timeout=PATIENCE_SECONDS),
@@ -45,7 +45,7 @@ async def test_an_unknown_task_is_not_found(client: Client) -> None:  # spec 60 
         assert unknown in refusal.message
 
 
-async def test_a_bad_uuid_is_an_invalid_argument(client: Client) -> None:  # spec 60 section 6
+async def test_a_bad_uuid_is_an_invalid_argument(client: Client) -> None:
     for bad in ("", "7", "0197b7f2-7c1e-7d3a-9c55-3f0f6d1a2b4", "' OR true --"):
         for call in (
             client.tasks.GetTask(tasks_pb2.GetTaskRequest(task_uuid=bad), timeout=PATIENCE_SECONDS),
@@ -55,7 +55,7 @@ async def test_a_bad_uuid_is_an_invalid_argument(client: Client) -> None:  # spe
             assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"task_uuid"})
 
 
-async def test_steps_and_context_come_on_request(client: Client, engine: Engine) -> None:  # spec 60 section 7
+async def test_steps_and_context_come_on_request(client: Client, engine: Engine) -> None:
     await engine.register(diamond())
     task = await client.create(context={"n": 6, "left": "input"})
     bare = await client.tasks.GetTask(
@@ -83,7 +83,7 @@ async def test_steps_and_context_come_on_request(client: Client, engine: Engine)
     assert (full.task.completion_percentage, full.task.execution_status) == (100, "all_complete")
 
 
-async def test_the_counts_follow_the_steps(client: Client, engine: Engine) -> None:  # spec 10 section 6.2
+async def test_the_counts_follow_the_steps(client: Client, engine: Engine) -> None:
     await engine.register(chain(2))
     task_uuid = (await client.create()).task_uuid
     (claimed,) = await engine.claim()
@@ -102,9 +102,7 @@ async def test_the_counts_follow_the_steps(client: Client, engine: Engine) -> No
     assert task.state == common_pb2.TASK_STATE_BLOCKED_BY_FAILURES
 
 
-async def test_a_step_shows_its_readiness_and_its_result(
-    client: Client, engine: Engine
-) -> None:  # spec 10 6.1
+async def test_a_step_shows_its_readiness_and_its_result(client: Client, engine: Engine) -> None:
     await engine.register(chain(2))
     task_uuid = (await client.create()).task_uuid
     response = await list_steps(client, task_uuid)
@@ -124,7 +122,7 @@ async def test_a_step_shows_its_readiness_and_its_result(
     assert json.loads(done.results_json)["result"] == {
         "id": big,
         "list": [1, None],
-    }  # spec 60 sections 8 and 9
+    }
     envelope = MessageToDict(done.results)
     assert (envelope["success"], envelope["status"], envelope["error"]) == (True, "completed", None)
     assert envelope["result"]["id"] == float(big)
@@ -136,9 +134,7 @@ async def test_a_step_shows_its_readiness_and_its_result(
     assert not done.ready_for_execution
 
 
-async def test_a_step_in_backoff_says_until_when(
-    client: Client, engine: Engine
-) -> None:  # spec 10 section 7.3
+async def test_a_step_in_backoff_says_until_when(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     await engine.fail(*await engine.claim())
@@ -153,9 +149,7 @@ async def test_a_step_in_backoff_says_until_when(
     assert task.execution_status == "waiting_for_dependencies"
 
 
-async def test_a_result_that_is_no_object_is_kept(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 8
+async def test_a_result_that_is_no_object_is_kept(client: Client, engine: Engine) -> None:
     await engine.register(chain(2))
     task_uuid = (await client.create()).task_uuid
     await engine.succeed(*await engine.claim(), result=[1, 2])
@@ -166,9 +160,7 @@ async def test_a_result_that_is_no_object_is_kept(
     assert second.dependencies == {"s1": [1, 2]}
 
 
-async def test_what_clients_insist_on_is_filled(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 1.5
+async def test_what_clients_insist_on_is_filled(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     task = await client.create()
     got = (

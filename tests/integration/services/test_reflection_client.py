@@ -95,7 +95,7 @@ def _plain(message: Message) -> dict[str, Any]:
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_client_with_nothing_but_reflection_watches_a_task_complete(
     database_url: str, orchestration: OrchestrationService, workshop: Workshop, templates: Path, version: str
-) -> None:  # spec 60 section 4
+) -> None:
     async with (
         services.worker(database_url, workshop.registry, templates) as worker,
         aio.insecure_channel(orchestration.address) as channel,

@@ -23,7 +23,7 @@ from tests.services import Client, Update, Workshop, refused, within
 
 async def test_many_fast_tasks_lose_nothing(
     database_url: str, client: Client, engine: Engine, workshop: Workshop, templates: Path
-) -> None:  # spec 60 section 7
+) -> None:
     async with services.worker(database_url, workshop.registry, templates):
         tasks = await asyncio.gather(
             *(client.create(name="diamond" if n % 2 else "workflow") for n in range(40))
@@ -40,7 +40,7 @@ async def test_many_fast_tasks_lose_nothing(
 
 async def test_what_follows_the_first_message_is_complete_too(
     database_url: str, client: Client, engine: Engine, workshop: Workshop, templates: Path
-) -> None:  # spec 60 section 7
+) -> None:
     """The stream opens somewhere in the middle: from there on each entity's history has no gap."""
     async with services.worker(database_url, workshop.registry, templates):
         tasks = await asyncio.gather(*(client.create(name="diamond") for _ in range(20)))
@@ -54,7 +54,7 @@ async def test_what_follows_the_first_message_is_complete_too(
 @pytest.mark.parametrize("steps", [True, False])
 async def test_each_cursor_continues_without_gap_or_repetition(
     database_url: str, client: Client, workshop: Workshop, templates: Path, steps: bool
-) -> None:  # spec 60 section 9
+) -> None:
     async with services.worker(database_url, workshop.registry, templates):
         task_uuid = (await client.create(name="diamond")).task_uuid
         pieces: list[Update] = []
@@ -73,9 +73,7 @@ async def test_each_cursor_continues_without_gap_or_repetition(
     assert by_entity(whole)[""] == ["steps_in_process", "complete"]
 
 
-async def test_the_cursor_of_the_first_message_continues(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 9
+async def test_the_cursor_of_the_first_message_continues(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     stream = client.stream(task_uuid, include_steps=True)
@@ -103,7 +101,7 @@ async def test_the_cursor_of_the_end_repeats_only_the_end(client: Client, engine
 
 async def test_another_orchestrator_continues_a_cursor(
     database_url: str, client: Client, engine: Engine
-) -> None:  # spec 10 section 10
+) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     stream = client.stream(task_uuid)
@@ -117,7 +115,7 @@ async def test_another_orchestrator_continues_a_cursor(
 
 async def test_a_clock_that_was_set_back_does_not_turn_a_history_around(
     client: Client, engine: Engine
-) -> None:  # spec 60 section 7
+) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     steps = await engine.claim()
@@ -132,9 +130,7 @@ async def test_a_clock_that_was_set_back_does_not_turn_a_history_around(
     assert (await within(client.follow(task_uuid)))[-1].update_type == COMPLETE
 
 
-async def test_a_bad_cursor_is_an_invalid_argument(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 6
+async def test_a_bad_cursor_is_an_invalid_argument(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     for bad in (

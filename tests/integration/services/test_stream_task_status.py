@@ -28,9 +28,7 @@ from tests.services import Client, Gate, Update, Workshop, refused, until, withi
 # What it brings
 
 
-async def test_first_the_current_state_then_each_transition(
-    client: Client, engine: Engine
-) -> None:  # spec 60 7
+async def test_first_the_current_state_then_each_transition(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     stream = client.stream(task_uuid, include_steps=True)
@@ -52,7 +50,7 @@ async def test_first_the_current_state_then_each_transition(
     assert UUID(rest[0].step_update.step_uuid) == claimed.step_uuid
 
 
-async def test_steps_come_on_request_only(client: Client, engine: Engine) -> None:  # spec 60 section 7
+async def test_steps_come_on_request_only(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     stream = client.stream(task_uuid)
@@ -61,9 +59,7 @@ async def test_steps_come_on_request_only(client: Client, engine: Engine) -> Non
     assert [update.update_type async for update in stream] == [TASK_CHANGE, COMPLETE]
 
 
-async def test_it_ends_with_the_errors_of_a_blocked_task(
-    client: Client, engine: Engine
-) -> None:  # DESIGN 3, Waiting
+async def test_it_ends_with_the_errors_of_a_blocked_task(client: Client, engine: Engine) -> None:
     await engine.register(graph({"a": [], "b": []}))
     task_uuid = (await client.create()).task_uuid
     stream = client.stream(task_uuid)
@@ -80,7 +76,7 @@ async def test_it_ends_with_the_errors_of_a_blocked_task(
     assert not rest[0].HasField("error_message")
 
 
-async def test_a_settled_task_is_told_at_once(client: Client, engine: Engine) -> None:  # spec 60 section 7
+async def test_a_settled_task_is_told_at_once(client: Client, engine: Engine) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     stream = client.stream(task_uuid)
@@ -97,7 +93,7 @@ async def test_a_settled_task_is_told_at_once(client: Client, engine: Engine) ->
 )
 async def test_it_ends_on_every_terminal_state(
     client: Client, engine: Engine, terminal: str, ending: int
-) -> None:  # spec 60 section 7
+) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     stream = client.stream(task_uuid)
@@ -135,7 +131,7 @@ async def test_a_task_that_waits_is_not_over(client: Client, engine: Engine) -> 
 # Ends and errors
 
 
-async def test_an_unknown_task_is_not_found(client: Client) -> None:  # spec 60 section 7
+async def test_an_unknown_task_is_not_found(client: Client) -> None:
     refusal = await refused(client.follow(str(uuid4())))
     assert (refusal.code, refusal.reason) == (StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
     refusal = await refused(client.follow("nonsense"))
@@ -144,7 +140,7 @@ async def test_an_unknown_task_is_not_found(client: Client) -> None:  # spec 60 
 
 async def test_a_client_that_leaves_frees_its_stream(
     orchestration: OrchestrationService, client: Client, engine: Engine
-) -> None:  # spec 60 section 7
+) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     stays = client.stream(task_uuid)
@@ -162,7 +158,7 @@ async def test_a_client_that_leaves_frees_its_stream(
 
 async def test_a_client_whose_connection_breaks_frees_its_stream(
     orchestration: OrchestrationService, client: Client, engine: Engine
-) -> None:  # spec 60 section 7
+) -> None:
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     async with Client(orchestration.address) as other:
@@ -200,9 +196,7 @@ async def test_streams_of_different_tasks_do_not_mix(
         assert {update.task_uuid for update in updates} == {task.task_uuid}
 
 
-async def test_a_server_that_drains_sends_its_streams_elsewhere(
-    database_url: str, engine: Engine
-) -> None:  # spec 20 section 11
+async def test_a_server_that_drains_sends_its_streams_elsewhere(database_url: str, engine: Engine) -> None:
     """An end without an ending would look like a finished task: clients must see that they can come back."""
     await engine.register(chain(1))
     service = services.orchestration(database_url)
@@ -228,7 +222,7 @@ async def _drained(stream: aio.UnaryStreamCall[Any, Update]) -> list[Update]:
 
 async def test_a_stream_that_loses_the_database_may_be_repeated(
     database_url: str, orchestration: OrchestrationService, client: Client, engine: Engine
-) -> None:  # spec 60 sections 1.6 and 6
+) -> None:
     orchestration._orchestrator.database._pool.timeout = 0.2  # how long it waits for a connection
     await engine.register(diamond())
     task_uuid = (await client.create()).task_uuid
@@ -242,7 +236,7 @@ async def test_a_stream_that_loses_the_database_may_be_repeated(
 
 async def test_hints_go_on_for_as_long_as_somebody_watches(
     monkeypatch: pytest.MonkeyPatch, client: Client, engine: Engine
-) -> None:  # DESIGN 2, Wake-ups
+) -> None:
     monkeypatch.setattr("tasker.orchestration.engine.watching._WATCH_SECONDS", 0.5)
     await engine.register(chain(1))
     stream = client.stream((await client.create()).task_uuid)

@@ -85,7 +85,7 @@ def methods(descriptors: tuple[ServiceDescriptor, ...]) -> list[MethodDescriptor
 
 async def test_every_service_is_on_its_port(
     orchestration: OrchestrationService, worker: WorkerService
-) -> None:  # spec 60 section 2
+) -> None:
     for address, own, other in (
         (orchestration.address, ORCHESTRATION_SERVICES, WORKER_SERVICES),
         (worker.address, WORKER_SERVICES, ORCHESTRATION_SERVICES),
@@ -100,7 +100,7 @@ async def test_every_service_is_on_its_port(
                 assert await status_of(client.channel, method) is StatusCode.UNIMPLEMENTED, method.full_name
 
 
-async def test_what_is_not_there_says_so_with_a_reason(client: Client) -> None:  # DESIGN 3, gRPC errors
+async def test_what_is_not_there_says_so_with_a_reason(client: Client) -> None:
     request = tasks_pb2.GetTaskSummaryRequest()
     refusal = await refused(client.tasks.GetTaskSummary(request, timeout=5))
     assert (refusal.code, refusal.reason) == (StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
@@ -144,7 +144,7 @@ async def test_nothing_on_the_wire_breaks_a_server(
 
 async def test_a_default_request_of_every_method_is_answered_in_kind(
     orchestration: OrchestrationService, client: Client
-) -> None:  # spec 60 section 6
+) -> None:
     """The emptiest message each method takes: never UNKNOWN, never INTERNAL."""
     for method in methods(ORCHESTRATION_SERVICES):
         request = GetMessageClass(method.input_type)().SerializeToString()

@@ -47,9 +47,7 @@ async def test_nothing_is_listed_before_anything_is_registered(client: Client) -
     assert await listed(client) == templates_pb2.ListTemplatesResponse()
 
 
-async def test_templates_are_listed_with_their_namespaces(
-    client: Client, engine: Engine
-) -> None:  # spec 60 section 7
+async def test_templates_are_listed_with_their_namespaces(client: Client, engine: Engine) -> None:
     for version in ("1.9.0", "1.10.0"):
         await engine.register(chain(3) | {"version": version})
     await engine.register(RICH)
@@ -84,9 +82,7 @@ async def test_templates_are_listed_with_their_namespaces(
     assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"namespace"})
 
 
-async def test_a_template_comes_with_all_its_details(
-    client: Client, engine: Engine
-) -> None:  # spec 60 sections 7 and 9
+async def test_a_template_comes_with_all_its_details(client: Client, engine: Engine) -> None:
     await engine.register(RICH)
     detail = await got(client, "test", "rich", "1.0.0")
     assert (detail.namespace, detail.name, detail.version) == ("test", "rich", "1.0.0")
@@ -114,9 +110,7 @@ async def test_a_template_without_a_schema_has_none(client: Client, engine: Engi
     assert (detail.HasField("input_schema_json"), detail.HasField("description")) == (False, False)
 
 
-async def test_an_empty_version_means_the_highest(
-    client: Client, engine: Engine
-) -> None:  # spec 40 section 3
+async def test_an_empty_version_means_the_highest(client: Client, engine: Engine) -> None:
     for version in ("1.9.0", "1.10.0", "1.2.30"):
         await engine.register(chain(1) | {"version": version})
     assert (await got(client, "test", "workflow")).version == "1.10.0"
@@ -131,7 +125,7 @@ async def test_a_template_that_is_replaced_shows_at_once(client: Client, engine:
 
 async def test_an_unknown_template_is_not_found_with_the_known_versions(
     client: Client, engine: Engine
-) -> None:  # spec 60 section 6
+) -> None:
     for version in ("1.9.0", "1.10.0"):
         await engine.register(chain(1) | {"version": version})
     for key, known in (
@@ -145,7 +139,7 @@ async def test_an_unknown_template_is_not_found_with_the_known_versions(
         assert refusal.facts["known_versions"] == known
 
 
-async def test_a_key_that_can_be_none_is_refused(client: Client) -> None:  # spec 60 section 6
+async def test_a_key_that_can_be_none_is_refused(client: Client) -> None:
     for key, fields in (
         (("", ""), {"namespace", "name"}),
         (("test", ""), {"name"}),

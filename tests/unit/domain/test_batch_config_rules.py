@@ -1,4 +1,4 @@
-"""Where `batch_config` means something: the batchable step or its batch_worker (spec 40 section 6.1)."""
+"""Where `batch_config` means something: the batchable step or its batch_worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task may be started with (spec 40 section 1.6)."""
+"""What a task may be started with."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def violations(rules: ContextRules, context: object) -> list[str]:
     return [str(violation) for violation in caught.value.violations]
 
 
-def test_every_violation_is_listed() -> None:  # spec 40 #4
+def test_every_violation_is_listed() -> None:
     context = {"amount": -1, "items": [{"sku": "a"}, {}], "currency": 3}
     assert violations(ContextRules(input_schema=SCHEMA), context) == [
         "context: 'order_id' is a required property",
@@ -136,7 +136,7 @@ def test_a_schema_that_leads_outside_or_nowhere_is_a_violation_and_never_fetched
     ]
 
 
-def test_doubles_that_are_integers_become_integers() -> None:  # spec 60 section 8
+def test_doubles_that_are_integers_become_integers() -> None:
     struct = {"a": 1.0, "b": [2.5, -0.0, {"c": 2.0**53}], "d": 2.0**53 + 2, "e": float(-(2**53)), "f": True}
     exact = with_exact_integers(struct)
     assert exact == struct

@@ -53,7 +53,7 @@ def test_an_unknown_template_is_a_bad_argument_to_create_and_not_found_to_get() 
     assert unknown.metadata["known_versions"] == "1.0.0,1.1.0"
 
 
-def test_an_identity_conflict_never_tells_the_other_task() -> None:  # spec 10 #3
+def test_an_identity_conflict_never_tells_the_other_task() -> None:
     conflict = errors.IdentityConflictError("shop", "checkout", "1.0.0")
     assert set(conflict.metadata) == {"namespace", "name", "version"}
     assert "idempotency_key" in str(conflict)

@@ -1,4 +1,4 @@
-"""Which steps decisions and batches add (spec 40 sections 5.2 and 6.2)."""
+"""Which steps decisions and batches add."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ APPROVAL = graph(
 AT_D = present(start=True, d=True)
 
 
-def test_a_convergence_waits_for_the_branches_that_exist() -> None:  # spec 40 section 5.2
+def test_a_convergence_waits_for_the_branches_that_exist() -> None:
     steps = Expansion(APPROVAL, AT_D).choose("d", ["auto", "finance"])
     assert parents_of(steps) == {"auto": ("d",), "finance": ("d",), "c": ("auto", "finance"), "end": ("c",)}
 
@@ -58,16 +58,16 @@ def test_the_chain_behind_a_chosen_branch_appears_and_others_do_not() -> None:
     assert parents_of(steps) == {"a1": ("d",), "a2": ("a1",), "a3": ("a2",)}
 
 
-def test_without_branches_a_convergence_that_lists_the_decision_is_created() -> None:  # spec 40 #14
+def test_without_branches_a_convergence_that_lists_the_decision_is_created() -> None:
     lists_it = graph(d=[], a=["d"], c=["d", "a"], end=["c"])
     assert parents_of(Expansion(lists_it, present(d=True)).choose("d", [])) == {"c": ("d",), "end": ("c",)}
 
 
-def test_without_branches_a_convergence_of_branches_only_never_exists() -> None:  # spec 40 #14
+def test_without_branches_a_convergence_of_branches_only_never_exists() -> None:
     assert Expansion(APPROVAL, AT_D).choose("d", []) == ()
 
 
-def test_a_nested_decision_appears_and_what_is_behind_it_waits_for_it() -> None:  # spec 40 #16
+def test_a_nested_decision_appears_and_what_is_behind_it_waits_for_it() -> None:
     nested = graph(d=[], a=["d"], d2=["a"], x=["d2"], y=["d2"], c=["a", "x", "y"], end=["c"])
     first = Expansion(nested, present(d=True)).choose("d", ["a"])
     assert parents_of(first) == {"a": ("d",), "d2": ("a",)}
@@ -75,14 +75,14 @@ def test_a_nested_decision_appears_and_what_is_behind_it_waits_for_it() -> None:
     assert parents_of(second) == {"x": ("d2",), "c": ("a", "x"), "end": ("c",)}
 
 
-def test_two_decisions_share_a_convergence_that_the_last_one_creates() -> None:  # spec 40 #19
+def test_two_decisions_share_a_convergence_that_the_last_one_creates() -> None:
     two = graph(d1=[], d2=[], a=["d1"], b_=["d2"], c=["a", "b_"])
     assert parents_of(Expansion(two, present(d1=True, d2=False)).choose("d1", ["a"])) == {"a": ("d1",)}
     steps = Expansion(two, present(d1=True, d2=True, a=False)).choose("d2", ["b_"])
     assert parents_of(steps) == {"b_": ("d2",), "c": ("a", "b_")}
 
 
-def test_a_batch_creates_its_instances_and_what_converges_on_them() -> None:  # spec 40 section 6.2
+def test_a_batch_creates_its_instances_and_what_converges_on_them() -> None:
     batch = graph(b=[], w=["b"], c=["w"], end=["c"])
     steps = Expansion(batch, present(b=True)).split("b", "w", ["w_001", "w_002"])
     assert parents_of(steps) == {
@@ -91,7 +91,7 @@ def test_a_batch_creates_its_instances_and_what_converges_on_them() -> None:  # 
     assert [step.template_step for step in steps] == ["w", "w", "c", "end"]
 
 
-def test_a_convergence_of_two_batches_waits_for_the_instances_of_both() -> None:  # spec 40 #19
+def test_a_convergence_of_two_batches_waits_for_the_instances_of_both() -> None:
     two = graph(b1=[], b2=[], w1=["b1"], w2=["b2"], c=["w1", "w2"])
     first = Expansion(two, present(b1=True, b2=False)).split("b1", "w1", ["w1_001"])
     assert parents_of(first) == {"w1_001": ("b1",)}
@@ -110,7 +110,7 @@ def test_an_instance_never_does_without_a_parent_that_its_template_names() -> No
     assert parents_of(steps) == {"w_001": ("b", "x")}
 
 
-def test_decision_batch_workers_convergence_and_a_step_behind() -> None:  # spec 40 #17
+def test_decision_batch_workers_convergence_and_a_step_behind() -> None:
     path = graph(d=[], b=["d"], w=["b"], c=["w"], end=["c"], b2=["d"], w2=["b2"], c2=["w2"])
     assert parents_of(Expansion(path, present(d=True)).choose("d", ["b"])) == {"b": ("d",)}
     steps = Expansion(path, present(d=True, b=True)).split("b", "w", ["w_001"])
@@ -139,7 +139,7 @@ REFUSED = graph(s=[], d=["s"], a=["d"], d2=["d"], y=["d2"], w=["d"], c=["a"], jo
         (["a", "joined"], "UNRESOLVED_DEPENDENCY"),
     ],
 )
-def test_names_that_cannot_be_created_are_refused(names: list[str], code: str) -> None:  # spec 40 #15
+def test_names_that_cannot_be_created_are_refused(names: list[str], code: str) -> None:
     with pytest.raises(OutcomeRefusedError) as refusal:
         Expansion(REFUSED, present(s=True, d=True, other=True)).choose("d", names)
     assert refusal.value.error_code == code
@@ -163,9 +163,7 @@ def templates(draw: st.DrawFn) -> Graph:
 
 
 @given(templates(), st.data())
-def test_any_choice_is_acyclic_and_its_edges_end_at_steps(
-    template: Graph, data: st.DataObject
-) -> None:  # spec 40 #29
+def test_any_choice_is_acyclic_and_its_edges_end_at_steps(template: Graph, data: st.DataObject) -> None:
     existing = present(d=True)
     for _ in range(4):  # decision after decision, whichever is open
         open_decisions = [

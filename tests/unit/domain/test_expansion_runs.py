@@ -1,4 +1,4 @@
-"""Whatever the template, whatever its steps decide and in whatever order: the task grows whole (spec 40 #29)."""
+"""Whatever the template, whatever its steps decide and in whatever order: the task grows whole."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Run:
 @given(st.randoms(use_true_random=False))
 def test_any_task_ends_with_every_edge_its_template_declares(
     chance: Random,
-) -> None:  # spec 40 #29, section 5.2
+) -> None:
     run = Run(any_template(chance))
     run.to_the_end(chance)
     assert run.finished == run.steps.keys()  # nothing waits for what never comes

@@ -1,4 +1,4 @@
-"""What decision and batchable steps return, read strictly (spec 40 sections 5.1 and 6.1 to 6.3)."""
+"""What decision and batchable steps return, read strictly."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_there_is_a_limit_to_what_a_batch_may_be_split_into(count: int, limit: i
         ("batch_size", -1), ("batch_size", 1.5), ("batch_size", True), ("batch_size", "10"), ("batch_size", None),
     ],
 )  # fmt: skip
-def test_a_part_that_is_wrong_is_refused(key: str, value: object) -> None:  # spec 40 #22
+def test_a_part_that_is_wrong_is_refused(key: str, value: object) -> None:
     result = split(2)
     result["batch_processing_outcome"]["cursor_configs"][1][key] = value
     with pytest.raises(OutcomeRefusedError) as refusal:
@@ -193,7 +193,7 @@ def test_only_batches_that_continue_tolerate_a_failure(inputs: object) -> None:
 )
 def test_a_tolerated_failure_says_why_and_how_far_it_came(
     checkpoint: object, context: dict[str, Any], failure: StepFailure | None, expected: int
-) -> None:  # spec 40 section 6.3
+) -> None:
     assert tolerated_failure(CONTINUING, checkpoint, failure, ExecutionMetadata(context=context)) == {
         "batch_failed": True,
         "error": failure.to_json() if failure else None,

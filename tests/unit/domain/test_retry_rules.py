@@ -1,4 +1,4 @@
-"""Whether a failed step runs again, and when (spec 10 section 7)."""
+"""Whether a failed step runs again, and when."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_exact_series(backoff: Backoff, series: list[int]) -> None:
     attempt=st.integers(0, 10**6),
     jitter=st.floats(-1, 1),
 )
-def test_jitter_never_exceeds_a_cap(  # spec 10 #12
+def test_jitter_never_exceeds_a_cap(
     backoff: Backoff, base: int, cap: int, attempt: int, jitter: float
 ) -> None:
     policy = RetryPolicy(backoff=backoff, base_ms=base, max_ms=cap)
@@ -102,7 +102,7 @@ def test_jitter_outside_its_range_is_a_mistake_of_the_caller() -> None:
         backoff_delay(RetryPolicy(), 1, jitter=1.01)
 
 
-def test_three_attempts_with_the_default_waits_and_then_no_more() -> None:  # spec 10 #11
+def test_three_attempts_with_the_default_waits_and_then_no_more() -> None:
     policy = RetryPolicy(max_attempts=3)
     assert judged(policy, 1) == Retry(seconds(1))
     assert judged(policy, 2) == Retry(seconds(2))
@@ -111,7 +111,7 @@ def test_three_attempts_with_the_default_waits_and_then_no_more() -> None:  # sp
     assert judge_failure(policy, failed(), attempts=2, now=NOW, jitter=-1.0) == Retry(seconds(1.7))
 
 
-def test_one_execution_when_there_is_nothing_to_repeat() -> None:  # spec 10 #11 #12
+def test_one_execution_when_there_is_nothing_to_repeat() -> None:
     assert judged(RetryPolicy(max_attempts=1), 1) == Fail(FailReason.ATTEMPTS_EXHAUSTED)
     assert judged(RetryPolicy(max_attempts=0), 1) == Fail(FailReason.ATTEMPTS_EXHAUSTED)
     assert judged(RetryPolicy(retryable=False), 1) == Fail(FailReason.STEP_NOT_RETRYABLE)
@@ -124,7 +124,7 @@ def test_the_first_execution_needs_no_permission() -> None:
     assert not RetryPolicy(max_attempts=None).allows_another(3)
 
 
-def test_an_unreadable_result_is_judged_by_the_other_terms() -> None:  # spec 10 section 7.2
+def test_an_unreadable_result_is_judged_by_the_other_terms() -> None:
     assert judge_failure(RetryPolicy(), None, attempts=1, now=NOW, jitter=0) == Retry(seconds(1))
     assert judge_failure(RetryPolicy(), None, attempts=3, now=NOW, jitter=0) == Fail(
         FailReason.ATTEMPTS_EXHAUSTED
@@ -164,7 +164,7 @@ def test_a_lost_worker_is_retried_unless_the_template_says_otherwise() -> None:
         ({"X-Other": "7"}, None),
     ],
 )
-def test_a_retry_after_header(headers: dict[str, Any], wait: int | None) -> None:  # spec 10 #12
+def test_a_retry_after_header(headers: dict[str, Any], wait: int | None) -> None:
     hint = server_hint(OrchestrationMetadata(headers=headers), now=NOW)
     assert hint == (None if wait is None else seconds(wait))
 
@@ -186,7 +186,7 @@ def test_a_backoff_hint(kind: BackoffType, delay: float, wait: float | None) -> 
     assert server_hint(metadata, now=NOW) == (None if wait is None else seconds(wait))
 
 
-def test_a_hint_beats_the_backoff_and_its_cap_and_takes_no_jitter() -> None:  # spec 10 #12
+def test_a_hint_beats_the_backoff_and_its_cap_and_takes_no_jitter() -> None:
     policy = RetryPolicy(base_ms=1000, max_ms=2000)
     hinted = failed(headers={"Retry-After": "7"}, hint=BackoffHint(BackoffType.CUSTOM, 99))
     assert judge_failure(policy, hinted, attempts=1, now=NOW, jitter=1.0) == Retry(seconds(7))

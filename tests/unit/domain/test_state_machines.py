@@ -1,4 +1,4 @@
-"""The two state machines against the tables of spec 10 sections 3 and 4, written out a second time."""
+"""The two state machines against their tables, written out a second time."""
 
 from __future__ import annotations
 
@@ -114,12 +114,12 @@ STEP_EXPECTED = (
 )
 
 
-def test_there_are_as_many_states_and_events_as_the_spec_counts() -> None:  # spec 10 #1
+def test_there_are_as_many_states_and_events_as_the_spec_counts() -> None:
     assert (len(TaskState), len(TaskEvent), len(StepState), len(StepEvent)) == (12, 22, 10, 12)
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(TaskState, TaskEvent)))
-def test_every_pair_of_task_state_and_event(state: TaskState, event: TaskEvent) -> None:  # spec 10 #1
+def test_every_pair_of_task_state_and_event(state: TaskState, event: TaskEvent) -> None:
     expected = TASK_EXPECTED.get((state, event))
     if expected is not None:
         assert next_state(state, event) is TaskState(expected)
@@ -130,7 +130,7 @@ def test_every_pair_of_task_state_and_event(state: TaskState, event: TaskEvent) 
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(StepState, StepEvent)))
-def test_every_pair_of_step_state_and_event(state: StepState, event: StepEvent) -> None:  # spec 10 #1
+def test_every_pair_of_step_state_and_event(state: StepState, event: StepEvent) -> None:
     expected = STEP_EXPECTED.get((state, event))
     if expected is not None:
         assert next_state(state, event) is StepState(expected)
@@ -200,7 +200,7 @@ def test_the_usual_transactions_are_legal_net_edges() -> None:
         ("steps_in_process", "blocked_by_failures"),
         ("waiting_for_retry", "steps_in_process"),  # a backoff that is over
         ("waiting_for_retry", "complete"),  # an operator resolves the step in backoff, nothing is left
-        ("error", "steps_in_process"),  # a reset resumes at once (spec 10 section 8.2)
+        ("error", "steps_in_process"),  # a reset resumes at once
         ("blocked_by_failures", "steps_in_process"),
         ("waiting_for_dependencies", "error"),  # staleness
     ]:

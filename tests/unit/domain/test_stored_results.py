@@ -1,4 +1,4 @@
-"""Results as they are stored: their shape, and what PostgreSQL can keep (spec 30 section 6)."""
+"""Results as they are stored: their shape, and what PostgreSQL can keep."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FAILED = StepExecutionResult(
 )
 
 
-def test_the_wire_shape_has_every_key_of_the_contract() -> None:  # spec 30 section 6
+def test_the_wire_shape_has_every_key_of_the_contract() -> None:
     shape = FAILED.to_json()
     assert list(shape) == [
         "step_uuid",
@@ -130,7 +130,7 @@ def test_a_sloppy_result_is_still_read() -> None:
     )
 
 
-def test_whether_a_silent_result_may_be_retried() -> None:  # spec 10 section 2
+def test_whether_a_silent_result_may_be_retried() -> None:
     def retryable(data: dict[str, Any]) -> bool:
         result = StepExecutionResult.from_json({"success": False} | data)
         assert result is not None
@@ -152,7 +152,7 @@ def test_a_hint_that_says_nothing_is_no_hint(hint: dict[str, Any]) -> None:
     assert result.orchestration_metadata.backoff_hint is None
 
 
-def test_complete_manually_marks_the_result_whatever_the_operator_sent() -> None:  # spec 10 #14
+def test_complete_manually_marks_the_result_whatever_the_operator_sent() -> None:
     result = manual_completion(
         "s", {"ok": 1}, {"ticket": "T1", "completed_by": "mallory"}, completed_by="sam", reason="by phone"
     )
@@ -225,7 +225,7 @@ def test_a_value_may_neither_contain_itself_nor_go_down_forever() -> None:
     assert serialization_problem(deep) == "is nested too deeply to be written as JSON"
 
 
-def test_a_problem_can_itself_be_stored_and_is_short() -> None:  # spec 30 section 2.1
+def test_a_problem_can_itself_be_stored_and_is_short() -> None:
     problem = serialization_problem({"\x00\ud800" + "k" * 5000: {1}})
     assert problem is not None
     assert len(problem) <= MAX_PROBLEM_CHARACTERS

@@ -1,4 +1,4 @@
-"""YAML text in, documents with line numbers out (spec 40 section 1.5)."""
+"""YAML text in, documents with line numbers out."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ environments:
 """
 
 
-def test_every_fault_is_found_at_once_and_in_its_line() -> None:  # spec 40 #2
+def test_every_fault_is_found_at_once_and_in_its_line() -> None:
     [document] = load_documents(EVERYTHING_WRONG, "wrong.yaml")
     report = validate(document)
     assert [(f.line, f.code.value) for f in report.findings if f.code is not Code.NO_RESULT_SCHEMA] == [
@@ -183,7 +183,7 @@ BAD = [(code, document) for code, _, document, _, _ in BAD_DOCUMENTS + BAD_WORKF
 
 
 @pytest.mark.parametrize(("code", "document"), BAD)
-def test_every_finding_has_a_file_and_a_line(code: Code, document: Any) -> None:  # spec 40 #2
+def test_every_finding_has_a_file_and_a_line(code: Code, document: Any) -> None:
     text = "# A comment.\n" + yaml.safe_dump(document, sort_keys=False)
     [loaded] = load_documents(text, "bad.yaml")
     findings = validate(loaded).findings

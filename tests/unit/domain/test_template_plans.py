@@ -1,4 +1,4 @@
-"""Templates as plans: order, the initial set, environments, digests (spec 40 sections 1.7 and 4)."""
+"""Templates as plans: order, the initial set, environments, digests."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_what_a_batch_leads_to_is_not_created_with_the_task() -> None:
     assert {name for name, step in steps.items() if step.initial} == {"analyze"}
 
 
-def test_nothing_behind_a_convergence_is_created_with_the_task() -> None:  # spec 40 section 9 K12
+def test_nothing_behind_a_convergence_is_created_with_the_task() -> None:
     steps = planned(
         a_template(
             a_step("start"),
@@ -132,7 +132,7 @@ def test_nothing_behind_a_convergence_is_created_with_the_task() -> None:  # spe
     assert {name for name, step in steps.items() if step.initial} == {"start", "split", "beside"}
 
 
-def test_a_batch_is_run_as_its_worker_says_else_as_its_batchable_says() -> None:  # spec 40 section 6.1
+def test_a_batch_is_run_as_its_worker_says_else_as_its_batchable_says() -> None:
     def configs(on_batchable: Any, on_worker: Any) -> list[tuple[str, int]]:
         steps = planned(
             a_template(
@@ -166,7 +166,7 @@ def test_a_batchable_may_name_its_worker_by_hand() -> None:
     assert config.worker_template == "v"
 
 
-def test_results_are_seen_at_most_fifty_levels_down() -> None:  # spec 10 section 6.2
+def test_results_are_seen_at_most_fifty_levels_down() -> None:
     steps = planned(a_template(a_step("s0"), *[a_step(f"s{n}", f"s{n - 1}") for n in range(1, 60)]))
     assert len(steps["s59"].ancestor_positions) == 50
     assert names(steps, steps["s59"].ancestor_positions) == {f"s{n}" for n in range(9, 59)}
@@ -197,7 +197,7 @@ OVERRIDDEN = a_template(
 )
 
 
-def test_an_environment_overrides_in_order_and_merges_retry_by_key() -> None:  # spec 40 #6
+def test_an_environment_overrides_in_order_and_merges_retry_by_key() -> None:
     steps = planned(OVERRIDDEN, "test")
     assert (steps["a"].max_attempts, steps["a"].backoff_base_ms, steps["a"].max_backoff_ms) == (
         2,
@@ -222,7 +222,7 @@ def test_an_environment_that_raises_the_base_takes_the_cap_along() -> None:
     assert (step.backoff_base_ms, step.max_backoff_ms) == (20_000, 20_000)
 
 
-def test_equal_meaning_is_an_equal_digest() -> None:  # spec 40 #8
+def test_equal_meaning_is_an_equal_digest() -> None:
     base = digest(parse(a_template(a_step("a", retry={"max_attempts": 3}))))
     assert len(base) == 32
     reordered = dict(reversed(a_template(a_step("a", retry={"limit": 3, "backoff": "exponential"})).items()))
@@ -271,7 +271,7 @@ def test_what_is_no_duration(text: str) -> None:
         parse_duration(text)
 
 
-# --- Properties (spec 40 #29) ---
+# --- Properties ---
 
 
 @st.composite
@@ -289,7 +289,7 @@ def graphs(draw: st.DrawFn, *, acyclic: bool) -> Graph:
 
 
 @given(graphs(acyclic=True))
-def test_an_acyclic_graph_is_ordered_parents_first(graph: Graph) -> None:  # spec 40 #29
+def test_an_acyclic_graph_is_ordered_parents_first(graph: Graph) -> None:
     order = graph.topological_order()
     assert sorted(order) == sorted(graph.nodes)
     for node in graph.nodes.values():
@@ -298,7 +298,7 @@ def test_an_acyclic_graph_is_ordered_parents_first(graph: Graph) -> None:  # spe
 
 
 @given(graphs(acyclic=False))
-def test_a_graph_is_ordered_or_its_cycles_are_shown(graph: Graph) -> None:  # spec 10 #6
+def test_a_graph_is_ordered_or_its_cycles_are_shown(graph: Graph) -> None:
     on_a_cycle = {name for name in graph.nodes if name in graph.descendants(name)}
     cycles = graph.cycles()
     for cycle in cycles:
@@ -314,7 +314,7 @@ def test_a_graph_is_ordered_or_its_cycles_are_shown(graph: Graph) -> None:  # sp
 
 
 @given(graphs(acyclic=True))
-def test_ancestors_and_descendants_mirror_each_other(graph: Graph) -> None:  # spec 40 #29
+def test_ancestors_and_descendants_mirror_each_other(graph: Graph) -> None:
     for name in graph.nodes:
         for above, distance in graph.ancestors(name).items():
             assert graph.descendants(above)[name] == distance
@@ -323,7 +323,7 @@ def test_ancestors_and_descendants_mirror_each_other(graph: Graph) -> None:  # s
 
 
 @given(graphs(acyclic=True))
-def test_what_is_created_with_the_task_needs_nothing_else(graph: Graph) -> None:  # spec 40 #29
+def test_what_is_created_with_the_task_needs_nothing_else(graph: Graph) -> None:
     initial = graph.initial_set()
     for name in initial:
         assert set(graph.nodes[name].parents) <= initial
@@ -340,7 +340,7 @@ def test_what_is_created_with_the_task_needs_nothing_else(graph: Graph) -> None:
 
 
 @given(graphs(acyclic=False), st.randoms(use_true_random=False))
-def test_validation_never_fails_and_what_is_valid_can_be_planned(  # spec 40 #29
+def test_validation_never_fails_and_what_is_valid_can_be_planned(
     graph: Graph, shuffle: random.Random
 ) -> None:
     steps = [a_step(node.name, *node.parents, type=node.type.value) for node in graph.nodes.values()]
@@ -383,7 +383,7 @@ TOP = ["name", "version", "namespace", "input_schema", "environments", "lifecycl
     st.dictionaries(st.sampled_from(TOP), json_like),
     st.lists(st.dictionaries(st.sampled_from(KEYS), json_like) | json_like, max_size=3),
 )
-def test_validation_survives_anything(top: dict[str, Any], steps: list[Any]) -> None:  # spec 40 #29
+def test_validation_survives_anything(top: dict[str, Any], steps: list[Any]) -> None:
     report = validate(a_template() | top | {"steps": steps})
     assert report.valid == (not report.errors)
     assert report.valid == (report.template is not None)

@@ -1,4 +1,4 @@
-"""Every finding of spec 40 section 2 from a minimal bad template; all at once, without side effects."""
+"""Every finding from a minimal bad template; all at once, without side effects."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BAD = BAD_DOCUMENTS + BAD_WORKFLOWS
     BAD,
     ids=[f"{code}-{path}-{index}" for index, (code, _, _, path, _) in enumerate(BAD)],
 )
-def test_a_minimal_bad_template_has_exactly_this_finding(  # spec 40 #2
+def test_a_minimal_bad_template_has_exactly_this_finding(
     code: Code, severity: Severity, document: Any, path: str, message: str
 ) -> None:
     report = validate(document)
@@ -46,11 +46,11 @@ def test_a_minimal_bad_template_has_exactly_this_finding(  # spec 40 #2
     assert worse == [] or code in {Code.WORKER_ORPHAN, Code.WORKER_WRONG_TYPE, Code.BATCH_WORKER_UNRESOLVED}
 
 
-def test_no_code_is_left_out() -> None:  # spec 40 #2
+def test_no_code_is_left_out() -> None:
     assert {code for code, *_ in BAD} | {Code.INVALID_YAML} == set(Code)
 
 
-def test_three_faults_are_three_findings() -> None:  # spec 40 #2
+def test_three_faults_are_three_findings() -> None:
     document = a_template(
         a_step("a", "a"), a_step("b", "a", "ghost"), a_step("c", "b", timeout_seconds=0), version="1"
     )
@@ -90,7 +90,7 @@ def test_a_good_template_has_no_findings(document: dict[str, Any]) -> None:
     assert not report.has_cycles
 
 
-def test_a_limit_is_max_attempts_with_a_warning() -> None:  # spec 40 #3
+def test_a_limit_is_max_attempts_with_a_warning() -> None:
     report = validate(a_template(a_step("a", retry={"limit": 5})))
     assert report.valid
     assert report.template is not None
@@ -99,7 +99,7 @@ def test_a_limit_is_max_attempts_with_a_warning() -> None:  # spec 40 #3
     assert [(f.code, f.severity, f.message) for f in report.findings] == [(Code.LEGACY_KEY, W, message)]
 
 
-def test_a_yaml_number_as_version_and_a_long_namespace_are_refused() -> None:  # spec 40 #3
+def test_a_yaml_number_as_version_and_a_long_namespace_are_refused() -> None:
     text = f"""
 name: checkout
 version: 1.0
@@ -116,7 +116,7 @@ steps:
     ]
 
 
-def test_other_spellings_mean_the_same() -> None:  # spec 40 section 9 K2, K3, K5
+def test_other_spellings_mean_the_same() -> None:
     usual = parse(
         a_template(
             a_step("a"),
@@ -152,7 +152,7 @@ def test_other_spellings_mean_the_same() -> None:  # spec 40 section 9 K2, K3, K
     assert usual.steps[1].type is StepType.DECISION
 
 
-def test_an_unknown_key_is_an_error_for_the_strict() -> None:  # spec 40 section 1.5
+def test_an_unknown_key_is_an_error_for_the_strict() -> None:
     document = a_template(task_handler="x")
     assert validate(document).valid
     [finding] = validate(document, strict=True).findings
@@ -200,7 +200,7 @@ def test_the_convergence_of_a_batch_inside_a_branch_goes_with_the_branch() -> No
     assert validate(document).findings == ()
 
 
-def test_a_file_that_cannot_be_read_says_where() -> None:  # spec 40 #2
+def test_a_file_that_cannot_be_read_says_where() -> None:
     good, bad = load_documents("name: a\n---\nname: [b\nversion: 1\n", "two.yaml")
     assert good.content == {"name": "a"}
     report = validate(bad)
@@ -219,7 +219,7 @@ def test_an_anchor_bomb_is_refused_not_expanded() -> None:
     assert [(f.code, f.path) for f in validate(loop).errors] == [(Code.OUT_OF_RANGE, "metadata")]
 
 
-def test_validate_is_pure() -> None:  # spec 40 #29
+def test_validate_is_pure() -> None:
     for document in [APPROVAL, a_template(a_step("a", retry={"limit": 5, "backoff_base_ms": 50}))]:
         before = copy.deepcopy(document)
         assert validate(document) == validate(document)

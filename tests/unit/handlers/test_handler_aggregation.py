@@ -1,4 +1,4 @@
-"""Putting the results of a batch together (spec 30 section 4, spec 40 section 6.5)."""
+"""Putting the results of a batch together."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ detect = BatchAggregationScenario.detect
 
 
 @pytest.mark.parametrize("prefix", ["load_rows", "load_rows_"])
-def test_instances_are_found_by_their_number_and_in_its_order(prefix: str) -> None:  # spec 40 section 6.5
+def test_instances_are_found_by_their_number_and_in_its_order(prefix: str) -> None:
     results: dict[str, Any] = {f"load_rows_{n:03d}": {"n": n} for n in (1000, 999, 2, 1)}
     strangers: dict[str, Any] = {
         "load_rows_report": {},
@@ -45,7 +45,7 @@ def test_instances_are_found_by_their_number_and_in_its_order(prefix: str) -> No
     assert (found.worker_count, found.is_no_batches, found.batchable_result) == (4, False, PLANNED)
 
 
-def test_without_batches_the_analyzer_speaks() -> None:  # spec 40 section 6.5
+def test_without_batches_the_analyzer_speaks() -> None:
     placeholder = {"no_op": True, "batch_id": "000", "processed_count": 0}
     found = detect({"analyze": NOTHING, "load_rows_000": placeholder}, "analyze", "load_rows_")
     assert (found.is_no_batches, found.worker_count, dict(found.batch_results)) == (True, 0, {})
@@ -62,7 +62,7 @@ def test_without_batches_the_analyzer_speaks() -> None:  # spec 40 section 6.5
     ],
 )
 def test_a_template_that_is_wired_wrongly_is_told_so(results: dict[str, Any], says: str) -> None:
-    # spec 40 section 6.5
+
     with pytest.raises(ValueError, match=says):
         detect(results, "analyze", "load_rows_")
 
@@ -133,7 +133,7 @@ async def test_results_that_do_not_fit_are_named_without_their_values() -> None:
     assert len(raised.value.context["fields"]) == 100
 
 
-def test_counts_are_added_up() -> None:  # spec 30 section 4, C15
+def test_counts_are_added_up() -> None:
     outcomes = [
         BatchWorkerOutcome(10, items_failed=2, errors=["a", "b"]).to_json(),
         BatchWorkerOutcome(5, items_succeeded=0, items_skipped=5).to_json(),
@@ -182,7 +182,7 @@ async def by_name(batches):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("total", [Total, by_type, by_name])
-async def test_aggregators_in_both_styles(total: Any, run: Run) -> None:  # spec 30 section 13
+async def test_aggregators_in_both_styles(total: Any, run: Run) -> None:
     results = {"analyze": PLANNED, "w_001": {"total": 1}, "w_002": {"total": 2}}
     assert (await run(total, dependency_results=results)).result == {"total": 3, "worker_count": 2}
     nothing = await run(total, dependency_results={"analyze": NOTHING, "w_000": {"no_op": True}})

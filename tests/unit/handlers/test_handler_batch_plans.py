@@ -1,4 +1,4 @@
-"""Whose batches a plan makes, and how many it may make (spec 40 section 6.1)."""
+"""Whose batches a plan makes, and how many it may make."""
 
 from __future__ import annotations
 

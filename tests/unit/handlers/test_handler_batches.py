@@ -1,4 +1,4 @@
-"""Analyzers and workers of batches, in both styles (spec 30 sections 4 and 5, spec 40 sections 6.1 and 6.2)."""
+"""Analyzers and workers of batches, in both styles."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Rows(Batchable, StepHandler):
         return self.no_batches_outcome("small", {"note": 1}, {"total": 3})
 
 
-async def test_an_analyzer_reports_its_plan_alike_in_both_styles(run: Run) -> None:  # spec 30 section 4
+async def test_an_analyzer_reports_its_plan_alike_in_both_styles(run: Run) -> None:
     @batch_analyzer("rows", worker_template="load_rows")
     def sync() -> BatchConfig:
         return BatchConfig(900, 450, {"table": "rows"})
@@ -129,7 +129,7 @@ ANALYZERS = [
 @pytest.mark.parametrize(("batch_size", "count"), [(450, 2), (100, 9), (None, 1)])
 async def test_the_template_says_how_large_a_batch_is(
     handler: Any, method: str, batch_size: int | None, count: int
-) -> None:  # spec 40 section 1.4
+) -> None:
     result = await run_handler(handler, make_context(batch_size=batch_size), method=method)
     assert result.result["worker_count"] == count
     parts = result.result["batch_processing_outcome"]["cursor_configs"]
@@ -155,7 +155,7 @@ def test_a_size_comes_from_somewhere() -> None:
         BatchConfig(-1)
 
 
-async def test_no_items_are_no_batches(run: Run) -> None:  # spec 30 #18
+async def test_no_items_are_no_batches(run: Run) -> None:
     @batch_analyzer("rows")
     def none() -> BatchConfig:
         return BatchConfig(0, 450)
@@ -176,7 +176,7 @@ async def test_no_items_are_no_batches(run: Run) -> None:  # spec 30 #18
 
 
 async def test_the_template_names_the_worker_where_the_handler_does_not(run: Run) -> None:
-    # spec 40 section 6.1
+
     @batch_analyzer("rows")
     def rows() -> BatchConfig:
         return BatchConfig(10, 5, max_batches=1, first_cursor=1)
@@ -193,7 +193,7 @@ async def test_the_template_names_the_worker_where_the_handler_does_not(run: Run
         ]
 
 
-async def test_an_outcome_may_name_its_own_worker_and_any_cursors(run: Run) -> None:  # spec 40 section 6.1
+async def test_an_outcome_may_name_its_own_worker_and_any_cursors(run: Run) -> None:
     first, last = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
 
     @batch_analyzer("days", worker_template="another")
@@ -213,7 +213,7 @@ async def test_an_outcome_may_name_its_own_worker_and_any_cursors(run: Run) -> N
 
 
 @pytest.mark.parametrize("value", [None, 900, {"batch_processing_outcome": {"type": "no_batches"}}])
-async def test_what_is_no_plan_fails_for_good(value: object, run: Run) -> None:  # spec 40 section 6.1
+async def test_what_is_no_plan_fails_for_good(value: object, run: Run) -> None:
     @batch_analyzer("rows")
     async def rows() -> Any:
         return value
@@ -255,17 +255,17 @@ WORKERS = (by_name, by_type, LoadRows)
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-async def test_a_worker_gets_its_share(worker: Any, run: Run) -> None:  # spec 30 section 5
+async def test_a_worker_gets_its_share(worker: Any, run: Run) -> None:
     assert (await run(worker, step_inputs=SHARE)).result == {"rows": [201, 401]}
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-async def test_a_placeholder_is_answered_at_once(worker: Any, run: Run) -> None:  # spec 40 section 6.2
+async def test_a_placeholder_is_answered_at_once(worker: Any, run: Run) -> None:
     result = await run(worker, step_inputs=no_op_inputs())
     assert result.result == {"no_op": True, "batch_id": "000", "processed_count": 0}
 
 
-async def test_without_a_share_a_worker_is_told_so(run: Run) -> None:  # spec 30 section 5
+async def test_without_a_share_a_worker_is_told_so(run: Run) -> None:
     @batch_worker("either")
     def either(batch_context: BatchWorkerContext | None) -> bool:
         return batch_context is None
@@ -278,7 +278,7 @@ async def test_without_a_share_a_worker_is_told_so(run: Run) -> None:  # spec 30
     assert not (await run(LoadRows)).success
 
 
-async def test_the_configuration_of_an_instance_is_the_templates(run: Run) -> None:  # spec 40 section 6.2
+async def test_the_configuration_of_an_instance_is_the_templates(run: Run) -> None:
     @batch_worker("configured")
     def configured(config: Annotated[dict[str, Any], Config()], share: BatchWorkerContext) -> Any:
         return [config, share.batch_id]
@@ -287,7 +287,7 @@ async def test_the_configuration_of_an_instance_is_the_templates(run: Run) -> No
     assert (await run(configured, step_inputs=inputs)).result == {"result": [{"operation": "sum"}, "002"]}
 
 
-def test_a_share_says_all_about_itself(new_context: NewContext) -> None:  # spec 30 section 4
+def test_a_share_says_all_about_itself(new_context: NewContext) -> None:
     context = new_context(
         step_inputs=SHARE | {"cursor": SHARE["cursor"] | {"step_size": 2, "region": "eu"}},
         dependencies=("analyze",),
@@ -315,7 +315,7 @@ def reported(**counts: Any) -> Mapping[str, Any]:
     return body
 
 
-def test_a_worker_counts() -> None:  # spec 30 section 4
+def test_a_worker_counts() -> None:
     assert reported(items_processed=9, items_succeeded=8, items_failed=1, last_cursor=450) == {
         "items_processed": 9,
         "items_succeeded": 8,
@@ -327,12 +327,12 @@ def test_a_worker_counts() -> None:  # spec 30 section 4
         "errors": [],
     }
     assert reported(items_processed=9, items_failed=2, items_skipped=3)["items_succeeded"] == 4
-    assert reported(items_processed=9, items_succeeded=0)["items_succeeded"] == 0  # spec 30 C15
+    assert reported(items_processed=9, items_succeeded=0)["items_succeeded"] == 0
     assert reported(items_succeeded=3, items_failed=1)["items_processed"] == 4
     assert LoadRows().batch_worker_complete(5, items_failed=1).result["items_succeeded"] == 4
 
 
-def test_a_partial_failure_is_a_success_with_notes() -> None:  # spec 30 section 4
+def test_a_partial_failure_is_a_success_with_notes() -> None:
     outcome = BatchWorkerOutcome(9, items_failed=1, errors=["row 3"])
     said = LoadRows().batch_worker_partial_failure(outcome, "one row is broken")
     assert said.is_success
@@ -341,7 +341,7 @@ def test_a_partial_failure_is_a_success_with_notes() -> None:  # spec 30 section
     assert LoadRows().batch_worker_partial_failure(outcome).metadata == {"partial_failure": True}
 
 
-async def test_templates_cannot_run_what_the_mixin_offers_to_authors(run: Run) -> None:  # spec 30 section 9
+async def test_templates_cannot_run_what_the_mixin_offers_to_authors(run: Run) -> None:
     assert Rows().capabilities == LoadRows().capabilities == ["process", "batch"]
     with pytest.raises(
         HandlerMethodNotFoundError, match="it has by_outcome, by_ranges, call, nothing, small"

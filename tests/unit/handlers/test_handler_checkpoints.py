@@ -1,4 +1,4 @@
-"""Checkpoints as handlers yield them, without a worker (spec 30 section 4)."""
+"""Checkpoints as handlers yield them, without a worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.unit.handlers.styles import Make, styles
 Start = Callable[..., Execution]
 
 
-def test_a_yield_is_a_success_with_a_mark() -> None:  # spec 30 section 4
+def test_a_yield_is_a_success_with_a_mark() -> None:
     said = checkpoint_yield(25, 25, {"sum": 3})
     assert said.is_success
     assert said.metadata == {"checkpoint_yield": True}
@@ -50,7 +50,7 @@ def test_a_yield_needs_a_place_to_go_on_from() -> None:
 
 
 @styles
-async def test_a_yield_is_no_result(make: Make, start: Start) -> None:  # spec 30 section 4
+async def test_a_yield_is_no_result(make: Make, start: Start) -> None:
     ended = await start(make(lambda: checkpoint_yield(25, 25, {"sum": 3}))).outcome()
     assert isinstance(ended, Yielded)
     assert json.loads(ended.checkpoint) == {
@@ -73,7 +73,7 @@ async def test_a_yield_is_no_result(make: Make, start: Start) -> None:  # spec 3
     ],
 )
 async def test_any_cursor_passes_through_json(cursor: Any, stored: object, start: Start) -> None:
-    # spec 40 #26
+
     @step_handler("yields")
     def yields() -> StepHandlerResult:
         return checkpoint_yield(cursor, 1)
@@ -101,7 +101,7 @@ UNSTORABLE: dict[str, tuple[Callable[[], object], str]] = {
 @pytest.mark.parametrize("what", UNSTORABLE)
 @styles
 async def test_what_cannot_be_stored_fails_the_step(what: str, make: Make, start: Start) -> None:
-    # spec 30 #2
+
     say, says = UNSTORABLE[what]
     ended = await start(make(say)).outcome()
     assert isinstance(ended, Sealed)
@@ -171,7 +171,7 @@ def add_up(batch: BatchWorkerContext, context: StepContext) -> Any:
     return {"total": total}
 
 
-async def test_run_handler_follows_the_yields(start: Start) -> None:  # spec 30 section 12
+async def test_run_handler_follows_the_yields(start: Start) -> None:
     stored: list[Any] = []
     context = make_context(step_inputs=batch_inputs(0, 10))
     result = await run_handler(add_up, context, on_checkpoint=stored.append)
@@ -184,7 +184,7 @@ async def test_run_handler_follows_the_yields(start: Start) -> None:  # spec 30 
     assert stored[-1]["timestamp"] == stored[-1]["history"][-1]["timestamp"]
 
 
-async def test_run_handler_goes_on_from_a_checkpoint() -> None:  # spec 30 section 12
+async def test_run_handler_goes_on_from_a_checkpoint() -> None:
     context = make_context(
         step_inputs=batch_inputs(0, 10),
         checkpoint={"cursor": 8, "items_processed": 8, "accumulated_results": 36},

@@ -1,4 +1,4 @@
-"""Handlers as classes (spec 30 section 4)."""
+"""Handlers as classes."""
 
 from __future__ import annotations
 

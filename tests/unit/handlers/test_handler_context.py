@@ -1,4 +1,4 @@
-"""What a handler can ask its context (spec 30 section 6)."""
+"""What a handler can ask its context."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.handlers.conftest import CORRELATION, STEP, TASK, NewContext
     ("attempt", "retry_count", "is_retry", "is_last"),
     [(1, 0, False, False), (2, 1, True, False), (3, 2, True, True)],
 )
-def test_retries_are_counted_from_zero(  # spec 30 #13
+def test_retries_are_counted_from_zero(
     new_context: NewContext, attempt: int, retry_count: int, is_retry: bool, is_last: bool
 ) -> None:
     context = new_context(attempt=attempt, max_attempts=3)
@@ -23,11 +23,11 @@ def test_retries_are_counted_from_zero(  # spec 30 #13
     assert (context.is_retry(), context.is_last_retry()) == (is_retry, is_last)
 
 
-def test_a_single_attempt_is_also_the_last(new_context: NewContext) -> None:  # spec 30 #13
+def test_a_single_attempt_is_also_the_last(new_context: NewContext) -> None:
     assert new_context(attempt=1, max_attempts=1).is_last_retry()
 
 
-def test_a_key_called_result_is_not_unwrapped(new_context: NewContext) -> None:  # spec 30 #14
+def test_a_key_called_result_is_not_unwrapped(new_context: NewContext) -> None:
     context = new_context(dependency_results={"a": {"result": {"deep": [1, {"x": 2}]}, "more": 1}, "b": {}})
     assert context.get_dependency_result("a") == {"result": {"deep": [1, {"x": 2}]}, "more": 1}
     assert context.get_dependency_field("a", "result", "deep", 1, "x") == 2

@@ -1,4 +1,4 @@
-"""Cutting work into ranges (spec 40 sections 6.1 and 7)."""
+"""Cutting work into ranges."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def assert_tiles(ranges: list[CursorConfig], total: int, first: int) -> None:
 
 @given(cuts, limits, firsts)
 def test_ranges_tile_the_items(cut: tuple[int, int], limit: int | None, first: int) -> None:
-    # spec 30 #18, spec 40 #29
+
     total, size = cut
     ranges = cursor_ranges(total, size, max_batches=limit, first_cursor=first)
     assert_tiles(ranges, total, first)
@@ -48,7 +48,7 @@ def test_ranges_tile_the_items(cut: tuple[int, int], limit: int | None, first: i
 
 @given(cuts, limits, firsts)
 def test_planned_ranges_tile_the_items_evenly(cut: tuple[int, int], limit: int | None, first: int) -> None:
-    # spec 40 section 7, #29
+
     total, size = cut
     ranges = planned_ranges(total, size, max_batches=limit, first_cursor=first)
     assert_tiles(ranges, total, first)
@@ -59,7 +59,7 @@ def test_planned_ranges_tile_the_items_evenly(cut: tuple[int, int], limit: int |
 
 
 @given(totals, st.integers(1, 60))
-def test_even_ranges_are_at_most_so_many(total: int, workers: int) -> None:  # spec 40 #29
+def test_even_ranges_are_at_most_so_many(total: int, workers: int) -> None:
     ranges = even_ranges(total, workers)
     assert_tiles(ranges, total, 0)
     assert len(ranges) <= workers
@@ -79,11 +79,11 @@ def test_even_ranges_are_at_most_so_many(total: int, workers: int) -> None:  # s
     ],
 )
 def test_the_plans_of_the_examples(total: int, size: int, limit: int, sizes: list[int]) -> None:
-    # spec 40 section 7
+
     assert [one.batch_size for one in planned_ranges(total, size, max_batches=limit)] == sizes
 
 
-def test_the_thousandth_batch_has_a_longer_id() -> None:  # spec 40 section 6.2
+def test_the_thousandth_batch_has_a_longer_id() -> None:
     assert [one.batch_id for one in cursor_ranges(1000, 1)][998:] == ["999", "1000"]
 
 
@@ -97,7 +97,7 @@ def test_the_thousandth_batch_has_a_longer_id() -> None:  # spec 40 section 6.2
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(numbers: dict[str, int], says: str) -> None:
-    # spec 30 section 4
+
     cuts: list[Callable[..., object]] = [
         cursor_ranges,
         planned_ranges,

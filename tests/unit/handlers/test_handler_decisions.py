@@ -1,4 +1,4 @@
-"""Steps that decide, in both styles (spec 30 sections 4 and 5, spec 40 section 5.1)."""
+"""Steps that decide, in both styles."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ SAID: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
 
 
 @styles
-async def test_every_way_of_deciding_is_stored_alike(make: Make, run: Run) -> None:  # spec 40 section 5.1
+async def test_every_way_of_deciding_is_stored_alike(make: Make, run: Run) -> None:
     for what, (say, stored) in SAID.items():
         result = await run(make(say))
         assert (result.success, result.result) == (True, stored), what
 
 
 @pytest.mark.parametrize("said", SAID)
-async def test_decision_handlers_decide(said: str, run: Run) -> None:  # spec 30 section 5
+async def test_decision_handlers_decide(said: str, run: Run) -> None:
     say, stored = SAID[said]
 
     @decision_handler("route", version="2.0.0")
@@ -90,7 +90,7 @@ async def test_decision_handlers_decide(said: str, run: Run) -> None:  # spec 30
 
 
 @pytest.mark.parametrize("value", [None, "ship", ["ship"], {"decision_point_outcome": {}}, True])
-async def test_what_is_no_decision_fails_for_good(value: object, run: Run) -> None:  # spec 40 K19
+async def test_what_is_no_decision_fails_for_good(value: object, run: Run) -> None:
     @decision_handler("route")
     async def route() -> Any:
         return value
@@ -158,7 +158,7 @@ class Both(StepHandler, DecisionMixin):
         return Decision.skip("why not")
 
 
-async def test_classes_decide_with_the_mixin_in_any_order(run: Run) -> None:  # spec 30 section 4
+async def test_classes_decide_with_the_mixin_in_any_order(run: Run) -> None:
     routed = await run(Routes)
     assert routed.result["decision_point_outcome"]["step_names"] == ["ship"]
     assert routed.metadata.custom == {"rule": 7}
@@ -166,7 +166,7 @@ async def test_classes_decide_with_the_mixin_in_any_order(run: Run) -> None:  # 
     assert Routes().capabilities == Both().capabilities == ["process", "decision"]
 
 
-async def test_templates_cannot_run_what_a_mixin_offers_to_authors(run: Run) -> None:  # spec 30 section 9
+async def test_templates_cannot_run_what_a_mixin_offers_to_authors(run: Run) -> None:
     with pytest.raises(HandlerMethodNotFoundError, match="it has call"):
         await run(Routes, method="route_to_steps")
 

@@ -1,4 +1,4 @@
-"""What handlers raise, and the result that is stored for it (spec 30 sections 2.1 and 7)."""
+"""What handlers raise, and the result that is stored for it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class CardDeclinedError(PermanentError):
         (ExceptionGroup("x", [ConnectionError("a"), OSError("b")]), True, "retryable_error"),
     ],
 )
-async def test_errors_mean_the_same_in_every_style(  # spec 30 #4
+async def test_errors_mean_the_same_in_every_style(
     run: Run, make: Make, error: Exception, retryable: bool, error_type: str
 ) -> None:
     result = await run(make(raising(error)))
@@ -147,7 +147,7 @@ async def test_facts_of_a_handler_error_are_stored(run: Run, make: Make) -> None
 async def test_retry_after_sets_the_delay(
     run: Run, how: str, retry_after: Any, seconds: float | None
 ) -> None:
-    # spec 30 #16
+
     body = (
         raising(RateLimitError("slow down", retry_after=retry_after))
         if how == "raised"
@@ -158,7 +158,7 @@ async def test_retry_after_sets_the_delay(
     assert hint == (None if seconds is None else timedelta(seconds=seconds))
 
 
-async def test_retry_after_may_be_an_http_date(run: Run) -> None:  # spec 30 #16
+async def test_retry_after_may_be_an_http_date(run: Run) -> None:
     now = datetime(2026, 5, 1, 12, tzinfo=UTC)
     error = RetryableError("later", retry_after=format_datetime(now + timedelta(seconds=90), usegmt=True))
     result = await run(as_function(raising(error)))
@@ -224,7 +224,7 @@ async def test_exceptions_that_are_written_badly_still_yield_a_result(run: Run, 
 
 
 @styles
-async def test_what_is_no_exception_is_a_panic(run: Run, make: Make) -> None:  # spec 30 #2
+async def test_what_is_no_exception_is_a_panic(run: Run, make: Make) -> None:
     class Odd(BaseException):
         pass
 
@@ -236,7 +236,7 @@ async def test_what_is_no_exception_is_a_panic(run: Run, make: Make) -> None:  #
         assert type(error).__name__ in result.error.message
 
 
-def test_outcomes_without_an_execution(new_context: NewContext) -> None:  # spec 30 #2
+def test_outcomes_without_an_execution(new_context: NewContext) -> None:
     sealed = not_resolved(new_context(), HandlerNotFoundError("shop.price", ["shop.ship"]), worker=WORKER)
     stored_form = json.loads(sealed.payload)
     assert stored_form["status"] == "error"

@@ -1,4 +1,4 @@
-"""Running a handler once (spec 30 sections 2 and 3)."""
+"""Running a handler once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ request_id = contextvars.ContextVar("request_id", default="none")
 
 
 async def test_a_sync_handler_that_times_out_fails_at_once_and_frees_its_slot_later(start: Start) -> None:
-    # spec 30 #2, #8
+
     finish = threading.Event()
     seen: list[CancelSignal] = []
 
@@ -49,7 +49,7 @@ async def test_a_sync_handler_that_times_out_fails_at_once_and_frees_its_slot_la
     assert result.result == {}
 
 
-async def test_an_async_handler_that_times_out_is_cancelled(start: Start) -> None:  # spec 30 #2
+async def test_an_async_handler_that_times_out_is_cancelled(start: Start) -> None:
     ended = asyncio.Event()
 
     @step_handler("slow")
@@ -128,7 +128,7 @@ async def test_a_cancellation_of_the_handlers_own_making_is_a_panic(run: Run) ->
     assert "cancellation" in result.error.message
 
 
-async def test_a_closing_thread_pool_gives_the_step_back(new_context: NewContext) -> None:  # spec 30 #2
+async def test_a_closing_thread_pool_gives_the_step_back(new_context: NewContext) -> None:
     @step_handler("sync")
     def sync() -> None: ...
 
@@ -165,7 +165,7 @@ async def test_handlers_run_where_they_should_and_keep_the_callers_context(run: 
     assert (await run(returns_an_awaitable)).result == {"result": [True, "r-1"]}
 
 
-async def test_sync_handlers_run_side_by_side(start: Start) -> None:  # spec 30 #9
+async def test_sync_handlers_run_side_by_side(start: Start) -> None:
     together = threading.Barrier(3)
 
     @step_handler("meets")

@@ -1,4 +1,4 @@
-"""Where a function's arguments come from (spec 30 sections 5 and 13)."""
+"""Where a function's arguments come from."""
 
 from __future__ import annotations
 
@@ -123,9 +123,7 @@ def test_both_spellings_compile_to_the_same_plan() -> None:
 
 
 @pytest.mark.parametrize("handler", [old_style, typed_style])
-async def test_missing_and_misfitting_values_are_a_permanent_validation_error(  # spec 30 #2
-    run: Run, handler: Any
-) -> None:
+async def test_missing_and_misfitting_values_are_a_permanent_validation_error(run: Run, handler: Any) -> None:
     result = await run(handler, dependency_results={"price_cart": {"total": "secret-text"}})
     assert result.error is not None
     assert (result.error.error_type, result.error.retryable) == ("validation_error", False)

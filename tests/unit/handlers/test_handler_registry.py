@@ -1,4 +1,4 @@
-"""Finding the handler a template names (spec 30 section 9)."""
+"""Finding the handler a template names."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_dotted_path_finds_classes_instances_and_decorated_functions() -> None
 
 
 @pytest.mark.parametrize("method", ["refund", "refund_later"])
-async def test_a_template_may_name_a_method(run: Run, method: str) -> None:  # spec 30 #10
+async def test_a_template_may_name_a_method(run: Run, method: str) -> None:
     result = await run(Payments, method=method)
     assert result.result == {"by": method, "step": "the_step"}
 
@@ -182,7 +182,7 @@ async def test_a_template_may_name_a_method(run: Run, method: str) -> None:  # s
 @pytest.mark.parametrize(
     "method", ["_secret", "__init__", "nothing", "handler_name", "success", "config_schema"]
 )
-def test_a_private_or_missing_method_is_an_error_of_its_own(method: str) -> None:  # spec 30 #2, #10
+def test_a_private_or_missing_method_is_an_error_of_its_own(method: str) -> None:
     registry = HandlerRegistry()
     registry.register(Payments)
     registry.register(price)
@@ -195,7 +195,7 @@ def test_a_private_or_missing_method_is_an_error_of_its_own(method: str) -> None
         registry.resolve("shop.payments", "nothing")
 
 
-def test_discovery_finds_each_handler_once_and_survives_broken_modules(package: Path) -> None:  # spec 30 #12
+def test_discovery_finds_each_handler_once_and_survives_broken_modules(package: Path) -> None:
     write(package / "cards.py", handler_source("charge"))
     write(
         package / "deep" / "__init__.py",
@@ -274,7 +274,7 @@ def test_a_handler_module_that_does_not_import_says_so(package: Path) -> None:
         load_handlers(package / "nowhere.py")
 
 
-def test_a_broken_module_among_others_does_not_stop_the_start(package: Path) -> None:  # spec 30 #12
+def test_a_broken_module_among_others_does_not_stop_the_start(package: Path) -> None:
     write(package / "cards.py", handler_source("charge"))
     write(package / "broken.py", "raise RuntimeError('on purpose')")
     for _ in range(2):  # also if its handlers are registered already

@@ -1,4 +1,4 @@
-"""Finding handlers by ways of one's own (spec 30 section 9)."""
+"""Finding handlers by ways of one's own."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_resolver_is_asked_once_and_told_everything() -> None:
     ]
 
 
-def test_lower_numbers_are_asked_first() -> None:  # spec 30 #11
+def test_lower_numbers_are_asked_first() -> None:
     registry = with_resolver(named("late", priority=200))
     registry.add_resolver(named("middle"))
     registry.add_resolver(named("early", priority=5))
@@ -124,7 +124,7 @@ def test_what_a_resolver_does_wrong_is_told(answer: object, why: str) -> None:
         assert "'shop.a'" in str(caught.value)
 
 
-def test_an_unknown_resolver_lists_the_known_ones() -> None:  # spec 30 #10
+def test_an_unknown_resolver_lists_the_known_ones() -> None:
     with pytest.raises(ResolverNotFoundError, match=r"'oracle'.*known: explicit_mapping, shop, class_lookup"):
         with_resolver(Shop()).resolve("taken", None, "oracle")
 

@@ -1,4 +1,4 @@
-"""What handlers return, and the result that is stored for it (spec 30 sections 2.1, 5 and 6)."""
+"""What handlers return, and the result that is stored for it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ SHARED["itself"] = SHARED
     ],
 )
 async def test_every_return_reaches_a_result(run: Run, make: Make, returned: Any, stored: Any) -> None:
-    # spec 30 #3
+
     result = await run(make(lambda: returned))
     assert (result.success, result.status, result.error) == (True, ResultStatus.COMPLETED, None)
     assert result.result == stored
@@ -102,7 +102,7 @@ async def test_every_return_reaches_a_result(run: Run, make: Make, returned: Any
         (StepHandlerResult.success({}, {"note": "\x00"}), "metadata"),
     ],
 )
-async def test_what_cannot_be_stored_is_an_error_of_its_own(  # spec 30 #2, #3
+async def test_what_cannot_be_stored_is_an_error_of_its_own(
     run: Run, make: Make, returned: Any, told: str
 ) -> None:
     result = await run(make(lambda: returned))
@@ -114,7 +114,7 @@ async def test_what_cannot_be_stored_is_an_error_of_its_own(  # spec 30 #2, #3
     assert result.metadata.custom == {"original_success": True}
 
 
-async def test_notes_of_the_author_and_the_version_are_in_the_stored_result(run: Run) -> None:  # spec 30 #15
+async def test_notes_of_the_author_and_the_version_are_in_the_stored_result(run: Run) -> None:
     done = await run(as_function(lambda: StepHandlerResult.success({}, {"rows": 3})))
     assert done.metadata.custom == {"rows": 3}
     failed = await run(
@@ -132,7 +132,7 @@ async def test_notes_of_the_author_and_the_version_are_in_the_stored_result(run:
         assert result.step_uuid == str(STEP)
 
 
-async def test_the_stored_form_of_a_success(start: Callable[..., Execution]) -> None:  # spec 30 #2
+async def test_the_stored_form_of_a_success(start: Callable[..., Execution]) -> None:
     sealed = await sealed_by(start(as_function(lambda: {"a": 1})))
     stored_form = json.loads(sealed.payload)
     assert stored_form == json.loads(json.dumps(sealed.result.to_json()))

@@ -125,7 +125,7 @@ def raises(kind: type[Exception]) -> Callable[[], NoReturn]:
 )
 async def test_what_escapes_while_a_result_is_read_is_a_panic(
     run: Run, make: Make, body: Callable[[], Any], told: str
-) -> None:  # spec 30 #2
+) -> None:
     result = await run(make(body))
     assert result.error is not None
     assert (result.error.error_type, result.error.retryable) == ("handler_panic", False)
@@ -231,7 +231,7 @@ async def test_the_result_of_a_sync_handler_is_read_in_its_thread(run: Run, make
     assert on_the_loop is ("async" in make.__name__)
 
 
-async def test_the_time_to_read_a_result_counts(start: Start) -> None:  # spec 30 #2
+async def test_the_time_to_read_a_result_counts(start: Start) -> None:
     """The loop goes on meanwhile: it is the one that notices."""
     finish = threading.Event()
 

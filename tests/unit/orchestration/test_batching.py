@@ -10,7 +10,7 @@ import pytest
 from tasker.orchestration.engine.batching import Batcher
 
 
-async def test_what_arrives_during_a_batch_makes_the_next_one() -> None:  # DESIGN section 2
+async def test_what_arrives_during_a_batch_makes_the_next_one() -> None:
     batches: list[list[int]] = []
     running, go_on = asyncio.Event(), asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""For tests of handlers: a context made by hand, and a run without a worker or a database (spec 30 section 12)."""
+"""For tests of handlers: a context made by hand, and a run without a worker or a database."""
 
 from __future__ import annotations
 

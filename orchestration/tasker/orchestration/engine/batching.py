@@ -1,4 +1,4 @@
-"""Work that arrives while a batch is in flight makes the next batch (DESIGN section 2)."""
+"""Work that arrives while a batch is in flight makes the next batch."""
 
 from __future__ import annotations
 

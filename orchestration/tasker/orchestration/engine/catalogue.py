@@ -30,7 +30,7 @@ class RegisteredTemplate:
 
 
 class TemplateCatalogue:
-    """Looks templates up by name and keeps them until somebody registers a change (spec 40 section 3)."""
+    """Looks templates up by name and keeps them until somebody registers a change."""
 
     def __init__(
         self,

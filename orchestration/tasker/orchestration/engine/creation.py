@@ -1,4 +1,4 @@
-"""Creating tasks. Concurrent calls share a transaction (DESIGN section 5.6)."""
+"""Creating tasks. Concurrent calls share a transaction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 _MAX_BATCH: Final = 64
 
-#: The longest text of each field of a request (spec 10 section 2).
+#: The longest text of each field of a request.
 _LENGTHS: Final[Mapping[str, int]] = {
     "name": 255,
     "namespace": 255,
@@ -47,7 +47,7 @@ _NAMES: Final = frozenset({"name", "namespace", "version"})
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """What a client asks for (spec 60 section 7). `context` None means `{}`, an empty version the highest one."""
+    """What a client asks for. `context` None means `{}`, an empty version the highest one."""
 
     namespace: str
     name: str

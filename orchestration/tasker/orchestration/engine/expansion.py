@@ -1,4 +1,4 @@
-"""Carrying out what decisions and batches decided, in the transaction that completes them (spec 40 section 5.3)."""
+"""Carrying out what decisions and batches decided, in the transaction that completes them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _CONVERGENCE: Final = "worker_to_convergence"
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How far batches may go (spec 40 sections 6.1 and 6.3).
+    """How far batches may go.
 
     Attributes:
         max_batches: Instances of one batch.
@@ -207,7 +207,7 @@ class _GrowingTask:
             )
 
     def _worker(self, batchable: str, named: str | None) -> str:
-        """Return the batch worker that an outcome names, else the one its template leads to (spec 40 section 6.1)."""
+        """Return the batch worker that an outcome names, else the one its template leads to."""
         config = self._revision.steps[batchable].batch_config
         worker = named or (config.worker_template if config else None)
         node = self._revision.graph.nodes.get(worker or "")

@@ -1,4 +1,4 @@
-"""What operators do about tasks that need a person (spec 10 section 11)."""
+"""What operators do about tasks that need a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging what was submitted: pure decisions of the domain, applied in one transaction (DESIGN section 2)."""
+"""Judging what was submitted: pure decisions of the domain, applied in one transaction."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Judge:
         return AppliedVerdict(step.task_uuid, step.step_uuid, "error", reason=verdict.reason.value)
 
     def refuse(self, step: SubmittedStep, refusal: OutcomeRefusedError) -> AppliedVerdict:
-        """Return the verdict on a creator whose outcome cannot be carried out (spec 40 section 5.3)."""
+        """Return the verdict on a creator whose outcome cannot be carried out."""
         error_type = (
             ErrorType.DECISION_OUTCOME_INVALID
             if step.step_type == StepType.DECISION

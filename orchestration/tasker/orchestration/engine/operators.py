@@ -1,4 +1,4 @@
-"""What operators do by hand: cancel tasks, and reset, resolve or complete steps (spec 10 section 8)."""
+"""What operators do by hand: cancel tasks, and reset, resolve or complete steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasker.orchestration.engine.arguments import check_texts, storable
 from tasker.orchestration.engine.expansion import Creator, Expander
 from tasker.persistence.database import without_conflict
 
-#: The longest texts that are kept with a transition (spec 10 section 2).
+#: The longest texts that are kept with a transition.
 _LENGTHS: Final[Mapping[str, int]] = {"performed_by": 255, "requested_by": 255, "reason": 500}
 
 

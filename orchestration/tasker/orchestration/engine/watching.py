@@ -1,4 +1,4 @@
-"""Watching tasks: every committed transition, in order, without gaps (spec 60 section 7)."""
+"""Watching tasks: every committed transition, in order, without gaps."""
 
 from __future__ import annotations
 

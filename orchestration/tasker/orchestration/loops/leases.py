@@ -16,7 +16,7 @@ class LeaseSweeper:
     """Submits a failure for steps whose lease has expired, so that they run again.
 
     It waits one lease time after each (re)connect: while it could not reach the database, workers may not have
-    been able to renew either (DESIGN section 2, "Fencing").
+    been able to renew either.
     """
 
     name = "leases"

@@ -1,4 +1,4 @@
-"""What no retry can help: found by trying the messages of a failing batch one by one (DESIGN section 2)."""
+"""What no retry can help: found by trying the messages of a failing batch one by one."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _BEGINNING: Final = UUID(int=0)
 
 
 class Reconciler:
-    """Walks the open tasks that nothing has changed for a while and re-evaluates them (spec 10 section 10).
+    """Walks the open tasks that nothing has changed for a while and re-evaluates them.
 
     A difference between what a task keeps and what its steps say is a defect: it is repaired and reported.
     """

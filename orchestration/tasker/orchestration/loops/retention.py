@@ -1,4 +1,4 @@
-"""What is over for long enough goes (spec 10 section 12)."""
+"""What is over for long enough goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks that stand still for too long: they are put before a person and end (spec 10 section 11)."""
+"""Tasks that stand still for too long: they are put before a person and end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StalenessDetector:
     """Deals with stale tasks one by one, longest in their state first; one instance at a time.
 
     It waits one interval after each (re)connect: while it could not reach the database nobody could, and what is due
-    since then shall get its chance first (DESIGN section 3).
+    since then shall get its chance first.
     """
 
     name = "staleness"

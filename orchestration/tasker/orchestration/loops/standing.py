@@ -12,7 +12,7 @@ log = structlog.get_logger(__name__)
 
 
 class GiveUpLoop:
-    """Moves tasks to `error` that failures have blocked for days without anybody acting (DESIGN section 3, "Waiting").
+    """Moves tasks to `error` that failures have blocked for days without anybody acting.
 
     Their entries stay: the investigation ends when a person ends it.
     """

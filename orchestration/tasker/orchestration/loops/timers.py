@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 class TimerLoop:
     """Wakes tasks whose `wake_at` has come and sleeps until the next one; an earlier one that commits hints it.
 
-    Tasks whose time is up are cancelled with all their steps (DESIGN section 3, "TTL expiry").
+    Tasks whose time is up are cancelled with all their steps.
     """
 
     name = "timers"

@@ -1,4 +1,4 @@
-"""tasker.v1.HealthService: open to all (spec 60 section 5)."""
+"""tasker.v1.HealthService: open to all."""
 
 from __future__ import annotations
 

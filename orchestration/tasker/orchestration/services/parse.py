@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 
 
 def new_task(request: tasks_pb2.CreateTaskRequest) -> NewTask:
-    """Return what CreateTask asks for (spec 60 section 7: all eleven fields are honoured).
+    """Return what CreateTask asks for (all eleven fields are honoured).
 
     Raises:
         InvalidArgumentError: A uuid or the context cannot be read; it names whatever else is wrong, too.
@@ -88,7 +88,7 @@ def _optional_uuid(request: tasks_pb2.CreateTaskRequest, field: str) -> UUID | N
 
 
 def _context(request: tasks_pb2.CreateTaskRequest) -> Mapping[str, Any] | None:
-    """Return the context: exact JSON text where given, else the Struct (spec 60 sections 8 and 9)."""
+    """Return the context: exact JSON text where given, else the Struct."""
     if request.HasField("context_json"):
         try:
             value = json.loads(request.context_json)
@@ -101,7 +101,7 @@ def _context(request: tasks_pb2.CreateTaskRequest) -> Mapping[str, Any] | None:
 
 
 def struct(value: Struct, field: str) -> dict[str, Any]:
-    """Return a Struct as JSON; integral doubles within ±2^53 become integers (spec 60 section 8)."""
+    """Return a Struct as JSON; integral doubles within ±2^53 become integers."""
     try:
         plain = json_format.MessageToDict(value)
     except (json_format.SerializeToJsonError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""From records to messages (spec 60 section 3); what upstream's client insists on is always filled."""
+"""From records to messages; what clients insist on is always filled."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STEP_STATES: Final = {
 
 
 def task(record: TaskRecord, *, with_context: bool = True) -> tasks_pb2.Task:
-    """Return a task with its counts (spec 10 section 6.2)."""
+    """Return a task with its counts."""
     counts = StepCounts(
         total=record.total_steps,
         completed=record.satisfied_steps,
@@ -71,7 +71,7 @@ def task(record: TaskRecord, *, with_context: bool = True) -> tasks_pb2.Task:
 
 
 def step(record: StepRecord) -> tasks_pb2.Step:
-    """Return a step with its readiness (spec 10 section 6.1) and its stored result."""
+    """Return a step with its readiness and its stored result."""
     retry_eligible = record.attempts == 0 or (record.retryable and record.attempts < record.max_attempts)
     due = record.next_retry_at is None or record.next_retry_at <= record.read_at
     waiting = StepState(record.state).may_become_ready
@@ -149,7 +149,7 @@ def _json_text(value: Mapping[str, Any] | None) -> str | None:
 
 
 def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskContext:
-    """Return the inputs, the results of the completed steps by name, and both merged (spec 60 section 7)."""
+    """Return the inputs, the results of the completed steps by name, and both merged."""
     outputs = {
         step.name: step.envelope["result"]
         for step in steps

@@ -1,4 +1,4 @@
-"""The template document, key by key (spec 40 section 1).
+"""The template document, key by key.
 
 What stands below a key is what editors show for it, see `editor_schema`.
 """
@@ -44,7 +44,7 @@ class StepType(StrEnum):
 
     @property
     def adds_steps(self) -> bool:
-        """Whether the completion of such a step may add others to its task (spec 40 section 5.2)."""
+        """Whether the completion of such a step may add others to its task."""
         return self in (StepType.DECISION, StepType.BATCHABLE)
 
     @property
@@ -285,7 +285,7 @@ class SystemDependencies(Part):
 
 
 class Template(Part):
-    """One version of a workflow (spec 40 section 1.1).
+    """One version of a workflow.
 
     `Template.model_validate` reads what `to_json` wrote. Documents from people go through
     `validation.parse`, which knows the aliases and old keys and reports everything at once.

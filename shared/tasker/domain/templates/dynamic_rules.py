@@ -1,4 +1,4 @@
-"""Rules about decisions, batches and convergences, whose steps come to exist later (spec 40 section 2)."""
+"""Rules about decisions, batches and convergences, whose steps come to exist later."""
 
 from __future__ import annotations
 

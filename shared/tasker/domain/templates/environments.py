@@ -1,4 +1,4 @@
-"""What an environment changes of a template (spec 40 section 1.7)."""
+"""What an environment changes of a template."""
 
 from __future__ import annotations
 

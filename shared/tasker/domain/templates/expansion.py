@@ -1,4 +1,4 @@
-"""Which steps a finished decision or batch adds to its task (spec 40 section 5.2): pure, over names only."""
+"""Which steps a finished decision or batch adds to its task: pure, over names only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OutcomeRefusedError(TaskerError):
     """What a decision or batchable step returned cannot be carried out; nothing is created.
 
     Attributes:
-        error_code: The rule that was broken (spec 40 section 5.3).
+        error_code: The rule that was broken.
     """
 
     reason = "OUTCOME_REFUSED"
@@ -30,7 +30,7 @@ class OutcomeRefusedError(TaskerError):
 
 @dataclass(frozen=True, slots=True)
 class DecisionLimits:
-    """How far decisions may go (spec 40 section 5.4); what is above a limit is refused, above a threshold warned of.
+    """How far decisions may go; what is above a limit is refused, above a threshold warned of.
 
     Attributes:
         max_steps: Steps that one decision may name.

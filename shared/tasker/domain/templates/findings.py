@@ -1,4 +1,4 @@
-"""What a check of a template has to say: codes, findings, the report (spec 40 section 2)."""
+"""What a check of a template has to say: codes, findings, the report."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class Code(StrEnum):
     UNKNOWN_KEY = "UNKNOWN_KEY"
     LEGACY_KEY = "LEGACY_KEY"
     NO_RESULT_SCHEMA = "NO_RESULT_SCHEMA"
-    # Ours, besides the spec's: a maximum that `retryable: false` makes void (spec 10 section 7.1).
+    # A maximum that `retryable: false` makes void.
     ATTEMPTS_UNUSED = "ATTEMPTS_UNUSED"
-    # Ours too: how to split, said of a step that is not split (spec 40 section 6.1).
+    # How to split, said of a step that is not split.
     BATCH_CONFIG_UNUSED = "BATCH_CONFIG_UNUSED"
 
 

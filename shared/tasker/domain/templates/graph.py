@@ -1,4 +1,4 @@
-"""The graph of a template's steps: order, cycles, ancestors, the initial set (spec 40 section 4)."""
+"""The graph of a template's steps: order, cycles, ancestors, the initial set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from tasker.domain.templates.document import StepType, Template
 
-#: How far up a handler sees results (spec 10 section 6.2).
+#: How far up a handler sees results.
 MAX_ANCESTOR_DEPTH: Final = 50
 
 
@@ -102,7 +102,7 @@ class Graph:
         return cycles
 
     def initial_set(self) -> frozenset[str]:
-        """Return the steps that are created with the task; all others are dynamic (spec 40 section 4).
+        """Return the steps that are created with the task; all others are dynamic.
 
         These are the steps that are neither batch_worker nor deferred_convergence and descend from no
         decision, batch_worker or deferred_convergence.
@@ -116,7 +116,7 @@ class Graph:
         return frozenset(self.nodes.keys() - dynamic)
 
     def worker_of(self, batchable: Node) -> str | None:
-        """Return the batch worker a batchable names, or the only one below it (spec 40 section 6.1)."""
+        """Return the batch worker a batchable names, or the only one below it."""
         if batchable.named_worker is not None:
             return batchable.named_worker
         below = [

@@ -1,4 +1,4 @@
-"""Template documents out of YAML or JSON text, with the line of every key (spec 40 sections 1.5 and 2)."""
+"""Template documents out of YAML or JSON text, with the line of every key."""
 
 from __future__ import annotations
 

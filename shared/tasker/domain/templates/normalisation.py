@@ -1,4 +1,4 @@
-"""One spelling for every template: aliases, old keys, unknown keys (spec 40 sections 1.1 to 1.5)."""
+"""One spelling for every template: aliases, old keys, unknown keys."""
 
 from __future__ import annotations
 

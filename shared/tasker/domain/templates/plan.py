@@ -1,4 +1,4 @@
-"""A template as the rows a task is made of (spec 40 sections 1.2 and 4)."""
+"""A template as the rows a task is made of."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def plan(template: Template, environment: str | None = None) -> tuple[PlannedSte
     Raises:
         ValueError: The steps form a cycle, which no valid template has.
 
-    All steps are planned; those that are not `initial` wait for a decision or a batch (spec 40 section 4).
+    All steps are planned; those that are not `initial` wait for a decision or a batch.
     """
     resolved = resolve(template, environment)
     graph = Graph.of(resolved)

@@ -1,4 +1,4 @@
-"""Rules about the document as a whole, checked on whatever of it is readable (spec 40 section 2)."""
+"""Rules about the document as a whole, checked on whatever of it is readable."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def check_graph(graph: Graph, positions: Mapping[str, int], findings: Findings) 
 
 
 def check_retry(content: _Part, findings: Findings) -> None:
-    """Note attempts that will never be made, and suspiciously many of them (spec 10 section 7.1)."""
+    """Note attempts that will never be made, and suspiciously many of them."""
     for index, step in parts_of(content.get("steps")):
         retry = step.get("retry")
         attempts = retry.get("max_attempts") if isinstance(retry, Mapping) else None
@@ -119,7 +119,7 @@ def check_retry(content: _Part, findings: Findings) -> None:
 
 
 def check_batch_configs(content: _Part, findings: Findings) -> None:
-    """Note what is said about batches of a step that has none (spec 40 section 6.1)."""
+    """Note what is said about batches of a step that has none."""
     for index, step in parts_of(content.get("steps")):
         declared = step.get("type", StepType.STANDARD)
         if step.get("batch_config") is None or declared not in _WITHOUT_BATCHES:

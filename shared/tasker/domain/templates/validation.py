@@ -1,4 +1,4 @@
-"""Checking a template: every finding at once, from one pure function (spec 40 section 2)."""
+"""Checking a template: every finding at once, from one pure function."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def validate(document: Document | Mapping[str, Any], *, strict: bool = False) ->
         document: A loaded document, or plain JSON.
         strict: Make an unknown key an error.
 
-    Pure: the same document gives the same report, and nothing else happens (spec 40 section 2).
+    Pure: the same document gives the same report, and nothing else happens.
     """
     loaded = document if isinstance(document, Document) else Document("", document)
     findings = Findings(

@@ -1,4 +1,4 @@
-"""The values a template may hold: names, versions, ranges (spec 40 section 1).
+"""The values a template may hold: names, versions, ranges.
 
 Each refuses with the code of its finding, and tells editors what it takes.
 """
@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from tasker.domain.durations import parse_duration
 
-#: The PGMQ limit of 47 minus the longest suffix we append (spec 40 section 1.1).
+#: The PGMQ limit of 47 minus the longest suffix we append.
 MAX_NAMESPACE_CHARACTERS: Final = 29
 _MAX_INT32: Final = 2_147_483_647
 

@@ -1,4 +1,4 @@
-"""Putting together what the instances of a batch worker returned (spec 30 section 4, spec 40 section 6.5)."""
+"""Putting together what the instances of a batch worker returned."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class BatchAggregationScenario:
     def failed_batches(self) -> dict[str, Any]:
         """What is left of instances that failed for good, where the template's batch continues on failure.
 
-        Each has `batch_failed`, `batch_id`, `processed_count` and `error` (spec 40 section 6.3).
+        Each has `batch_failed`, `batch_id`, `processed_count` and `error`.
         """
         return {name: result for name, result in self.batch_results.items() if _has_failed(result)}
 

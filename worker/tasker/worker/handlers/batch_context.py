@@ -1,4 +1,4 @@
-"""What an instance of a batch worker knows about its share of the work (spec 30 section 4, spec 40 section 6.2)."""
+"""What an instance of a batch worker knows about its share of the work."""
 
 from __future__ import annotations
 

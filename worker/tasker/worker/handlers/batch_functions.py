@@ -1,4 +1,4 @@
-"""Batches written as functions: analyzer, worker and aggregator (spec 30 sections 5 and 13)."""
+"""Batches written as functions: analyzer, worker and aggregator."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def batch_worker(name: str, version: str = "1.0.0") -> Callable[[F], F]:
 
 
 def no_op_answer(context: StepContext) -> StepHandlerResult | None:
-    """Return the result of a placeholder (spec 40 section 6.2), or None if the step is none."""
+    """Return the result of a placeholder, or None if the step is none."""
     batch = BatchWorkerContext.of(context)
     return no_op_result(batch) if batch is not None and batch.is_no_op else None
 

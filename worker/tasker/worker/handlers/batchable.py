@@ -1,4 +1,4 @@
-"""Batches written as classes: `class LoadRows(StepHandler, Batchable)` (spec 30 section 4)."""
+"""Batches written as classes: `class LoadRows(StepHandler, Batchable)`."""
 
 from __future__ import annotations
 

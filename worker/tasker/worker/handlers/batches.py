@@ -1,4 +1,4 @@
-"""What the steps of a batch report: the analyzer its plan, each worker its counts (spec 40 section 6.1)."""
+"""What the steps of a batch report: the analyzer its plan, each worker its counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasker.worker.handlers.results import Outcome, StepHandlerResult
 #: The reason that is given where nobody gave one: there was nothing to do.
 EMPTY_DATASET: Final = "empty_dataset"
 
-#: Items of a batch where neither the handler nor the template says (spec 40 section 1.4).
+#: Items of a batch where neither the handler nor the template says.
 DEFAULT_BATCH_SIZE: Final = 1000
 
 

@@ -1,4 +1,4 @@
-"""Saying how far a step has come, so that it goes on from there after a failure (spec 30 section 4)."""
+"""Saying how far a step has come, so that it goes on from there after a failure."""
 
 from __future__ import annotations
 

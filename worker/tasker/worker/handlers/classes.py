@@ -1,4 +1,4 @@
-"""Handlers written as classes (spec 30 section 4)."""
+"""Handlers written as classes."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def class_handler(
 
 
 class _ConfigCheck:
-    """Holds configurations against the schema of a class (spec 30 section 4)."""
+    """Holds configurations against the schema of a class."""
 
     def __init__(self, handler_name: str) -> None:
         self._handler_name = handler_name

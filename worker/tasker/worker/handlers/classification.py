@@ -1,4 +1,4 @@
-"""Whether an exception is worth another attempt (spec 30 section 7)."""
+"""Whether an exception is worth another attempt."""
 
 from __future__ import annotations
 

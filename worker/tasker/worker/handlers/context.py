@@ -1,4 +1,4 @@
-"""What a handler knows while it runs: the task, its own step and what ran before it (spec 30 section 6)."""
+"""What a handler knows while it runs: the task, its own step and what ran before it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class CancelSignal:
         return self.is_set()
 
 
-#: What step creation adds to the configuration of a batch worker's instance (spec 40 section 6.2).
+#: What step creation adds to the configuration of a batch worker's instance.
 _BATCH_INPUTS: Final = frozenset({"cursor", "batch_metadata", "is_no_op", "__template_step_name"})
 
 #: Guards the moment between looking at a signal and waiting for it; held for nanoseconds.
@@ -109,7 +109,7 @@ class TaskSequenceStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:
-    """One attempt at one step, as its handler sees it (spec 30 section 6).
+    """One attempt at one step, as its handler sees it.
 
     Attributes:
         task_uuid: The task.
@@ -120,7 +120,7 @@ class StepContext:
         handler_name: The template's `handler.callable`.
         attempt: Which attempt this is, from 1.
         max_attempts: How many attempts the step has in total.
-        input_data: The task's context (spec 30 C4), not the step's own inputs.
+        input_data: The task's context, not the step's own inputs.
         step_inputs: Inputs stored with the step, such as a batch worker's cursor.
         dependency_results: What each transitive ancestor's handler returned, by step name, without an
             envelope.
@@ -129,7 +129,7 @@ class StepContext:
         checkpoint: What the step's last `checkpoint_yield` stored.
         deadline: When the attempt times out (timezone-aware); `execute` sets it where it is None.
         initialization: The template's `handler.initialization`; None means it is what `step_inputs` holds,
-            where step creation puts it (spec 40 section 2).
+            where step creation puts it.
         task_name: Name of the task's template.
         task_version: Version of the task's template.
         template_step_name: The template's name for a step that was created at run time under another name.
@@ -178,7 +178,7 @@ class StepContext:
 
     @property
     def max_retries(self) -> int:
-        """Total attempts of the step; the source system's name for `max_attempts`."""
+        """Total attempts of the step: another name for `max_attempts`."""
         return self.max_attempts
 
     def is_retry(self) -> bool:
@@ -236,7 +236,7 @@ class StepContext:
         """Return what a step's handler returned, or None if it is no ancestor or did not run.
 
         A handler that returned neither an object nor None was stored as `{"result": value}`, and that is what
-        this returns: a key `result` of the handler's own is never unwrapped (spec 30 #14).
+        this returns: a key `result` of the handler's own is never unwrapped.
         """
         return self.dependency_results.get(step_name)
 

@@ -1,4 +1,4 @@
-"""Cutting work into ranges, one for each instance of a batch worker (spec 40 sections 6.1 and 7).
+"""Cutting work into ranges, one for each instance of a batch worker.
 
 Pure functions: an analyzer may use them, or bring ranges of its own.
 """
@@ -129,7 +129,7 @@ def even_ranges(total_items: int, worker_count: int, *, first_cursor: int = 0) -
 def planned_ranges(
     total_items: int, batch_size: int, *, max_batches: int | None = None, first_cursor: int = 0
 ) -> list[CursorConfig]:
-    """Cut `total_items` into as many ranges as `batch_size` needs, and make them even (spec 40 section 7).
+    """Cut `total_items` into as many ranges as `batch_size` needs, and make them even.
 
     1001 items in batches of 1000 are 501 and 500, not 1000 and 1.
 

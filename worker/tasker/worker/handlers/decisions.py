@@ -1,4 +1,4 @@
-"""Steps that decide which steps come next (spec 30 sections 4 and 5, spec 40 section 5.1)."""
+"""Steps that decide which steps come next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a handler raises to say how it failed (spec 30 section 7), and what goes wrong around handlers."""
+"""What a handler raises to say how it failed, and what goes wrong around handlers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HandlerError(TaskerError):
         retryable: Whether another attempt may succeed; overrides the class's own answer.
         error_type: Machine-readable kind; a subclass may name its own.
         error_code: The author's own code, such as `CARD_DECLINED`.
-        retry_after: When to try again at the earliest; wins over the step's backoff (spec 10 section 7.3).
+        retry_after: When to try again at the earliest; wins over the step's backoff.
         context: Stored under `error.context` of the result.
     """
 
@@ -192,7 +192,7 @@ class HandlerResolutionError(TaskerError):
 
     Attributes:
         callable_name: The template's `handler.callable`.
-        error_type: What the step's result says if it comes to that (spec 30 section 2.1).
+        error_type: What the step's result says if it comes to that.
     """
 
     error_type: ClassVar[str] = "handler_not_found"

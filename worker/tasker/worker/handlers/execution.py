@@ -1,4 +1,4 @@
-"""Running a handler once, on the loop or in a thread, to exactly one result (spec 30 section 2)."""
+"""Running a handler once, on the loop or in a thread, to exactly one result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handlers written as functions (spec 30 sections 5 and 13).
+"""Handlers written as functions.
 
 ```python
 @step_handler("price_cart")

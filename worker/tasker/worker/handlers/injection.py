@@ -1,4 +1,4 @@
-"""Where each argument of a handler function comes from, and fetching it (spec 30 sections 5 and 13)."""
+"""Where each argument of a handler function comes from, and fetching it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Injection:
         """
         if self.adapter is None:
             return value
-        # A dependency's model was dumped by field names (spec 30 section 5), whatever aliases it reads.
+        # A dependency's model was dumped by field names, whatever aliases it reads.
         by_name = True if self.source is Source.DEPENDENCY else None
         with suppress(ValidationError):
             return self.adapter.validate_python(value, by_alias=by_name, by_name=by_name)

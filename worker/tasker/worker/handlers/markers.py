@@ -1,4 +1,4 @@
-"""How the author of a function says where an argument comes from (spec 30 section 13)."""
+"""How the author of a function says where an argument comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an execution ended, as the result that is stored (spec 30 sections 2.1 and 6).
+"""How an execution ended, as the result that is stored.
 
 Whatever a handler returns or raises comes out of here as a result that PostgreSQL can store.
 """
@@ -56,7 +56,7 @@ class WorkerIdentity:
     """Who executes: goes into the metadata of every result.
 
     Attributes:
-        worker_id: `worker_<uuid>`, one per process (spec 30 section 1).
+        worker_id: `worker_<uuid>`, one per process.
         hostname: A label beside it.
     """
 
@@ -112,7 +112,7 @@ class Attempt:
         return self._success(said) if said.is_success else self._refused(said)
 
     def raised(self, exc: Exception) -> Sealed:
-        """Return the outcome of a handler that raised (spec 30 section 7)."""
+        """Return the outcome of a handler that raised."""
         verdict = ErrorClassifier.classify(exc)
         own = exc if isinstance(exc, HandlerError) else None
         lines = _backtrace(exc)
@@ -304,7 +304,7 @@ def _backoff_type(error: HandlerError) -> BackoffType:
 
 
 def _hints(retry_after: RetryAfter | None, backoff_type: BackoffType) -> OrchestrationMetadata | None:
-    """Put `retry_after` where the retry decision looks for it (spec 10 section 7.3).
+    """Put `retry_after` where the retry decision looks for it.
 
     A header value stays a header, which the decision parses in both its forms; seconds become a hint.
     """

@@ -1,4 +1,4 @@
-"""From the name in a template to a handler that runs (spec 30 section 9)."""
+"""From the name in a template to a handler that runs."""
 
 from __future__ import annotations
 

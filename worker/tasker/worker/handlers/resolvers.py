@@ -1,4 +1,4 @@
-"""The ways from a name in a template to what answers to it (spec 30 section 9)."""
+"""The ways from a name in a template to what answers to it."""
 
 from __future__ import annotations
 

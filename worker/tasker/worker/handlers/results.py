@@ -1,4 +1,4 @@
-"""What a handler gives back, and how every shape of it becomes one (spec 30 sections 5 and 6)."""
+"""What a handler gives back, and how every shape of it becomes one."""
 
 from __future__ import annotations
 

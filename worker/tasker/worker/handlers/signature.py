@@ -1,6 +1,6 @@
 """Reading a function's signature into an injection plan, once, when the function is defined.
 
-`@depends_on`/`@inputs` and the `Annotated` markers are two spellings of one plan (spec 30 sections 5 and 13).
+`@depends_on`/`@inputs` and the `Annotated` markers are two spellings of one plan.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class _Compiler:
 
     def _declared(self, parameter: Parameter, declared: Declared, kind: Any) -> Injection:
         model = kind if declared.model is None else declared.model
-        # Spec 30 section 5: missing means None, wherever no type says otherwise.
+        # missing means None, wherever no type says otherwise.
         optional = model in _UNTYPED or _allows_none(model) or _allows_none(kind)
         return self._typed(parameter, declared.source, declared.key, model, optional=optional)
 

@@ -149,7 +149,7 @@ class StepConsumer:
         return []
 
     async def _claim_singly(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
-        """Try messages one by one; those that fail on their own are poison (DESIGN section 2)."""
+        """Try messages one by one; those that fail on their own are poison."""
         claimed: list[ClaimedStep] = []
         try:
             for queue in queues:

@@ -18,7 +18,7 @@ _RETRY_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Renews every ten seconds and stops handlers whose lease is lost (DESIGN section 2, "Fencing")."""
+    """Renews every ten seconds and stops handlers whose lease is lost."""
 
     def __init__(
         self, broker: PgmqWorkerBroker, submitter: ResultSubmitter, cancel: Callable[..., None]

@@ -1,4 +1,4 @@
-"""Holding successful results against the schema of their step (spec 40 section 1.2)."""
+"""Holding successful results against the schema of their step."""
 
 from __future__ import annotations
 

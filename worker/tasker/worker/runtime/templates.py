@@ -1,4 +1,4 @@
-"""The template directory of a worker: read, checked and registered at start (spec 40 section 3)."""
+"""The template directory of a worker: read, checked and registered at start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spec 40 #12: what a handler sees of the steps before it."""
+"""What a handler sees of the steps before it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def _run_until(engine: Engine, wanted: str) -> ClaimedStep:
 
 async def test_a_handler_reads_results_three_hops_up_and_none_from_beside(
     any_engine: Engine,
-) -> None:  # spec 40 #12
+) -> None:
     await any_engine.create(BRANCHES)
     step = await _run_until(any_engine, "three")
     assert step.dependencies == {name: {"by": name} for name in ("root", "one", "two")}
@@ -47,7 +47,7 @@ async def test_a_handler_reads_results_three_hops_up_and_none_from_beside(
     assert await any_engine.sql('SELECT 1 FROM tasker.step_results WHERE result = \'{"by": "beside"}\'')
 
 
-async def test_a_root_sees_nothing_and_a_join_sees_all(any_engine: Engine) -> None:  # spec 40 #12
+async def test_a_root_sees_nothing_and_a_join_sees_all(any_engine: Engine) -> None:
     await any_engine.create(BRANCHES)
     (root,) = await any_engine.claim()
     assert (root.dependencies, root.hydrated) == ({}, True)
@@ -59,7 +59,7 @@ async def test_a_root_sees_nothing_and_a_join_sees_all(any_engine: Engine) -> No
 
 async def test_of_a_step_that_ran_twice_the_newest_result_is_seen(
     engine: Engine,
-) -> None:  # spec 40 section 4
+) -> None:
     await engine.create(chain(3))
     await engine.fail(*await engine.claim())
     await engine.process()
@@ -71,7 +71,7 @@ async def test_of_a_step_that_ran_twice_the_newest_result_is_seen(
     assert step.dependencies == {"s1": {"attempt": 2}}
 
 
-async def test_a_step_resolved_by_hand_supplies_no_result(engine: Engine) -> None:  # spec 10 section 8.1
+async def test_a_step_resolved_by_hand_supplies_no_result(engine: Engine) -> None:
     task = await engine.create(chain(2))
     await engine.fail(*await engine.claim(), retryable=False)
     await engine.process()
@@ -85,7 +85,7 @@ async def test_a_step_resolved_by_hand_supplies_no_result(engine: Engine) -> Non
     assert (step.name, step.dependencies) == ("s2", {})
 
 
-# DESIGN 3, Limits: hydration is capped, then fetched lazily
+# hydration is capped, then fetched lazily
 
 
 def _incompressible(size: int) -> dict[str, Any]:

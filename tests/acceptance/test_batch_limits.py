@@ -1,4 +1,4 @@
-"""How many instances of a batch run at once, and what their failures mean for the others (spec 40 section 6.3)."""
+"""How many instances of a batch run at once, and what their failures mean for the others."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ async def step_uuid(engine: Engine, task: UUID, name: str) -> UUID:
 # How many
 
 
-async def test_no_more_than_the_parallelism_are_in_flight(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 #23
+async def test_no_more_than_the_parallelism_are_in_flight(engine: Engine, hands: Hands) -> None:
     task = await engine.create(batch(parallelism=2))
     await hands.succeed("b", result=split(10))
     begun: set[str] = set()
@@ -92,7 +90,7 @@ TWO = workflow(
 )  # fmt: skip
 
 
-async def test_a_task_has_a_limit_over_all_its_batches(database_url: str) -> None:  # spec 40 section 6.3
+async def test_a_task_has_a_limit_over_all_its_batches(database_url: str) -> None:
     async with Engine(database_url, batches=BatchLimits(max_parallel=3)) as engine:
         hands = Hands(engine)
         task = await engine.create(TWO)
@@ -118,9 +116,7 @@ async def test_each_task_has_its_own_limits(engine: Engine) -> None:
     assert [await in_flight(engine, task) for task in tasks] == [instances(2)] * 2
 
 
-async def test_the_convergence_of_two_batches_waits_for_both(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 #19
+async def test_the_convergence_of_two_batches_waits_for_both(engine: Engine, hands: Hands) -> None:
     task = await engine.create(TWO)
     await hands.succeed("b1", result=split(2))
     await hands.succeed("w1_001", "w1_002")

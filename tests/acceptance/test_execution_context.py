@@ -1,6 +1,6 @@
-"""Spec 10 #17: the execution context of a task, row by row of section 6.2, as an engine brings it about.
+"""The execution context of a task, row by row of its table, as an engine brings it about.
 
-The end of #17 does not hold: steps beside a failed branch run on (see test_spec_40_failed_branch.py).
+Steps beside a failed branch run on (see test_failed_branch.py).
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ async def _no_steps(engine: Engine, *fates: str) -> UUID:
 )
 async def test_the_first_row_that_holds_is_shown(
     engine: Engine, bring_about: Callable[..., Awaitable[UUID]], fates: tuple[str, ...], expected: Case
-) -> None:  # spec 10 #17
+) -> None:
     assert _row(await _context(engine, await bring_about(engine, *fates))) == expected
 
 
-async def test_what_is_enqueued_or_submitted_is_in_flight(engine: Engine) -> None:  # spec 10 #17
+async def test_what_is_enqueued_or_submitted_is_in_flight(engine: Engine) -> None:
     task = await engine.create(chain(1))
     assert _row(await _context(engine, task)) == PROCESSING
     (step,) = await engine.claim()
@@ -101,7 +101,7 @@ async def test_what_is_enqueued_or_submitted_is_in_flight(engine: Engine) -> Non
     assert _row(await _context(engine, task)) == PROCESSING
 
 
-async def test_a_step_that_was_resolved_by_hand_counts_as_completed(engine: Engine) -> None:  # spec 10 #17
+async def test_a_step_that_was_resolved_by_hand_counts_as_completed(engine: Engine) -> None:
     task = await engine.create(chain(2))
     (step,) = await engine.claim()
     await engine.fail(step, retryable=False)
@@ -129,13 +129,13 @@ async def test_progress_and_health_go_with_it(
     fates: tuple[str, ...],
     percentage: float,
     health: str,
-) -> None:  # spec 10 #17
+) -> None:
     context = await _context(engine, await bring_about(engine, *fates))
     assert context.completion_percentage == pytest.approx(percentage)
     assert context.health_status == health
 
 
-async def test_the_steps_are_counted_by_what_they_do(engine: Engine) -> None:  # spec 10 #17
+async def test_the_steps_are_counted_by_what_they_do(engine: Engine) -> None:
     document = graph(
         {"done": [], "failed": [], "runs": [], "waits": ["runs"], "left": ["failed"], "again": []},
         retry={"backoff_base_ms": 100_000, "max_backoff_ms": 100_000},

@@ -1,4 +1,4 @@
-"""Spec 10 #3 and #6: a task is created once or not at all."""
+"""A task is created once or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def _rows(engine: Engine) -> dict[str, int]:
     return {table: (await engine.sql(f"SELECT count(*) FROM tasker.{table}"))[0][0] for table in _TABLES}
 
 
-async def test_of_fifty_equal_strict_requests_at_once_one_creates_the_task(  # spec 10 #3
+async def test_of_fifty_equal_strict_requests_at_once_one_creates_the_task(
     any_engine: Engine,
 ) -> None:
     async with Engine(any_engine.url) as other:
@@ -56,7 +56,7 @@ async def test_of_fifty_equal_strict_requests_at_once_one_creates_the_task(  # s
     await any_engine.run(created[0].task.task_uuid)
 
 
-async def test_different_requests_among_them_are_not_held_up(engine: Engine) -> None:  # spec 10 #3
+async def test_different_requests_among_them_are_not_held_up(engine: Engine) -> None:
     async with Engine(engine.url) as other:
         template = await engine.register(chain(2) | {"identity_strategy": "strict"})
         outcomes = await asyncio.gather(
@@ -69,7 +69,7 @@ async def test_different_requests_among_them_are_not_held_up(engine: Engine) -> 
     assert (rows["tasks"], rows["workflow_steps"], rows["task_identities"]) == (10, 20, 10)
 
 
-async def test_equal_contexts_collide_and_others_do_not(engine: Engine) -> None:  # spec 10 #4, as stored
+async def test_equal_contexts_collide_and_others_do_not(engine: Engine) -> None:
     template = await engine.register(chain(1) | {"identity_strategy": "strict"})
     await engine.request(template, {"a": 1, "b": 2, "list": [1, 2]})
     with pytest.raises(IdentityConflictError):
@@ -80,7 +80,7 @@ async def test_equal_contexts_collide_and_others_do_not(engine: Engine) -> None:
     assert (await _rows(engine))["tasks"] == 3
 
 
-async def test_a_replayed_key_gets_the_task_it_created(engine: Engine) -> None:  # DESIGN 3, Identity
+async def test_a_replayed_key_gets_the_task_it_created(engine: Engine) -> None:
     template = await engine.register(chain(1))
     first = await engine.request(template, {"n": 1}, idempotency_key="k")
     again = await engine.request(template, {"n": 1.0}, idempotency_key="k")
@@ -88,7 +88,7 @@ async def test_a_replayed_key_gets_the_task_it_created(engine: Engine) -> None: 
     assert again.task.task_uuid == first.task.task_uuid
     with pytest.raises(IdentityConflictError):
         await engine.request(template, {"n": 2}, idempotency_key="k")
-    # Another named task may use the same key (spec 10 #5).
+    # Another named task may use the same key.
     other = await engine.register(chain(1) | {"name": "other"})
     assert not (await engine.request(other, {"n": 1}, idempotency_key="k")).already_existed
 
@@ -102,7 +102,7 @@ async def test_a_replayed_key_gets_the_task_it_created(engine: Engine) -> None: 
     ],
     ids=["a cycle of two", "a cycle behind a root", "a step that waits for itself"],
 )
-async def test_cyclic_templates_leave_nothing(engine: Engine, document: dict[str, Any]) -> None:  # spec 10 #6
+async def test_cyclic_templates_leave_nothing(engine: Engine, document: dict[str, Any]) -> None:
     with pytest.raises(InvalidTemplateError):
         await engine.create(document)
     assert set((await _rows(engine)).values()) == {0}
@@ -129,7 +129,7 @@ def _nested(depth: int) -> dict[str, Any]:
 )
 async def test_requests_over_a_limit_leave_nothing(
     engine: Engine, context: Callable[[], dict[str, Any]]
-) -> None:  # spec 10 #6
+) -> None:
     template = await engine.register(chain(2))
     with pytest.raises(InvalidArgumentError):
         await engine.request(template, context())
@@ -146,7 +146,7 @@ async def test_requests_over_a_limit_leave_nothing(
     ],
     ids=str,
 )  # fmt: skip
-async def test_fields_over_a_limit_leave_nothing(engine: Engine, field: dict[str, Any]) -> None:  # spec 10 #6
+async def test_fields_over_a_limit_leave_nothing(engine: Engine, field: dict[str, Any]) -> None:
     template = await engine.register(chain(1))
     with pytest.raises(InvalidArgumentError):
         await engine.creator.create(NewTask(NAMESPACE, template.name, template.version, {}, **field))
@@ -154,7 +154,7 @@ async def test_fields_over_a_limit_leave_nothing(engine: Engine, field: dict[str
 
 
 async def test_a_request_that_spoils_its_transaction_spoils_no_other(engine: Engine) -> None:
-    template = await engine.register(chain(1))  # concurrent requests share a transaction (DESIGN 5.6)
+    template = await engine.register(chain(1))  # concurrent requests share a transaction
     await engine.request(template)
     await engine.database.execute(
         "ALTER TABLE tasker.tasks ADD CONSTRAINT only_in_this_test CHECK (initiator <> 'spoiler')"

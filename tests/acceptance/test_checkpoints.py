@@ -1,4 +1,4 @@
-"""Steps go on from their checkpoints, whatever becomes of their worker (spec 40 section 6.4)."""
+"""Steps go on from their checkpoints, whatever becomes of their worker."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def join(batches: BatchAggregationScenario) -> dict[str, int]:
 
 async def test_a_failure_between_two_checkpoints_counts_nothing_twice(
     engine: Engine, start: Callable[..., Any]
-) -> None:  # spec 40 #25, spec 30 #17
+) -> None:
     """A hundred items, twenty to a checkpoint, and a failure after fifty in the first attempt."""
     runs: list[tuple[int, int]] = []
 
@@ -134,9 +134,7 @@ async def test_a_failure_between_two_checkpoints_counts_nothing_twice(
     assert await engine.sql("SELECT 1 FROM tasker.workflow_steps WHERE checkpoint IS NOT NULL") == []
 
 
-async def test_progress_in_the_older_style_is_gone_on_with(
-    engine: Engine, start: Callable[..., Any]
-) -> None:  # spec 40 section 6.4, section 8 batch resumption
+async def test_progress_in_the_older_style_is_gone_on_with(engine: Engine, start: Callable[..., Any]) -> None:
     """The handler yields nothing; its failure says how far it came."""
 
     @batch_worker("add_up")
@@ -169,7 +167,7 @@ async def test_progress_in_the_older_style_is_gone_on_with(
 )
 async def test_cursors_of_every_kind_come_back_as_they_were(
     engine: Engine, start: Callable[..., Any], cursor: Any
-) -> None:  # spec 40 #26
+) -> None:
     seen: list[Any] = []
 
     @batch_worker("add_up")
@@ -203,9 +201,7 @@ def short_folder() -> Any:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-async def test_a_worker_killed_after_a_yield_is_gone_on_with(
-    engine: Engine, short_folder: Path
-) -> None:  # spec 40 #25
+async def test_a_worker_killed_after_a_yield_is_gone_on_with(engine: Engine, short_folder: Path) -> None:
     environment = {
         "DATABASE_URL": engine.url,
         "TASKER_TEMPLATE_PATH": str(services.write_templates(short_folder / "templates", DOCUMENT)),

@@ -1,4 +1,4 @@
-"""Spec 10 #8, #9 and #10: results that come often, at the wrong moment, or too late."""
+"""Results that come often, at the wrong moment, or too late."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def _play(engine: Engine, *, deliveries: int) -> UUID:
     return task
 
 
-async def test_results_delivered_three_times_count_once(any_engine: Engine) -> None:  # spec 10 #8
+async def test_results_delivered_three_times_count_once(any_engine: Engine) -> None:
     once = await _final_rows(any_engine, await _play(any_engine, deliveries=1))
     thrice_played = await _play(any_engine, deliveries=3)
     thrice = await _final_rows(any_engine, thrice_played)
@@ -76,7 +76,7 @@ async def test_results_delivered_three_times_count_once(any_engine: Engine) -> N
     await assert_nothing_drifted(any_engine)
 
 
-async def test_successes_delivered_again_after_they_were_processed_change_nothing(  # spec 10 #8
+async def test_successes_delivered_again_after_they_were_processed_change_nothing(
     any_engine: Engine,
 ) -> None:
     task = await any_engine.create(diamond())
@@ -111,7 +111,7 @@ async def _all_rows(engine: Engine) -> dict[str, Any]:
     return {table: sorted(await engine.sql(f"SELECT t::text FROM {table} t")) for table in tables}
 
 
-async def test_a_failure_delivered_three_times_sets_one_backoff(any_engine: Engine) -> None:  # spec 10 #8
+async def test_a_failure_delivered_three_times_sets_one_backoff(any_engine: Engine) -> None:
     async def play(deliveries: int) -> dict[str, Any]:
         any_engine.jitter = 0.0
         task = await any_engine.create(chain(1, retry={"backoff_base_ms": 4000}))
@@ -145,7 +145,7 @@ async def test_a_failure_delivered_three_times_sets_one_backoff(any_engine: Engi
     assert once["steps"][0][-1] == 4
 
 
-async def test_a_result_that_arrives_while_its_task_is_enqueuing_is_not_lost(  # spec 10 #9
+async def test_a_result_that_arrives_while_its_task_is_enqueuing_is_not_lost(
     any_engine: Engine,
 ) -> None:
     task = await any_engine.create(diamond())
@@ -169,7 +169,7 @@ async def test_a_result_that_arrives_while_its_task_is_enqueuing_is_not_lost(  #
     await assert_history_is_whole(any_engine, task)
 
 
-async def test_nor_if_the_other_orchestrator_fails(any_engine: Engine) -> None:  # spec 10 #9
+async def test_nor_if_the_other_orchestrator_fails(any_engine: Engine) -> None:
     task = await any_engine.create(diamond())
     await any_engine.succeed(*await any_engine.claim())
     await any_engine.process()
@@ -186,7 +186,7 @@ async def test_nor_if_the_other_orchestrator_fails(any_engine: Engine) -> None: 
     await assert_history_is_whole(any_engine, task)
 
 
-async def test_a_result_whose_steps_row_is_locked_waits_its_turn(engine: Engine) -> None:  # spec 10 #9
+async def test_a_result_whose_steps_row_is_locked_waits_its_turn(engine: Engine) -> None:
     task = await engine.create(chain(2))
     (step,) = await engine.claim()
     await engine.succeed(step)
@@ -198,7 +198,7 @@ async def test_a_result_whose_steps_row_is_locked_waits_its_turn(engine: Engine)
     await engine.run(task)
 
 
-async def test_a_killed_workers_step_runs_again_and_its_late_result_is_discarded(  # spec 10 #10
+async def test_a_killed_workers_step_runs_again_and_its_late_result_is_discarded(
     any_engine: Engine,
 ) -> None:
     task = await any_engine.create(chain(1))

@@ -1,4 +1,4 @@
-"""Spec 40 #5, its second half: the gaps of a linear backoff."""
+"""The gaps of a linear backoff."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.engine import Engine, chain
 
 
-async def test_a_linear_backoff_of_200_ms_waits_200_and_400(any_engine: Engine) -> None:  # spec 40 #5
+async def test_a_linear_backoff_of_200_ms_waits_200_and_400(any_engine: Engine) -> None:
     await any_engine.freeze_clock()
     retry = {"max_attempts": 3, "backoff": "linear", "backoff_base_ms": 200}
     task = await any_engine.create(chain(1, retry=retry))

@@ -70,7 +70,7 @@ async def test_two_that_finish_at_once_share_one_convergence(
     outcomes: Mapping[str, Any],
     expected: set[str],
     where: str,
-) -> None:  # spec 40 #19
+) -> None:
     task = await engine.create(document)
     await hands.succeed("s")
     await fit_brake(engine, where)
@@ -97,7 +97,7 @@ async def test_an_operator_at_the_same_time_sees_what_the_other_one_created(
     document: Mapping[str, Any],
     outcomes: Mapping[str, Any],
     expected: set[str],
-) -> None:  # spec 40 #19
+) -> None:
     task = await engine.create(document)
     await hands.succeed("s")
     await fit_brake(engine, "committing")
@@ -115,7 +115,7 @@ async def test_an_operator_at_the_same_time_sees_what_the_other_one_created(
 
 async def test_many_tasks_on_two_orchestrators_with_every_result_delivered_thrice(
     engine: Engine, another_engine: Callable[[], Engine]
-) -> None:  # spec 40 #18, #19
+) -> None:
     outcomes = {"d1": decide("a"), "d2": decide("b"), "b": split(5)}
     template = await engine.register(
         workflow(
@@ -160,7 +160,7 @@ async def test_many_tasks_on_two_orchestrators_with_every_result_delivered_thric
 
 async def test_no_deadlock_when_creators_and_operators_meet(
     database_url: str,
-) -> None:  # DESIGN section 2, Locks
+) -> None:
     async with Engine(database_url) as engine, Engine(database_url) as other:
         template = await engine.register(DECISIONS)
         tasks = [(await engine.request(template)).task.task_uuid for _ in range(10)]
@@ -198,7 +198,7 @@ async def test_fifty_deliveries_on_two_orchestrators_create_each_step_once(
     document: Mapping[str, Any],
     outcomes: Mapping[str, Any],
     expected: set[str],
-) -> None:  # spec 40 #18
+) -> None:
     task = await engine.create(document)
     await hands.succeed("s")
     async with another_engine() as other:
@@ -213,7 +213,7 @@ async def test_fifty_deliveries_on_two_orchestrators_create_each_step_once(
 
 async def test_a_task_whose_template_cannot_be_read_does_not_hold_up_others(
     engine: Engine, hands: Hands
-) -> None:  # DESIGN section 2, Messages
+) -> None:
     broken = await engine.create(workflow("s1", "d1: decision < s1", "a1 < d1"))
     sound = await engine.create(workflow("s2", "d2: decision < s2", "a2 < d2") | {"name": "sound"})
     await hands.succeed("s1", "s2")

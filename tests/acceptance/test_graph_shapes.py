@@ -1,4 +1,4 @@
-"""Spec 40 sections 4 and 8: how work moves through a chain, a diamond, a mixed graph and a tree."""
+"""How work moves through a chain, a diamond, a mixed graph and a tree."""
 
 from __future__ import annotations
 
@@ -108,9 +108,7 @@ def names_by_state(task: Task) -> dict[str, set[str]]:
 
 
 @together
-async def test_every_shape_ends_in_the_exact_number(
-    client: TaskerClient, module_database_url: str
-) -> None:  # spec 40 #11
+async def test_every_shape_ends_in_the_exact_number(client: TaskerClient, module_database_url: str) -> None:
     runs = await asyncio.gather(
         *(scenarios.run(client, shape, {"even_number": n}) for shape in ENDS for n in (4, 6, 8))
     )
@@ -195,7 +193,7 @@ async def audit(tasks: list[Task], database_url: str) -> dict[Any, list[tuple[bo
 )
 async def test_a_step_out_of_attempts_stops_what_descends_from_it_and_nothing_else(
     client: TaskerClient, shape: str, failing: str, states: Mapping[str, set[str]]
-) -> None:  # spec 40 sections 4, 8
+) -> None:
     task = (await scenarios.run(client, shape, {"even_number": 2, "failures": {failing: 3}})).settled
     assert task.state is TaskState.BLOCKED_BY_FAILURES
     assert names_by_state(task) == states
@@ -208,7 +206,7 @@ async def test_a_step_out_of_attempts_stops_what_descends_from_it_and_nothing_el
 
 
 @together
-async def test_a_join_counts_the_parents_that_are_done(client: TaskerClient) -> None:  # spec 40 section 8
+async def test_a_join_counts_the_parents_that_are_done(client: TaskerClient) -> None:
     context = {"even_number": 4, "failures": {"diamond_branch_c": 3}}
     task = (await scenarios.run(client, DIAMOND, context)).settled
     end = task.step("diamond_end")
@@ -227,7 +225,7 @@ async def test_a_join_counts_the_parents_that_are_done(client: TaskerClient) -> 
 )
 async def test_a_step_that_recovers_leaves_no_trace_in_the_number(
     client: TaskerClient, shape: str, failing: str
-) -> None:  # spec 40 section 8
+) -> None:
     task = (await scenarios.run(client, shape, {"even_number": 6, "failures": {failing: 1}})).settled
     assert task.state is TaskState.COMPLETE
     assert {step.name: step.attempts for step in task.steps if step.attempts != 1} == {failing: 2}
@@ -238,7 +236,7 @@ async def test_a_step_that_recovers_leaves_no_trace_in_the_number(
 # What runs when
 
 
-async def test_a_step_starts_before_a_slow_one_beside_it_ends(database_url: str) -> None:  # spec 40 #10
+async def test_a_step_starts_before_a_slow_one_beside_it_ends(database_url: str) -> None:
     sequences = Sequences()
     slow = sequences.held["dag_process_right"] = asyncio.Event()
     async with running(database_url, sequences.registry, EXAMPLES / "complex_dag") as client:
@@ -265,7 +263,7 @@ def takes_a_second_in_a_thread(context: StepContext) -> None:
 @pytest.mark.parametrize("handler", [takes_a_second, takes_a_second_in_a_thread])
 async def test_as_many_roots_as_slots_run_at_the_same_time(
     handler: object, database_url: str, tmp_path: Path
-) -> None:  # spec 40 #10
+) -> None:
     registry = HandlerRegistry()
     registry.register(handler, name="work")
     templates = services.write_templates(tmp_path / "templates", graph({f"root_{n}": [] for n in range(5)}))
@@ -282,7 +280,7 @@ async def test_as_many_roots_as_slots_run_at_the_same_time(
 # Who sees what
 
 
-async def test_a_handler_sees_every_ancestor_and_no_sibling(database_url: str) -> None:  # spec 40 #12
+async def test_a_handler_sees_every_ancestor_and_no_sibling(database_url: str) -> None:
     sequences = Sequences()
     async with running(database_url, sequences.registry, EXAMPLES / "hierarchical_tree") as client:
         task = (await scenarios.run(client, TREE, {"even_number": 2})).settled

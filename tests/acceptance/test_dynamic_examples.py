@@ -1,4 +1,4 @@
-"""What the examples with decisions and batches promise, from end to end (spec 40 sections 7, 8 and 10)."""
+"""What the examples with decisions and batches promise, from end to end."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ def names(task: Task) -> set[str]:
         ("examples_mixed_dag/complex_dag", "dag_finalize"),
     ],
 )
-async def test_a_power_of_64_is_exact(
-    client: TaskerClient, template: str, last: str, number: int
-) -> None:  # spec 40 #11
+async def test_a_power_of_64_is_exact(client: TaskerClient, template: str, last: str, number: int) -> None:
     task = await completed(client, template, {"even_number": number})
     assert task.step(last).result["value"] == str(number**64)
 
@@ -65,7 +63,7 @@ async def test_a_power_of_64_is_exact(
 )
 async def test_an_amount_at_a_boundary_takes_its_branch(
     client: TaskerClient, amount: float, branches: set[str]
-) -> None:  # spec 40 #13
+) -> None:
     task = await completed(client, "examples_approval/approval_routing", REQUEST | {"amount": amount})
     assert names(task) == {"validate_request", "routing_decision", "finalize_approval"} | branches
     assert task.total_steps == len(task.steps)
@@ -76,7 +74,7 @@ async def test_an_amount_at_a_boundary_takes_its_branch(
     }
 
 
-async def test_an_emergency_takes_five_steps(client: TaskerClient) -> None:  # spec 40 #16
+async def test_an_emergency_takes_five_steps(client: TaskerClient) -> None:
     context = REQUEST | {"amount": 9999.99, "emergency": True, "risk_score": 99, "jurisdiction": "EU"}
     task = await completed(client, "examples_approval/multi_tier_approval", context)
     assert names(task) == {
@@ -90,7 +88,7 @@ async def test_an_emergency_takes_five_steps(client: TaskerClient) -> None:  # s
 
 async def test_the_end_appears_after_the_inner_decision_and_waits_for_all_branches(
     client: TaskerClient,
-) -> None:  # spec 40 #16
+) -> None:
     context = REQUEST | {"amount": 75_000, "risk_score": 80, "jurisdiction": "APAC"}
     task = await completed(client, "examples_approval/multi_tier_approval", context)
     final, inner = task.step("finalize_approval"), task.step("compliance_routing")
@@ -107,7 +105,7 @@ async def test_the_end_appears_after_the_inner_decision_and_waits_for_all_branch
 
 
 @pytest.mark.parametrize("file", PRODUCTS)
-async def test_a_file_comes_to_its_totals(client: TaskerClient, file: str) -> None:  # spec 40 #21
+async def test_a_file_comes_to_its_totals(client: TaskerClient, file: str) -> None:
     context = {"csv_file_path": file, "analysis_mode": "totals"}
     task = await completed(client, "examples_csv/csv_product_inventory_analyzer", context)
     expected = PRODUCTS[file]
@@ -128,9 +126,7 @@ async def test_a_file_comes_to_its_totals(client: TaskerClient, file: str) -> No
     ("size", "sizes"),
     [(999, []), (1000, [1000]), (1001, [501, 500]), (3500, [875] * 4), (25_000, [2500] * 10)],
 )
-async def test_a_dataset_is_shared_out(
-    client: TaskerClient, size: int, sizes: list[int]
-) -> None:  # spec 40 section 7
+async def test_a_dataset_is_shared_out(client: TaskerClient, size: int, sizes: list[int]) -> None:
     task = await completed(client, "examples_batch/large_dataset_processor", {"dataset_size": size})
     instances = [f"process_batch_{number:03}" for number in range(1, len(sizes) + 1)]
     assert [task.step(name).result["items_processed"] for name in instances] == sizes
@@ -143,7 +139,7 @@ async def test_a_dataset_is_shared_out(
 
 async def test_a_decision_a_batch_and_its_end_run_each_step_once(
     client: TaskerClient,
-) -> None:  # spec 40 #17
+) -> None:
     numbers = [1, 2, 3, 5, 7, 9, 11, 13, 15]
     task = await completed(client, "examples_combined/diamond_decision_batch_processor", {"numbers": numbers})
     assert len(task.steps) == len(names(task)) == 6 + 4

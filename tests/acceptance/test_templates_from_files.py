@@ -1,4 +1,4 @@
-"""Spec 40 #2, #3, #7: templates from their files over a worker to tasks, on real services."""
+"""Templates from their files over a worker to tasks, on real services."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.services import Client, Workshop
 
 async def test_a_template_with_three_faults_is_told_all_of_them_and_not_written(
     engine: Engine, folder: Path
-) -> None:  # spec 40 #2
+) -> None:
     step = {"name": "a", "handler": "work", "dependencies": ["a", "ghost"]}
     write(folder, broken=chain(1) | {"version": "1", "steps": [step]})
     before = await written(engine)
@@ -35,7 +35,7 @@ async def test_a_template_with_three_faults_is_told_all_of_them_and_not_written(
 
 async def test_an_old_limit_works_with_a_remark(
     database_url: str, engine: Engine, client: Client, workshop: Workshop, folder: Path
-) -> None:  # spec 40 #3
+) -> None:
     write(folder, old=chain(1, retry={"limit": 5}))
     async with services.worker(database_url, workshop.registry, folder) as service:
         report = service.worker.registration
@@ -50,9 +50,7 @@ async def test_an_old_limit_works_with_a_remark(
     assert attempts == 5
 
 
-async def test_a_number_as_version_and_a_long_namespace_are_refused(
-    engine: Engine, folder: Path
-) -> None:  # spec 40 #3
+async def test_a_number_as_version_and_a_long_namespace_are_refused(engine: Engine, folder: Path) -> None:
     text = yaml.safe_dump(chain(1))
     write(
         folder,
@@ -70,7 +68,7 @@ async def test_a_number_as_version_and_a_long_namespace_are_refused(
 
 async def test_an_unknown_key_is_a_remark_or_for_the_strict_an_error(
     database_url: str, workshop: Workshop, folder: Path
-) -> None:  # spec 40 section 1.5
+) -> None:
     write(folder, typo=chain(1, timeout_second=5), fine=chain(1) | {"name": "fine"})
     finding = "typo.yaml:9: UNKNOWN_KEY: steps[0].timeout_second: unknown key, did you mean timeout_seconds?"
     async with services.worker(database_url, workshop.registry, folder) as service:
@@ -86,7 +84,7 @@ async def test_an_unknown_key_is_a_remark_or_for_the_strict_an_error(
 
 async def test_one_broken_file_among_ten(
     database_url: str, client: Client, workshop: Workshop, folder: Path
-) -> None:  # spec 40 #7
+) -> None:
     (folder / "deeper").mkdir()
     write(folder / "deeper", **{f"good_{n}": chain(1) | {"name": f"good_{n}"} for n in range(5)})
     write(folder, **{f"fine_{n}": chain(1) | {"name": f"fine_{n}"} for n in range(4)}, broken="name: [b\n")
@@ -156,7 +154,7 @@ async def test_the_same_version_twice_is_an_error_that_names_both_files(engine: 
 
 async def test_documents_and_anchors_of_a_file_are_registered(
     database_url: str, client: Client, workshop: Workshop, folder: Path
-) -> None:  # spec 40 section 1.5
+) -> None:
     text = """
 name: first
 namespace: test

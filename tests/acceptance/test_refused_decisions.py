@@ -1,4 +1,4 @@
-"""Outcomes of decisions that cannot be carried out, and what operators do about them (spec 40 section 5.3)."""
+"""Outcomes of decisions that cannot be carried out, and what operators do about them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def outcome(value: object) -> dict[str, object]:
 )
 async def test_an_outcome_that_cannot_be_carried_out_fails_the_decision_and_creates_nothing(
     engine: Engine, hands: Hands, result: object, code: str, message: str
-) -> None:  # spec 40 #15, section 5.3
+) -> None:
     task = await engine.create(ROUTES)
     await hands.succeed("above")
     await hands.succeed("beside", result=decide())
@@ -124,9 +124,7 @@ async def test_what_a_refused_outcome_says_stays_short(engine: Engine, hands: Ha
     assert len(stored["error"]["message"]) <= 500
 
 
-async def test_a_decision_that_fails_is_tried_again_like_any_step(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 section 5.4
+async def test_a_decision_that_fails_is_tried_again_like_any_step(engine: Engine, hands: Hands) -> None:
     task = await engine.create(ROUTES)
     await hands.succeed("above")
     await hands.fail("d", retryable=True, result=decide("b"))
@@ -255,7 +253,7 @@ async def test_a_decision_of_a_cancelled_task_creates_nothing(engine: Engine, ha
 @pytest.mark.parametrize("kind", ["decision", "batch"])
 async def test_what_a_creator_leads_to_waits_while_its_task_is_in_error(
     engine: Engine, hands: Hands, kind: str
-) -> None:  # spec 10 section 8.2
+) -> None:
     task = await engine.create(
         workflow(
             "above",
@@ -322,7 +320,7 @@ async def give_up(engine: Engine, task: UUID) -> None:
 )
 async def test_a_template_of_what_is_disabled_is_refused(
     database_url: str, engine: Engine, setting: str, steps: list[str], message: str
-) -> None:  # spec 40 #28
+) -> None:
     template = await engine.register(workflow(*steps))
     await engine.register(workflow("a") | {"name": "plain"})
     async with (

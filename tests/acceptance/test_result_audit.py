@@ -1,4 +1,4 @@
-"""Spec 10 #23: one audit row for each result of a worker, with every scalar (section 5)."""
+"""One audit row for each result of a worker, with every scalar."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def _audit(engine: Engine, task: UUID, columns: str = _SCALARS) -> list[tu
     )
 
 
-async def test_every_scalar_is_there(any_engine: Engine) -> None:  # spec 10 #23
+async def test_every_scalar_is_there(any_engine: Engine) -> None:
     correlation = UUID("0197b7f2-7c1e-7d3a-9c55-3f0f6d1a2b4c")
     task = await any_engine.create(chain(1), correlation_id=correlation)
     (step,) = await any_engine.claim()
@@ -45,7 +45,7 @@ async def test_every_scalar_is_there(any_engine: Engine) -> None:  # spec 10 #23
     assert before <= failure[7] < success[7]
 
 
-async def test_a_result_that_is_delivered_thrice_makes_one_row(any_engine: Engine) -> None:  # spec 10 #23
+async def test_a_result_that_is_delivered_thrice_makes_one_row(any_engine: Engine) -> None:
     task = await any_engine.create(graph({"good": [], "bad": []}))
     bad, good = sorted(await any_engine.claim(), key=lambda step: step.name)
     await any_engine.succeed(good)
@@ -62,7 +62,7 @@ async def test_a_result_that_is_delivered_thrice_makes_one_row(any_engine: Engin
     ]
 
 
-async def test_what_was_never_accepted_is_not_audited(any_engine: Engine) -> None:  # spec 10 #23
+async def test_what_was_never_accepted_is_not_audited(any_engine: Engine) -> None:
     task = await any_engine.create(chain(1))
     (step,) = await any_engine.claim()
     await any_engine.operators.cancel(task)
@@ -71,7 +71,7 @@ async def test_what_was_never_accepted_is_not_audited(any_engine: Engine) -> Non
 
 
 async def test_a_lost_worker_is_audited_as_the_one_that_had_the_step(any_engine: Engine) -> None:
-    task = await any_engine.create(chain(1))  # spec 10 #23
+    task = await any_engine.create(chain(1))
     await any_engine.claim()
     await any_engine.move_clock(31)
     await any_engine.orchestration.sweep_leases(10)
@@ -80,7 +80,7 @@ async def test_a_lost_worker_is_audited_as_the_one_that_had_the_step(any_engine:
 
 
 async def test_what_an_operator_supplies_is_no_result_of_a_worker(any_engine: Engine) -> None:
-    task = await any_engine.create(chain(2))  # spec 10 #23
+    task = await any_engine.create(chain(2))
     step = (await any_engine.steps(task))["s1"].step_uuid
     await any_engine.operators.complete_manually(
         task, step, result={"n": 1}, performed_by="ada", reason="done by hand"
@@ -90,7 +90,7 @@ async def test_what_an_operator_supplies_is_no_result_of_a_worker(any_engine: En
     assert await _audit(any_engine, task, "step_name") == [("s2",)]
 
 
-async def test_a_reset_keeps_what_was_audited(any_engine: Engine) -> None:  # spec 10 #23
+async def test_a_reset_keeps_what_was_audited(any_engine: Engine) -> None:
     task = await any_engine.create(chain(1))
     (step,) = await any_engine.claim()
     await any_engine.fail(step, retryable=False)

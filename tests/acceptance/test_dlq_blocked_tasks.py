@@ -1,4 +1,4 @@
-"""Spec 10 section 11 for tasks that failures block or that no worker serves: entries, snapshots and giving up."""
+"""Tasks that failures block or that no worker serves: entries, snapshots and giving up."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_task_that_failures_block_is_put_before_a_person(watch: Watch) -
     assert abs((entry.dlq_entry_uuid.int >> 80) / 1000 - entry.dlq_timestamp.timestamp()) < 0.002
 
 
-async def test_a_snapshot_tells_all_that_a_person_needs(watch: Watch) -> None:  # spec 10 section 11
+async def test_a_snapshot_tells_all_that_a_person_needs(watch: Watch) -> None:
     engine = watch.engine
     task = await engine.create(graph({"good": [], "bad": [], "last": ["good", "bad"]}))
     await engine.database.execute("UPDATE tasker.tasks SET priority = 7")
@@ -144,7 +144,7 @@ async def test_a_task_and_its_entry_are_blocked_and_made_at_once(engine: Engine)
 
 async def test_a_task_that_is_blocked_again_gets_no_second_pending_entry(
     engine: Engine,
-) -> None:  # spec 10 s. 11
+) -> None:
     task = await block(engine)
     step = (await engine.steps(task))["s1"].step_uuid
     await engine.operators.reset_for_retry(task, step, performed_by="sam", reason="again")
@@ -161,7 +161,7 @@ MONTH = timedelta(days=30)
 DAY = 24 * 3600
 
 
-async def test_a_blocked_task_is_given_up_after_days(watch: Watch) -> None:  # DESIGN 3, Waiting
+async def test_a_blocked_task_is_given_up_after_days(watch: Watch) -> None:
     engine = watch.engine
     task = await block(engine)
     loop = GiveUpLoop(watch.tasks, age=MONTH)
@@ -193,7 +193,7 @@ async def test_a_blocked_task_is_given_up_after_days(watch: Watch) -> None:  # D
     assert await loop.tick() == 600
 
 
-async def test_what_an_operator_does_starts_the_days_anew(watch: Watch) -> None:  # DESIGN 3, Waiting
+async def test_what_an_operator_does_starts_the_days_anew(watch: Watch) -> None:
     engine = watch.engine
     task = await engine.create(graph({"one": [], "two": []}))
     await fail_for_good(engine)
@@ -210,7 +210,7 @@ async def test_what_an_operator_does_starts_the_days_anew(watch: Watch) -> None:
     assert await engine.state(task) == "error"
 
 
-async def test_a_task_that_was_given_up_resumes_by_a_reset(watch: Watch) -> None:  # DESIGN 3, Operator reset
+async def test_a_task_that_was_given_up_resumes_by_a_reset(watch: Watch) -> None:
     engine = watch.engine
     task = await block(engine)
     await engine.move_clock(31 * DAY)
@@ -324,9 +324,7 @@ async def loops_of(engine: Engine, **settings: object) -> AsyncIterator[dict[str
 
 
 @pytest.mark.parametrize(("days", "state"), [(7, "error"), (9, "blocked_by_failures")])
-async def test_the_settings_say_when_to_give_up(
-    engine: Engine, days: int, state: str
-) -> None:  # DESIGN 3, Waiting
+async def test_the_settings_say_when_to_give_up(engine: Engine, days: int, state: str) -> None:
     task = await block(engine)
     await engine.move_clock(8 * DAY)
     async with loops_of(engine, dlq_give_up_days=days) as loops:
@@ -371,7 +369,7 @@ STALE = {"staleness_steps_in_process_minutes": 20, "staleness_interval_seconds":
         (STALE | {"staleness_auto_transition_to_error": False}, "steps_in_process", 1),
     ],
 )
-async def test_the_settings_say_what_is_stale(  # spec 10 section 11
+async def test_the_settings_say_what_is_stale(
     engine: Engine, settings: dict[str, object], state: str, entries: int
 ) -> None:
     task = await stand(engine)

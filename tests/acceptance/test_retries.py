@@ -1,4 +1,4 @@
-"""Spec 10 #11 and #12: how often a step runs, and how long it waits in between."""
+"""How often a step runs, and how long it waits in between."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ async def _fail_and_judge(engine: Engine, task: UUID, **more: Any) -> float | No
     assert state == "waiting_for_retry"
     assert due == wake_at
     wait = (due - since).total_seconds()
-    assert seconds == -(
-        -(due - since) // timedelta(seconds=1)
-    )  # whole seconds, rounded up (spec 10 section 7.3)
+    assert seconds == -(-(due - since) // timedelta(seconds=1))  # whole seconds, rounded up
     assert isinstance(wait, float)
     return wait
 
@@ -58,16 +56,14 @@ async def _over(engine: Engine, task: UUID, *, attempts: int) -> None:
 @pytest.mark.parametrize(
     "retry", [{"max_attempts": 1}, {"retryable": False}, {"retryable": False, "max_attempts": 5}]
 )
-async def test_a_step_that_may_run_once_runs_once(
-    any_engine: Engine, retry: dict[str, Any]
-) -> None:  # spec 10 #11
+async def test_a_step_that_may_run_once_runs_once(any_engine: Engine, retry: dict[str, Any]) -> None:
     task = await any_engine.create(chain(1, retry=retry))
     assert await _fail_and_judge(any_engine, task) is None
     await _over(any_engine, task, attempts=1)
 
 
 @pytest.mark.parametrize(("jitter", "factor"), [(0.0, 1.0), (1.0, 1.15), (-1.0, 0.85)])
-async def test_three_attempts_wait_one_and_two_seconds(  # spec 10 #11
+async def test_three_attempts_wait_one_and_two_seconds(
     any_engine: Engine, jitter: float, factor: float
 ) -> None:
     await any_engine.freeze_clock()
@@ -82,7 +78,7 @@ async def test_three_attempts_wait_one_and_two_seconds(  # spec 10 #11
     await _over(any_engine, task, attempts=3)
 
 
-async def test_a_step_with_attempts_left_completes_the_task(engine: Engine) -> None:  # spec 10 #11
+async def test_a_step_with_attempts_left_completes_the_task(engine: Engine) -> None:
     task = await engine.create(chain(1, retry={"max_attempts": 3}))
     for _ in range(2):
         await _fail_and_judge(engine, task)
@@ -103,21 +99,19 @@ async def test_a_server_that_asks_for_seven_seconds_gets_them(
     any_engine: Engine, hint: dict[str, Any]
 ) -> None:
     await any_engine.freeze_clock()
-    any_engine.jitter = 1.0  # spec 10 #12; a hint is not jittered (spec 10 section 7.3)
+    any_engine.jitter = 1.0  # a hint is not jittered
     task = await any_engine.create(chain(1))
     assert await _fail_and_judge(any_engine, task, **hint) == 7
     await _wait(any_engine, task, 7)
 
 
 @pytest.mark.parametrize("asked", [1_000_000, "1000000", 10**30])
-async def test_a_server_that_asks_for_weeks_gets_the_global_cap(  # spec 10 #12
-    any_engine: Engine, asked: object
-) -> None:
+async def test_a_server_that_asks_for_weeks_gets_the_global_cap(any_engine: Engine, asked: object) -> None:
     task = await any_engine.create(chain(1))
     assert await _fail_and_judge(any_engine, task, **_headers(asked)) == 3600
 
 
-async def test_a_date_counts_from_the_engines_clock(engine: Engine) -> None:  # spec 10 #12
+async def test_a_date_counts_from_the_engines_clock(engine: Engine) -> None:
     await engine.freeze_clock()
     await engine.move_clock(1_000_000)
     ((date,),) = await engine.sql(
@@ -129,15 +123,13 @@ async def test_a_date_counts_from_the_engines_clock(engine: Engine) -> None:  # 
 
 
 @pytest.mark.parametrize("past", ["Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-5"])
-async def test_an_unusable_hint_is_ignored(engine: Engine, past: str) -> None:  # spec 10 #12
+async def test_an_unusable_hint_is_ignored(engine: Engine, past: str) -> None:
     task = await engine.create(chain(1))
     assert await _fail_and_judge(engine, task, **_headers(past)) == 1
 
 
 @pytest.mark.parametrize("jitter", [-1.0, 0.0, 1.0])
-async def test_jitter_never_exceeds_the_cap_of_the_step(
-    any_engine: Engine, jitter: float
-) -> None:  # spec 10 #12
+async def test_jitter_never_exceeds_the_cap_of_the_step(any_engine: Engine, jitter: float) -> None:
     any_engine.jitter = jitter
     retry = {"max_attempts": 9, "backoff_base_ms": 1000, "max_backoff_ms": 4000}
     task = await any_engine.create(chain(1, retry=retry))
@@ -150,7 +142,7 @@ async def test_jitter_never_exceeds_the_cap_of_the_step(
     assert waits == pytest.approx([min(4, wait * (1 + 0.15 * jitter)) for wait in exact], abs=1e-6)
 
 
-async def test_nor_does_it_exceed_the_global_cap(engine: Engine) -> None:  # spec 10 #12
+async def test_nor_does_it_exceed_the_global_cap(engine: Engine) -> None:
     engine.jitter = 1.0
     retry = {"backoff_base_ms": 3_600_000, "max_backoff_ms": 3_600_000}
     task = await engine.create(chain(1, retry=retry))
@@ -158,7 +150,7 @@ async def test_nor_does_it_exceed_the_global_cap(engine: Engine) -> None:  # spe
 
 
 @pytest.mark.parametrize("retry", [{}, {"max_attempts": 100}])
-async def test_an_error_that_no_retry_helps_ends_at_attempt_one(  # spec 10 #12
+async def test_an_error_that_no_retry_helps_ends_at_attempt_one(
     any_engine: Engine, retry: dict[str, Any]
 ) -> None:
     task = await any_engine.create(chain(1, retry=retry))
@@ -166,14 +158,14 @@ async def test_an_error_that_no_retry_helps_ends_at_attempt_one(  # spec 10 #12
     await _over(any_engine, task, attempts=1)
 
 
-async def test_a_stored_maximum_of_zero_ends_at_attempt_one(any_engine: Engine) -> None:  # spec 10 #12, D14
+async def test_a_stored_maximum_of_zero_ends_at_attempt_one(any_engine: Engine) -> None:
     task = await any_engine.create(chain(1))
     await any_engine.database.execute("UPDATE tasker.workflow_steps SET max_attempts = 0")
     assert await _fail_and_judge(any_engine, task) is None
     await _over(any_engine, task, attempts=1)
 
 
-async def test_the_default_series_ends_at_thirty_seconds(engine: Engine) -> None:  # spec 10 section 7.3
+async def test_the_default_series_ends_at_thirty_seconds(engine: Engine) -> None:
     task = await engine.create(chain(1, retry={"max_attempts": 8}))
     waits = []
     for _ in range(7):

@@ -1,4 +1,4 @@
-"""Decisions create the steps they name, atomically with their completion (spec 40 section 5)."""
+"""Decisions create the steps they name, atomically with their completion."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ def hands(engine: Engine) -> Hands:
 
 
 @pytest.mark.parametrize("chosen", [["auto"], ["manager", "finance"], ["auto", "manager", "finance"]])
-async def test_only_chosen_branches_exist(
-    engine: Engine, hands: Hands, chosen: Sequence[str]
-) -> None:  # spec 40 #13
+async def test_only_chosen_branches_exist(engine: Engine, hands: Hands, chosen: Sequence[str]) -> None:
     task = await engine.create(APPROVAL)
     assert await engine.states(task) == {"validate": "enqueued", "route": "pending"}
     await hands.succeed("validate")
@@ -75,7 +73,7 @@ async def test_a_convergence_runs_after_the_last_of_its_branches(engine: Engine,
     await assert_each_complete_once(engine, task)
 
 
-async def test_a_name_given_twice_counts_once(engine: Engine, hands: Hands) -> None:  # spec 40 section 5.1
+async def test_a_name_given_twice_counts_once(engine: Engine, hands: Hands) -> None:
     task = await engine.create(APPROVAL)
     await hands.succeed("validate")
     await hands.succeed("route", result=decide("auto", "auto"))
@@ -84,7 +82,7 @@ async def test_a_name_given_twice_counts_once(engine: Engine, hands: Hands) -> N
     await assert_each_complete_once(engine, task)
 
 
-async def test_only_decisions_decide(engine: Engine, hands: Hands) -> None:  # spec 40 section 5.1
+async def test_only_decisions_decide(engine: Engine, hands: Hands) -> None:
     task = await engine.create(APPROVAL)
     await hands.succeed("validate", result=decide("auto"))
     assert await engine.states(task) == {"validate": "complete", "route": "enqueued"}
@@ -96,7 +94,7 @@ async def test_only_decisions_decide(engine: Engine, hands: Hands) -> None:  # s
 @pytest.mark.parametrize("outcome", [{"type": "no_branches"}, {"type": "create_steps", "step_names": []}])
 async def test_without_branches_a_convergence_that_lists_the_decision_runs_once(
     engine: Engine, hands: Hands, outcome: object
-) -> None:  # spec 40 #14
+) -> None:
     task = await engine.create(
         workflow("a", "d: decision < a", "b < d", "c: deferred_convergence < d b", "e < c")
     )
@@ -113,7 +111,7 @@ async def test_without_branches_a_convergence_that_lists_the_decision_runs_once(
 
 async def test_without_branches_a_convergence_of_branches_only_never_exists(
     engine: Engine, hands: Hands
-) -> None:  # spec 40 #14
+) -> None:
     task = await engine.create(APPROVAL)
     await hands.succeed("validate")
     await hands.succeed("route", result=decide())
@@ -127,7 +125,7 @@ async def test_without_branches_a_convergence_of_branches_only_never_exists(
 
 async def test_what_spans_two_decisions_appears_after_the_inner_one_and_waits_for_all(
     engine: Engine, hands: Hands
-) -> None:  # spec 40 #16
+) -> None:
     task = await engine.create(TIERS)
     await hands.succeed("assess")
     await hands.succeed("primary", result=decide("senior"))
@@ -145,7 +143,7 @@ async def test_what_spans_two_decisions_appears_after_the_inner_one_and_waits_fo
     await assert_each_complete_once(engine, task)
 
 
-async def test_a_path_around_the_inner_decision_is_short(engine: Engine, hands: Hands) -> None:  # spec 40 #16
+async def test_a_path_around_the_inner_decision_is_short(engine: Engine, hands: Hands) -> None:
     task = await engine.create(TIERS)
     await hands.succeed("assess")
     await hands.succeed("primary", result=decide("emergency"))
@@ -155,18 +153,14 @@ async def test_a_path_around_the_inner_decision_is_short(engine: Engine, hands: 
     await assert_each_complete_once(engine, task)
 
 
-async def test_an_inner_decision_without_branches_lets_the_rest_go_on(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 #16
+async def test_an_inner_decision_without_branches_lets_the_rest_go_on(engine: Engine, hands: Hands) -> None:
     task = await engine.create(TIERS)
     await hands.finish(primary=decide("senior"), compliance=decide())
     assert set(await edges(engine, task, "finalize")) == {"primary", "senior", "compliance"}
     await assert_each_complete_once(engine, task)
 
 
-async def test_a_batch_behind_a_decision_and_a_step_behind_the_batch(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 #17
+async def test_a_batch_behind_a_decision_and_a_step_behind_the_batch(engine: Engine, hands: Hands) -> None:
     task = await engine.create(
         workflow(
             "start",
@@ -218,7 +212,7 @@ TWO = workflow("s", "d1: decision < s", "d2: decision < s", "a < d1", "b < d2",
 @pytest.mark.parametrize(("first", "second"), [(["a"], ["b"]), ([], ["b"]), (["a"], [])])
 async def test_two_decisions_judged_together_share_one_convergence(
     engine: Engine, hands: Hands, first: list[str], second: list[str]
-) -> None:  # spec 40 #19
+) -> None:
     task = await engine.create(TWO)
     await hands.succeed("s")
     await hands.submit("d1", decide(*first))
@@ -248,9 +242,7 @@ async def test_of_two_decisions_judged_together_a_refused_one_leads_to_nothing(
 # What handlers see
 
 
-async def test_dynamic_steps_see_every_ancestor_and_no_sibling(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 #12
+async def test_dynamic_steps_see_every_ancestor_and_no_sibling(engine: Engine, hands: Hands) -> None:
     await engine.create(APPROVAL)
     await hands.succeed("validate", result={"is": "validate"})
     await hands.succeed("route", result=decide("manager", "finance") | {"is": "route"})
@@ -293,7 +285,7 @@ async def test_dynamic_steps_are_set_up_as_their_template_says(engine: Engine, h
 # Limits
 
 
-async def test_51_names_warn_and_101_are_refused(engine: Engine, hands: Hands) -> None:  # spec 40 #20
+async def test_51_names_warn_and_101_are_refused(engine: Engine, hands: Hands) -> None:
     branches = [f"b{n}" for n in range(101)]
     document = workflow("a", "d: decision < a", *(f"{name} < d" for name in branches))
     for count, events in (
@@ -315,9 +307,7 @@ async def test_51_names_warn_and_101_are_refused(engine: Engine, hands: Hands) -
     assert (await engine.states(task))["d"] == "error"
 
 
-async def test_decision_21_of_a_chain_is_refused_and_the_11th_warns(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 #20
+async def test_decision_21_of_a_chain_is_refused_and_the_11th_warns(engine: Engine, hands: Hands) -> None:
     document = workflow("d0", *(f"d{n}: decision < d{n - 1}" for n in range(1, 22)), "end < d21")
     task = await engine.create(document)
     await hands.succeed("d0")
@@ -334,7 +324,7 @@ async def test_decision_21_of_a_chain_is_refused_and_the_11th_warns(
     assert len(await engine.steps(task)) == 22
 
 
-async def test_an_orchestrator_may_set_its_own_limits(database_url: str) -> None:  # spec 40 section 5.4
+async def test_an_orchestrator_may_set_its_own_limits(database_url: str) -> None:
     async with Engine(database_url, decisions=DecisionLimits(max_steps=1)) as engine:
         hands = Hands(engine)
         task = await engine.create(APPROVAL)

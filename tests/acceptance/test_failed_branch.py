@@ -1,4 +1,4 @@
-"""Spec 40 section 4: a permanently failed step blocks its descendants and nothing else."""
+"""A permanently failed step blocks its descendants and nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BRANCHES = graph(
 
 async def test_the_other_branches_run_on_and_then_the_task_is_blocked(
     any_engine: Engine,
-) -> None:  # spec 40 section 4
+) -> None:
     task = await any_engine.create(BRANCHES)
     await any_engine.succeed(*await any_engine.claim())
     await any_engine.process()
@@ -37,7 +37,7 @@ async def test_the_other_branches_run_on_and_then_the_task_is_blocked(
     await assert_nothing_drifted(any_engine)
 
 
-async def test_a_backoff_elsewhere_keeps_the_task_from_being_blocked(engine: Engine) -> None:  # DESIGN 3
+async def test_a_backoff_elsewhere_keeps_the_task_from_being_blocked(engine: Engine) -> None:
     task = await engine.create(BRANCHES)
     await engine.succeed(*await engine.claim())
     await engine.process()

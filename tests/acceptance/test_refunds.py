@@ -1,4 +1,4 @@
-"""Two teams, one template name: each works in its own namespace, and one calls the other (spec 40 #27)."""
+"""Two teams, one template name: each works in its own namespace, and one calls the other."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Meeting:
 
 async def test_both_refunds_run_at_the_same_time(
     client: TaskerClient, team: Team, monkeypatch: pytest.MonkeyPatch
-) -> None:  # spec 40 #27
+) -> None:
     """A step of either waits for a step of the other: one after the other, both would time out."""
     meeting = Meeting(2)
     pay, delegate = payments.send_money_back, customer_success.create_refund
@@ -112,9 +112,7 @@ async def test_both_refunds_run_at_the_same_time(
         assert (await complete(client, caused)).step("notify_customer").result["sent_to"] == "ada@example.com"
 
 
-async def test_a_worker_takes_only_its_own_teams_steps(
-    client: TaskerClient, team: Team
-) -> None:  # spec 40 #27
+async def test_a_worker_takes_only_its_own_teams_steps(client: TaskerClient, team: Team) -> None:
     async with team("customer_success_refund"):
         pass  # the template is known, and nobody serves it
     async with team("payments_refund"):
@@ -137,7 +135,7 @@ async def test_a_worker_takes_only_its_own_teams_steps(
 
 async def test_a_refund_exists_once_even_if_the_step_that_wants_it_runs_twice(
     client: TaskerClient, team: Team, monkeypatch: pytest.MonkeyPatch
-) -> None:  # spec 40 #27
+) -> None:
     """The first attempt creates the task and is lost before it can say so."""
     create, made = customer_success.create_refund, []
 

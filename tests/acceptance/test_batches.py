@@ -1,4 +1,4 @@
-"""Batches split work into instances, which run within limits and are joined (spec 40 section 6)."""
+"""Batches split work into instances, which run within limits and are joined."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ async def in_flight(engine: Engine, task: UUID) -> set[str]:
 # Instances
 
 
-async def test_a_batch_runs_its_instances_and_then_what_joins_them(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 #17
+async def test_a_batch_runs_its_instances_and_then_what_joins_them(engine: Engine, hands: Hands) -> None:
     task = await engine.create(batch())
     assert await engine.states(task) == {"b": "enqueued"}
     await hands.succeed("b", result=split(3))
@@ -132,9 +130,7 @@ async def test_the_convergence_sees_each_instance_and_an_instance_no_other(
     assert [joined[name] for name in ("w_001", "w_002")] == [{"total": 1}, {"total": 2}]
 
 
-async def test_a_batch_of_nothing_has_one_placeholder(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 section 6.2
+async def test_a_batch_of_nothing_has_one_placeholder(engine: Engine, hands: Hands) -> None:
     task = await engine.create(batch())
     await hands.succeed("b", result=split(0))
     assert set(await engine.states(task)) == {"b", "w_000", "c", "end"}
@@ -162,9 +158,7 @@ async def test_a_batch_of_nothing_has_one_placeholder(
         (-0.1, None),
     ],
 )
-async def test_a_cursor_may_be_anything(
-    engine: Engine, hands: Hands, start: object, end: object
-) -> None:  # spec 40 #26
+async def test_a_cursor_may_be_anything(engine: Engine, hands: Hands, start: object, end: object) -> None:
     await engine.create(batch())
     outcome = split(1)
     (cursor,) = outcome["batch_processing_outcome"]["cursor_configs"]
@@ -200,7 +194,7 @@ async def test_the_worker_is_the_first_that_is_named(
     named: str | None,
     keys: dict[str, Any],
     expected: str,
-) -> None:  # spec 40 section 6.1
+) -> None:
     task = await engine.create(workflow(*steps, b=keys))
     result = split(count, worker=named)
     if named:
@@ -213,9 +207,7 @@ async def test_the_worker_is_the_first_that_is_named(
 
 
 @pytest.mark.parametrize("where", ["b", "w"])
-async def test_batch_config_may_stand_on_either_step(
-    engine: Engine, hands: Hands, where: str
-) -> None:  # spec 40 K23
+async def test_batch_config_may_stand_on_either_step(engine: Engine, hands: Hands, where: str) -> None:
     config = {"worker_template": "w", "parallelism": 1, "cursor_field": "row"}
     task = await engine.create(workflow(*STEPS, **{where: {"batch_config": config}}))
     await hands.succeed("b", result=split(2))
@@ -289,7 +281,7 @@ REFUSED = [
 @pytest.mark.parametrize(("result", "code", "message"), REFUSED)
 async def test_an_outcome_that_does_not_add_up_fails_the_batch_and_creates_nothing(
     engine: Engine, hands: Hands, result: object, code: str, message: str
-) -> None:  # spec 40 #22
+) -> None:
     task = await engine.create(workflow(*STEPS, "other: batchable < end", "of_other: batch_worker < other"))
     await hands.submit("b", result)
     await engine.process()
@@ -327,7 +319,7 @@ async def test_an_obsolete_prefix_is_left_out(engine: Engine, hands: Hands) -> N
 # Delivered again
 
 
-async def test_results_delivered_fifty_times_count_once(engine: Engine, hands: Hands) -> None:  # spec 40 #18
+async def test_results_delivered_fifty_times_count_once(engine: Engine, hands: Hands) -> None:
     task = await engine.create(batch(parallelism=2))
     await hands.submit("b", split(4))
     await duplicate_messages(engine, "orchestration_step_judgements", 49)
@@ -348,7 +340,7 @@ async def test_results_delivered_fifty_times_count_once(engine: Engine, hands: H
 # Many
 
 
-async def test_a_thousand_instances(database_url: str) -> None:  # spec 40 section 6.1
+async def test_a_thousand_instances(database_url: str) -> None:
     async with Engine(database_url, batches=BatchLimits(max_parallel=400)) as engine:
         hands = Hands(engine)
         task = await engine.create(batch(parallelism=1000))

@@ -1,4 +1,4 @@
-"""Spec 10 #18 to #21: tasks that stand still, by a clock that the test moves."""
+"""Tasks that stand still, by a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def watch(any_engine: Engine) -> AsyncIterator[Watch]:
 # Retries and their clock
 
 
-async def test_a_task_with_only_backoff_left_waits_and_runs_again_within_a_poll(  # spec 10 #18
+async def test_a_task_with_only_backoff_left_waits_and_runs_again_within_a_poll(
     watch: Watch,
 ) -> None:
     engine = watch.engine
@@ -81,7 +81,7 @@ async def test_age_alone_does_not_end_a_task_whose_result_was_just_submitted(wat
     assert await engine.states(task) == {"s1": "complete", "s2": "enqueued", "s3": "pending"}
 
 
-async def test_an_override_of_two_hours_keeps_a_task_that_waits_for_90_minutes(  # spec 10 #18
+async def test_an_override_of_two_hours_keeps_a_task_that_waits_for_90_minutes(
     watch: Watch,
 ) -> None:
     engine = watch.engine
@@ -96,7 +96,7 @@ async def test_an_override_of_two_hours_keeps_a_task_that_waits_for_90_minutes( 
     assert await engine.states(lost) == {"s1": "waiting_for_retry"}  # steps untouched
 
 
-async def test_a_retry_that_is_due_fires_whatever_the_limit(watch: Watch) -> None:  # DESIGN 3, Guards
+async def test_a_retry_that_is_due_fires_whatever_the_limit(watch: Watch) -> None:
     task = await stand(watch.engine, "waiting_for_retry")
     await minutes(watch.engine, 600)
     assert (await watch.of(task)).health is StalenessHealth.STALE
@@ -106,7 +106,7 @@ async def test_a_retry_that_is_due_fires_whatever_the_limit(watch: Watch) -> Non
     await watch.engine.run(task)
 
 
-async def test_waiting_for_a_retry_counts_from_when_it_is_due(watch: Watch) -> None:  # spec 10 section 11
+async def test_waiting_for_a_retry_counts_from_when_it_is_due(watch: Watch) -> None:
     engine = watch.engine
     await engine.freeze_clock()
     task = await engine.create(
@@ -135,7 +135,7 @@ async def test_waiting_for_a_retry_counts_from_when_it_is_due(watch: Watch) -> N
 
 
 @pytest.mark.parametrize("state", STANDING)
-async def test_health_at_79_80_and_100_percent(watch: Watch, state: str) -> None:  # spec 10 #19
+async def test_health_at_79_80_and_100_percent(watch: Watch, state: str) -> None:
     engine = watch.engine
     await engine.freeze_clock()
     task = await stand(engine, state, {f"max_{state}_minutes": 100})
@@ -155,7 +155,7 @@ async def test_health_at_79_80_and_100_percent(watch: Watch, state: str) -> None
     assert await watch.entries(task) == [("staleness_timeout", state, "pending")]
 
 
-async def test_a_limit_of_zero_is_reached_at_once(watch: Watch) -> None:  # spec 10 section 11
+async def test_a_limit_of_zero_is_reached_at_once(watch: Watch) -> None:
     task = await stand(watch.engine)
     found = await watch.of(task, steps_in_process=0)
     assert (found.percentage, found.health) == (100, "stale")
@@ -170,14 +170,14 @@ async def test_a_limit_of_zero_is_reached_at_once(watch: Watch) -> None:  # spec
         ({"max_waiting_for_retry_minutes": 7}, {"steps_in_process": 45}, 45),
     ],
 )
-async def test_a_template_beats_the_settings_and_they_the_constants(  # spec 40 section 1.8
+async def test_a_template_beats_the_settings_and_they_the_constants(
     watch: Watch, lifecycle: dict[str, int] | None, limits: dict[str, int], threshold: int
 ) -> None:
     task = await stand(watch.engine, lifecycle=lifecycle)
     assert (await watch.of(task, **limits)).threshold_minutes == threshold
 
 
-async def test_a_task_keeps_the_limits_it_started_with(watch: Watch) -> None:  # DESIGN 3, Templates
+async def test_a_task_keeps_the_limits_it_started_with(watch: Watch) -> None:
     task = await stand(watch.engine, lifecycle={"max_steps_in_process_minutes": 50})
     changed = parse(template({"max_steps_in_process_minutes": 5}))
     assert await watch.engine.store.register(changed, force_overwrite=True)
@@ -193,7 +193,7 @@ async def test_a_task_keeps_the_limits_it_started_with(watch: Watch) -> None:  #
         ({"max_duration_minutes": 400}, {"task_max_lifetime": 25}, 30),  # that of the state comes first
     ],
 )
-async def test_a_task_may_be_too_old_before_it_is_too_long_in_its_state(  # spec 10 section 11
+async def test_a_task_may_be_too_old_before_it_is_too_long_in_its_state(
     watch: Watch, lifecycle: dict[str, int] | None, limits: dict[str, int], minutes_left: int
 ) -> None:
     task = await stand(watch.engine, lifecycle=lifecycle)
@@ -207,7 +207,7 @@ async def test_a_task_may_be_too_old_before_it_is_too_long_in_its_state(  # spec
     assert event["action_taken"] == BOTH
 
 
-async def test_monitoring_shows_stale_then_warning_then_healthy_then_longest(  # spec 10 section 11
+async def test_monitoring_shows_stale_then_warning_then_healthy_then_longest(
     watch: Watch,
 ) -> None:
     engine = watch.engine
@@ -230,7 +230,7 @@ async def test_monitoring_shows_stale_then_warning_then_healthy_then_longest(  #
 # Who is spared
 
 
-async def test_a_task_whose_steps_move_on_is_not_stale(watch: Watch) -> None:  # spec 10 section 11
+async def test_a_task_whose_steps_move_on_is_not_stale(watch: Watch) -> None:
     """It stays in `steps_in_process` from its first step to its last."""
     engine = watch.engine
     task = await engine.create(chain(3))
@@ -245,7 +245,7 @@ async def test_a_task_whose_steps_move_on_is_not_stale(watch: Watch) -> None:  #
     assert (await engine.steps(task))["s3"].state == "enqueued"
 
 
-async def test_a_queued_step_or_a_live_lease_keeps_a_task_from_getting_stale(  # DESIGN 3, Staleness
+async def test_a_queued_step_or_a_live_lease_keeps_a_task_from_getting_stale(
     watch: Watch,
 ) -> None:
     engine = watch.engine
@@ -281,7 +281,7 @@ async def _batch(engine: Engine) -> Any:
     return task
 
 
-async def test_a_batch_whose_instances_all_yield_checkpoints_is_spared(watch: Watch) -> None:  # spec 10 #21
+async def test_a_batch_whose_instances_all_yield_checkpoints_is_spared(watch: Watch) -> None:
     engine = watch.engine
     task = await _batch(engine)
     assert (await watch.of(task)).health is StalenessHealth.STALE  # none has a checkpoint
@@ -296,7 +296,7 @@ async def test_a_batch_whose_instances_all_yield_checkpoints_is_spared(watch: Wa
     assert event["action_taken"] == BOTH
 
 
-async def test_a_finished_instance_and_an_unreadable_checkpoint_spare_nobody(  # spec 10 #21
+async def test_a_finished_instance_and_an_unreadable_checkpoint_spare_nobody(
     watch: Watch,
 ) -> None:
     engine = watch.engine
@@ -317,7 +317,7 @@ async def test_a_finished_instance_and_an_unreadable_checkpoint_spare_nobody(  #
 # What is done
 
 
-async def test_a_dry_run_changes_nothing(watch: Watch) -> None:  # spec 10 #20
+async def test_a_dry_run_changes_nothing(watch: Watch) -> None:
     for state in STANDING:
         await stand(watch.engine, state)
     await minutes(watch.engine, 61)
@@ -330,7 +330,7 @@ async def test_a_dry_run_changes_nothing(watch: Watch) -> None:  # spec 10 #20
 
 
 @pytest.mark.parametrize("state", STANDING)
-async def test_a_real_run_makes_one_entry_and_moves_the_task(watch: Watch, state: str) -> None:  # spec 10 #20
+async def test_a_real_run_makes_one_entry_and_moves_the_task(watch: Watch, state: str) -> None:
     engine = watch.engine
     task = await stand(engine, state)
     await minutes(engine, 61)
@@ -388,7 +388,7 @@ ACTIONS = [
 
 
 @pytest.mark.parametrize(("lifecycle", "settings", "action", "entered", "failed"), ACTIONS)
-async def test_what_follows_is_what_the_template_and_the_settings_say(  # spec 10 #21
+async def test_what_follows_is_what_the_template_and_the_settings_say(
     engine: Engine,
     lifecycle: dict[str, Any] | None,
     settings: dict[str, bool],
@@ -412,7 +412,7 @@ async def test_what_follows_is_what_the_template_and_the_settings_say(  # spec 1
     await watch.tasks.close()
 
 
-async def test_events_can_be_left_out(watch: Watch) -> None:  # spec 10 section 11, emit_events
+async def test_events_can_be_left_out(watch: Watch) -> None:
     task = await stand(watch.engine)
     await minutes(watch.engine, 31)
     assert await watch.detect(emit_events=False) == []
@@ -423,9 +423,7 @@ async def test_events_can_be_left_out(watch: Watch) -> None:  # spec 10 section 
 
 
 @pytest.mark.parametrize("state", STANDING)
-async def test_a_task_dated_back_becomes_stale_within_two_minutes(  # spec 40 section 8, staleness
-    watch: Watch, state: str
-) -> None:
+async def test_a_task_dated_back_becomes_stale_within_two_minutes(watch: Watch, state: str) -> None:
     document = yaml.safe_load(PROBES.read_text(encoding="utf-8"))
     task = await stand(watch.engine, state, document["lifecycle"])
     await watch.engine.database.execute(
@@ -439,7 +437,7 @@ async def test_a_task_dated_back_becomes_stale_within_two_minutes(  # spec 40 se
     assert await watch.engine.state(task) == "error"
 
 
-async def test_a_stale_task_resumes_when_its_step_is_completed_by_hand(watch: Watch) -> None:  # DESIGN 3, X3
+async def test_a_stale_task_resumes_when_its_step_is_completed_by_hand(watch: Watch) -> None:
     engine = watch.engine
     task = await stand(engine, "waiting_for_retry")
     await minutes(engine, 31)

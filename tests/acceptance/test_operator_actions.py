@@ -1,4 +1,4 @@
-"""Spec 10 #5 and #13 to #16: what operators do to tasks and steps, through the engine."""
+"""What operators do to tasks and steps, through the engine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def newest(engine: Engine, task: UUID, name: str) -> Any:
 
 async def test_caller_provided_without_a_key_is_refused_and_writes_nothing(
     engine: Engine,
-) -> None:  # spec 10 #5
+) -> None:
     template = await engine.register(chain(1) | {"identity_strategy": "caller_provided"})
     with pytest.raises(InvalidArgumentError) as refusal:
         await engine.request(template, {"n": 1})
@@ -60,7 +60,7 @@ async def test_caller_provided_without_a_key_is_refused_and_writes_nothing(
     await engine.run(first.task.task_uuid)
 
 
-async def test_a_key_deduplicates_whatever_the_strategy(engine: Engine) -> None:  # spec 10 #5
+async def test_a_key_deduplicates_whatever_the_strategy(engine: Engine) -> None:
     unique = await engine.register(chain(1) | {"identity_strategy": "always_unique"})
     first = await engine.request(unique, {"n": 1}, idempotency_key="k")
     again = await engine.request(unique, {"n": 1}, idempotency_key="k")
@@ -74,7 +74,7 @@ async def test_a_key_deduplicates_whatever_the_strategy(engine: Engine) -> None:
 
 async def test_a_reset_after_exhaustion_completes_with_no_further_call(
     any_engine: Engine,
-) -> None:  # spec 10 #13
+) -> None:
     task = await any_engine.create(chain(2, retry={"max_attempts": 2, "backoff": "none"}))
     for _ in range(2):
         await any_engine.fail(*await any_engine.claim())
@@ -127,7 +127,7 @@ async def test_each_failed_step_of_a_blocked_task_can_run_again_by_itself(engine
     await assert_history_is_whole(engine, task)
 
 
-# A task in `error` (X3)
+# A task in `error`
 
 
 async def _given_up(engine: Engine, document: dict[str, Any]) -> UUID:
@@ -145,7 +145,7 @@ async def _given_up(engine: Engine, document: dict[str, Any]) -> UUID:
 
 async def test_a_task_in_error_resumes_once_no_step_is_in_error(
     any_engine: Engine,
-) -> None:  # spec 10 section 8.2
+) -> None:
     task = await _given_up(any_engine, graph({"a": [], "b": [], "c": ["a", "b"]}, **ONCE))
     await any_engine.operators.reset_for_retry(task, await step_uuid(any_engine, task, "a"), **BY)
     assert await any_engine.state(task) == "error"
@@ -158,7 +158,7 @@ async def test_a_task_in_error_resumes_once_no_step_is_in_error(
     await assert_nothing_drifted(any_engine)
 
 
-async def test_a_resume_sends_enqueued_steps_again(engine: Engine) -> None:  # DESIGN 2, Locks
+async def test_a_resume_sends_enqueued_steps_again(engine: Engine) -> None:
     task = await engine.create(graph({"a": [], "b": []}, **ONCE))
     claimed = {step.name: step for step in await engine.claim()}
     await engine.fail(claimed["a"], retryable=False)
@@ -178,7 +178,7 @@ async def test_a_resume_sends_enqueued_steps_again(engine: Engine) -> None:  # D
 # Resolve and complete
 
 
-async def test_resolving_unblocks_children_without_a_result(any_engine: Engine) -> None:  # spec 10 #14
+async def test_resolving_unblocks_children_without_a_result(any_engine: Engine) -> None:
     task = await any_engine.create(diamond(**ONCE))
     await fail_all(any_engine)
     await any_engine.operators.resolve_manually(task, await step_uuid(any_engine, task, "start"), **BY)
@@ -193,7 +193,7 @@ async def test_resolving_unblocks_children_without_a_result(any_engine: Engine) 
     await assert_nothing_drifted(any_engine)
 
 
-async def test_completing_supplies_a_result_that_is_marked(any_engine: Engine) -> None:  # spec 10 #14
+async def test_completing_supplies_a_result_that_is_marked(any_engine: Engine) -> None:
     task = await any_engine.create(chain(2, **ONCE))
     await fail_all(any_engine)
     await any_engine.operators.complete_manually(
@@ -220,7 +220,7 @@ async def test_completing_supplies_a_result_that_is_marked(any_engine: Engine) -
 
 async def test_operator_metadata_that_is_no_object_is_kept_apart(
     engine: Engine,
-) -> None:  # spec 10 section 8.1
+) -> None:
     task = await engine.create(chain(1))
     await engine.operators.complete_manually(
         task, await step_uuid(engine, task, "s1"), result=[1, 2], metadata="by hand", **BY
@@ -281,7 +281,7 @@ async def test_only_a_failed_step_can_be_reset(engine: Engine, state: str) -> No
 
 
 @pytest.mark.parametrize("over", ["complete", "cancelled", "resolved_manually"])
-async def test_actions_on_what_is_over_are_refused(engine: Engine, over: str) -> None:  # spec 10 #15
+async def test_actions_on_what_is_over_are_refused(engine: Engine, over: str) -> None:
     task = await engine.create(chain(2))
     step = await step_uuid(engine, task, "s1")
     if over == "complete":
@@ -299,7 +299,7 @@ async def test_actions_on_what_is_over_are_refused(engine: Engine, over: str) ->
     assert await engine.sql("SELECT count(*) FROM tasker.workflow_step_transitions") == history
 
 
-async def test_steps_of_a_task_that_is_over_are_out_of_reach(engine: Engine) -> None:  # spec 10 #15
+async def test_steps_of_a_task_that_is_over_are_out_of_reach(engine: Engine) -> None:
     task = await engine.create(chain(2))
     await engine.operators.cancel(task)
     with pytest.raises(InvalidStepTransitionError, match="step of a task that is cancelled"):
@@ -316,9 +316,7 @@ async def test_steps_of_a_task_that_is_over_are_out_of_reach(engine: Engine) -> 
         ("complete_manually", "resolve_manually", "complete"),
     ],
 )
-async def test_of_two_actions_at_once_one_wins(
-    engine: Engine, action: str, later: str, outcome: str
-) -> None:  # spec 10 #15
+async def test_of_two_actions_at_once_one_wins(engine: Engine, action: str, later: str, outcome: str) -> None:
     def act(name: str) -> Coroutine[Any, Any, None]:
         result: dict[str, Any] = {"result": {}} if name == "complete_manually" else {}
         call: Coroutine[Any, Any, None] = getattr(engine.operators, name)(task, step, **result, **BY)
@@ -342,7 +340,7 @@ async def test_of_two_actions_at_once_one_wins(
     await assert_history_is_whole(engine, task)
 
 
-async def test_an_action_waits_for_the_task_and_sees_that_it_is_over(engine: Engine) -> None:  # spec 10 #15
+async def test_an_action_waits_for_the_task_and_sees_that_it_is_over(engine: Engine) -> None:
     task = await engine.create(chain(2, **ONCE))
     await fail_all(engine)
     step = await step_uuid(engine, task, "s1")
@@ -394,7 +392,7 @@ async def test_bad_arguments_are_named_and_change_nothing(engine: Engine, wrong:
 # Cancel
 
 
-async def test_a_cancel_in_the_middle_ends_everything(any_engine: Engine) -> None:  # spec 10 #16
+async def test_a_cancel_in_the_middle_ends_everything(any_engine: Engine) -> None:
     task = await any_engine.create(diamond())
     await any_engine.succeed(*await any_engine.claim())
     await any_engine.process()
@@ -421,7 +419,7 @@ async def test_a_cancel_in_the_middle_ends_everything(any_engine: Engine) -> Non
     await assert_nothing_drifted(any_engine)
 
 
-async def test_a_cancelled_task_blocks_its_identity(engine: Engine) -> None:  # spec 10 section 9.5
+async def test_a_cancelled_task_blocks_its_identity(engine: Engine) -> None:
     template = await engine.register(chain(1))
     first = await engine.request(template, {"n": 1}, idempotency_key="k")
     await engine.operators.cancel(first.task.task_uuid)
@@ -429,7 +427,7 @@ async def test_a_cancelled_task_blocks_its_identity(engine: Engine) -> None:  # 
     assert (again.already_existed, again.task.state) == (True, "cancelled")
 
 
-async def test_a_cancel_waits_for_the_task_and_sees_what_changed(engine: Engine) -> None:  # DESIGN 2, Locks
+async def test_a_cancel_waits_for_the_task_and_sees_what_changed(engine: Engine) -> None:
     task = await engine.create(chain(1))
     await engine.succeed(*await engine.claim())
     async with rival(engine) as other:

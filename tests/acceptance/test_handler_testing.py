@@ -1,4 +1,4 @@
-"""What a test of a handler shows is what a live worker stores (spec 30 section 12)."""
+"""What a test of a handler shows is what a live worker stores."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def but_for_time_and_place(metadata: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in metadata.items() if key not in varying}
 
 
-async def test_run_handler_returns_what_a_live_worker_stores(lived: dict[str, Stored]) -> None:  # spec 30 #25
+async def test_run_handler_returns_what_a_live_worker_stores(lived: dict[str, Stored]) -> None:
     runs: dict[str, Any] = {handler.__name__: handler for handler in FUNCTIONS} | {
         "till": Till,
         "refund": Till,
@@ -208,7 +208,7 @@ async def test_run_handler_returns_what_a_live_worker_stores(lived: dict[str, St
     assert {row.success for row in lived.values()} == {True, False}
 
 
-async def test_a_context_made_by_hand_is_like_a_real_one() -> None:  # spec 30 section 12
+async def test_a_context_made_by_hand_is_like_a_real_one() -> None:
     task, step = UUID(int=1), UUID(int=2)
     context = make_context(
         inputs={"at": Decimal("1.50")},

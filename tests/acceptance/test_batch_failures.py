@@ -1,4 +1,4 @@
-"""What a failed instance means for its batch, and what operators do about it (spec 40 section 6.3)."""
+"""What a failed instance means for its batch, and what operators do about it."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ async def states(engine: Engine, task: UUID) -> dict[str, str]:
 # Strategies
 
 
-async def test_fail_fast_begins_no_more_and_lets_running_ones_finish(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 #24
+async def test_fail_fast_begins_no_more_and_lets_running_ones_finish(engine: Engine, hands: Hands) -> None:
     task = await failed_batch(engine, hands, "fail_fast")
     held_back = {"w_005": "pending", "w_006": "pending", "c": "pending"}
     assert await states(engine, task) == {"w_003": "error", "w_004": "in_progress", **held_back}
@@ -124,7 +122,7 @@ async def test_what_was_held_back_goes_on_once_the_failure_is_dealt_with(
 
 async def test_one_of_several_fast_failures_may_be_tried_again_on_its_own(
     engine: Engine, hands: Hands
-) -> None:  # spec 10 #13
+) -> None:
     task = await failed_batch(engine, hands, "fail_fast")
     await hands.fail("w_004")
     await engine.operators.reset_for_retry(task, await step_uuid(engine, task, "w_003"), **BY)
@@ -139,7 +137,7 @@ async def test_one_of_several_fast_failures_may_be_tried_again_on_its_own(
 
 async def test_isolate_runs_the_others_and_puts_the_task_before_a_person(
     engine: Engine, hands: Hands
-) -> None:  # spec 40 #24
+) -> None:
     task = await failed_batch(engine, hands, "isolate")
     assert await hands.running() == {"w_004", "w_005"}
     await hands.finish()
@@ -154,7 +152,7 @@ async def test_isolate_runs_the_others_and_puts_the_task_before_a_person(
 
 async def test_continue_on_failure_completes_the_failed_one_and_the_convergence_judges(
     engine: Engine, hands: Hands
-) -> None:  # spec 40 #24
+) -> None:
     metadata = {"retryable": False, "context": {"processed_before_failure": 4}}
     task = await failed_batch(engine, hands, "continue_on_failure", metadata=metadata)
     assert (await states(engine, task))["w_003"] == "complete"
@@ -231,7 +229,7 @@ async def test_continue_on_failure_tries_as_often_as_the_others_do(engine: Engin
 # Operators
 
 
-async def test_a_reset_instance_starts_where_it_stopped(engine: Engine, hands: Hands) -> None:  # spec 40 #26
+async def test_a_reset_instance_starts_where_it_stopped(engine: Engine, hands: Hands) -> None:
     task = await failed_batch(engine, hands, "isolate")
     checkpoint = {"cursor": {"row": 23}, "items_processed": 3, "accumulated_results": {"sum": 1.5}}
     await engine.sql(
@@ -252,9 +250,7 @@ async def test_a_reset_instance_starts_where_it_stopped(engine: Engine, hands: H
     await assert_each_complete_once(engine, task)
 
 
-async def test_what_an_operator_supplies_feeds_the_aggregator(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 #26
+async def test_what_an_operator_supplies_feeds_the_aggregator(engine: Engine, hands: Hands) -> None:
     task = await failed_batch(engine, hands, "isolate")
     failed = await step_uuid(engine, task, "w_003")
     await engine.operators.complete_manually(task, failed, result={"processed_count": 10}, **BY)
@@ -298,9 +294,7 @@ async def test_a_refused_split_may_be_corrected(engine: Engine, hands: Hands) ->
     await assert_history_is_whole(engine, task)
 
 
-async def test_a_resolved_split_has_nothing_to_do(
-    engine: Engine, hands: Hands
-) -> None:  # spec 40 section 5.2
+async def test_a_resolved_split_has_nothing_to_do(engine: Engine, hands: Hands) -> None:
     task = await engine.create(workflow("b: batchable", "w: batch_worker < b", "c: deferred_convergence < w"))
     await engine.operators.resolve_manually(task, await step_uuid(engine, task, "b"), **BY)
     assert await edges(engine, task, "c") == {"w_000": "worker_to_convergence"}

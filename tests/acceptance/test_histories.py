@@ -1,4 +1,4 @@
-"""Spec 10 #2: every entity's history leads, gapless, from `pending` to the state it is in."""
+"""Every entity's history leads, gapless, from `pending` to the state it is in."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _walk(*states: str) -> Walk:
 
 async def test_what_nothing_has_happened_to_is_pending_with_sort_key_0(
     any_engine: Engine,
-) -> None:  # spec 10 #2
+) -> None:
     task = await any_engine.create(chain(2))
     rows = await any_engine.sql("SELECT state, sort_key FROM tasker.workflow_steps WHERE name = 's2'")
     assert rows == [("pending", 0)]
@@ -49,7 +49,7 @@ async def test_what_nothing_has_happened_to_is_pending_with_sort_key_0(
 
 async def test_a_success_makes_four_transitions_of_its_step(
     any_engine: Engine,
-) -> None:  # spec 10 #2, spec 40 §4
+) -> None:
     task = await any_engine.create(chain(1))
     await any_engine.run(task)
     assert await _step_walk(any_engine, task, "s1") == _walk(
@@ -58,7 +58,7 @@ async def test_a_success_makes_four_transitions_of_its_step(
     assert await _task_walk(any_engine, task) == _walk("pending", "steps_in_process", "complete")
 
 
-async def test_a_retry_is_part_of_the_same_history(any_engine: Engine) -> None:  # spec 10 #2
+async def test_a_retry_is_part_of_the_same_history(any_engine: Engine) -> None:
     task = await any_engine.create(chain(1))
     await any_engine.fail(*await any_engine.claim())
     await any_engine.process()
@@ -75,7 +75,7 @@ async def test_a_retry_is_part_of_the_same_history(any_engine: Engine) -> None: 
     )
 
 
-async def test_a_permanent_failure_is_too(any_engine: Engine) -> None:  # spec 10 #2
+async def test_a_permanent_failure_is_too(any_engine: Engine) -> None:
     task = await any_engine.create(chain(2))
     await any_engine.fail(*await any_engine.claim(), retryable=False)
     await any_engine.process()
@@ -93,7 +93,7 @@ async def test_a_permanent_failure_is_too(any_engine: Engine) -> None:  # spec 1
     ids=["chain", "diamond", "roots"],
 )
 async def test_no_history_has_a_gap_whatever_happened(engine: Engine, document: dict[str, object]) -> None:
-    tasks = [await engine.create(document) for _ in range(4)]  # spec 10 #2
+    tasks = [await engine.create(document) for _ in range(4)]
     for turn in range(30):
         steps = await engine.claim()
         for number, step in enumerate(steps):

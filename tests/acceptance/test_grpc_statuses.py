@@ -1,4 +1,4 @@
-"""Spec 60 section 6: the status of every mistake a caller of the orchestration can make today."""
+"""The status of every mistake a caller of the orchestration can make today."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.services import PATIENCE_SECONDS, Client, refused
 NOBODY = str(uuid4())
 
 
-async def test_every_mistake_has_its_status_and_reason(client: Client, engine: Engine) -> None:  # spec 60 6
+async def test_every_mistake_has_its_status_and_reason(client: Client, engine: Engine) -> None:
     await engine.register(chain(1) | {"identity_strategy": "strict"})
     one, two = [(await client.create(context={"n": n})).task_uuid for n in (1, 2)]
     (step,) = (await client.list_steps(two)).values()
@@ -72,7 +72,7 @@ async def test_every_mistake_has_its_status_and_reason(client: Client, engine: E
         assert bool(refusal.fields) == (code is invalid), request
 
 
-async def test_lists_on_an_empty_database_are_empty(client: Client) -> None:  # spec 60 section 1.5
+async def test_lists_on_an_empty_database_are_empty(client: Client) -> None:
     listing = await client.tasks.ListTasks(tasks_pb2.ListTasksRequest(), timeout=PATIENCE_SECONDS)
     assert listing == tasks_pb2.ListTasksResponse(pagination=common_pb2.PaginationResponse())
     assert listing.HasField("pagination")
@@ -80,7 +80,7 @@ async def test_lists_on_an_empty_database_are_empty(client: Client) -> None:  # 
 
 async def test_without_a_database_every_call_is_unavailable(
     client: Client, engine: Engine, database_url: str
-) -> None:  # spec 60 section 6
+) -> None:
     await engine.register(chain(1))
     task = (await client.create()).task_uuid
     async with services.outage(database_url):

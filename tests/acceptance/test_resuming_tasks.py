@@ -1,4 +1,4 @@
-"""A task that ended in `error` although no step of it failed goes on where it was (spec 10 section 8.2)."""
+"""A task that ended in `error` although no step of it failed goes on where it was."""
 
 from __future__ import annotations
 

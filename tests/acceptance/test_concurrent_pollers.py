@@ -1,4 +1,4 @@
-"""Spec 10 #24: of concurrent pollers no two get the same, and none waits for another (D13)."""
+"""Of concurrent pollers no two get the same, and none waits for another."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ POLLERS = {
 
 
 @pytest.mark.parametrize("poller", POLLERS)
-async def test_while_one_holds_its_batch_the_next_gets_another_one(
-    any_engine: Engine, poller: str
-) -> None:  # spec 10 #24
+async def test_while_one_holds_its_batch_the_next_gets_another_one(any_engine: Engine, poller: str) -> None:
     tasks = await _many(any_engine)
     prepare, take, taken_by = POLLERS[poller]
     await prepare(any_engine)
@@ -110,7 +108,7 @@ async def test_orchestrators_that_poll_at_once_handle_everything_once(
     database_url: str,
     prepare: Callable[[Engine], Awaitable[None]],
     poll: Callable[[Engine], Awaitable[int]],
-) -> None:  # spec 10 #24
+) -> None:
     async with Engine(database_url) as one, Engine(database_url) as two, Engine(database_url) as three:
         await _many(one)
         await prepare(one)
@@ -124,7 +122,7 @@ async def test_orchestrators_that_poll_at_once_handle_everything_once(
         await assert_nothing_drifted(one)
 
 
-async def test_reconcilers_side_by_side_repair_each_task_once(database_url: str) -> None:  # spec 10 #24
+async def test_reconcilers_side_by_side_repair_each_task_once(database_url: str) -> None:
     async with Engine(database_url) as one, Engine(database_url) as two:
         tasks = await _many(one)
         await one.sql("SELECT pgmq.purge_queue('worker_test_queue')")

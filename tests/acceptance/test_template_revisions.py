@@ -1,4 +1,4 @@
-"""Spec 40 #6, #8, #9: templates that change, versions side by side, environments, on real services."""
+"""Templates that change, versions side by side, environments, on real services."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_workers_that_start_at_once_register_the_same(
     assert await written(engine) == {"task_namespaces": 2, "named_tasks": 10, "template_revisions": 10}
 
 
-async def test_what_is_equal_changes_nothing(engine: Engine, folder: Path) -> None:  # spec 40 #8
+async def test_what_is_equal_changes_nothing(engine: Engine, folder: Path) -> None:
     write(folder, workflow=chain(2))
     await registered(engine, folder)
     everything = "SELECT t.*, t.xmin::text FROM tasker.named_tasks t"
@@ -47,7 +47,7 @@ async def test_what_is_equal_changes_nothing(engine: Engine, folder: Path) -> No
 
 async def test_a_change_waits_for_running_tasks_and_then_reaches_every_orchestrator_in_a_second(
     database_url: str, engine: Engine, folder: Path
-) -> None:  # spec 40 #8
+) -> None:
     async with AsyncExitStack() as stack:
         clients = []
         for _ in range(2):
@@ -89,7 +89,7 @@ async def seconds_to_reach(clients: list[Client], engine: Engine, folder: Path, 
 
 async def test_an_orchestrator_that_was_cut_off_uses_the_change_too(
     database_url: str, engine: Engine, folder: Path
-) -> None:  # spec 40 section 3
+) -> None:
     """The hint went by while it did not listen."""
     async with services.orchestration(database_url) as service, Client(service.address) as client:
         write(folder, workflow=chain(1) | {"identity_strategy": "always_unique"})
@@ -109,7 +109,7 @@ async def test_an_orchestrator_that_was_cut_off_uses_the_change_too(
 
 async def test_development_may_overwrite_what_is_in_use(
     database_url: str, engine: Engine, client: Client, workshop: Workshop, folder: Path
-) -> None:  # spec 40 section 3
+) -> None:
     write(folder, workflow=chain(2))
     await registered(engine, folder)
     old = await client.create()
@@ -131,7 +131,7 @@ async def creates(client: Client, steps: int) -> bool:
 
 async def test_two_versions_run_side_by_side(
     database_url: str, client: Client, workshop: Workshop, folder: Path
-) -> None:  # spec 40 #9
+) -> None:
     write(
         folder,
         older=chain(1) | {"version": "1.9.0"},
@@ -153,7 +153,7 @@ async def test_two_versions_run_side_by_side(
 
 async def test_an_environment_overrides_by_key(
     database_url: str, engine: Engine, workshop: Workshop, folder: Path
-) -> None:  # spec 40 #6
+) -> None:
     def fail(context: StepContext) -> object:
         raise RetryableError("not today", retry_after=0)
 

@@ -1,4 +1,4 @@
-"""Spec 40 #4: what a task may be started with, over a real service."""
+"""What a task may be started with, over a real service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WITH_SCHEMA = chain(1) | {"input_schema": SCHEMA, "default_context": {"shop": "b
 
 async def test_every_violation_of_the_context_is_listed_and_no_task_is_there(
     client: Client, engine: Engine
-) -> None:  # spec 40 #4
+) -> None:
     await engine.register(WITH_SCHEMA)
     refusal = await refused(client.create(context={"order_id": "seven", "email": "x", "currency": 5}))
     assert refusal.code is StatusCode.INVALID_ARGUMENT
@@ -39,9 +39,7 @@ async def test_every_violation_of_the_context_is_listed_and_no_task_is_there(
     assert await engine.sql("SELECT count(*) FROM tasker.tasks") == [(0,)]
 
 
-async def test_defaults_of_template_and_schema_go_under_the_context(
-    client: Client, engine: Engine
-) -> None:  # spec 40 section 1.6
+async def test_defaults_of_template_and_schema_go_under_the_context(client: Client, engine: Engine) -> None:
     await engine.register(WITH_SCHEMA)
     task = await client.create(context={"order_id": 7, "shop": "paris", "address": {}, "extra": [1]})
     stored = {
@@ -54,7 +52,7 @@ async def test_defaults_of_template_and_schema_go_under_the_context(
 
 async def test_the_setting_says_what_becomes_of_a_context_that_breaks_the_schema(
     database_url: str, engine: Engine
-) -> None:  # spec 40 section 1.6
+) -> None:
     await engine.register(WITH_SCHEMA)
     for validation, remarks in (("warn", [["context.order_id"]]), ("off", [])):
         with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""Spec 10 #22 and the rest of section 11: entries that put tasks before a person, and what becomes of them."""
+"""Entries that put tasks before a person, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -88,9 +88,7 @@ async def test_what_cannot_be_put_before_a_person_is_told(
 # Updating
 
 
-async def test_an_update_keeps_what_it_omits(
-    engine: Engine, investigations: Investigations
-) -> None:  # spec 10 s. 11
+async def test_an_update_keeps_what_it_omits(engine: Engine, investigations: Investigations) -> None:
     task = await engine.create(chain(1))
     entry = (await investigations.open(task)).entry
     await minutes(engine, 5)
@@ -114,7 +112,7 @@ async def test_an_update_keeps_what_it_omits(
 
 
 @pytest.mark.parametrize("status", [status for status in ResolutionStatus if status != "pending"])
-async def test_what_is_resolved_cannot_reopen_but_new_entries_follow(  # spec 10 #22
+async def test_what_is_resolved_cannot_reopen_but_new_entries_follow(
     engine: Engine, investigations: Investigations, status: ResolutionStatus
 ) -> None:
     task = await engine.create(chain(1))
@@ -213,7 +211,7 @@ async def _entry(engine: Engine, reason: DlqReason, task: UUID | None = None) ->
     return entry
 
 
-async def test_entries_are_listed_newest_first(any_watch: Watch) -> None:  # spec 10 section 11
+async def test_entries_are_listed_newest_first(any_watch: Watch) -> None:
     engine, store = any_watch.engine, any_watch.store
     entries: list[Investigation] = []
     for reason in (DlqReason.MANUAL_DLQ, DlqReason.MAX_RETRIES_EXCEEDED, DlqReason.MANUAL_DLQ):
@@ -244,7 +242,7 @@ async def test_fifty_entries_are_listed_unless_said_otherwise(
     assert len(await store.queue()) == 100
 
 
-async def test_the_queue_is_ordered_by_weight_and_waiting(any_watch: Watch) -> None:  # spec 10 #22
+async def test_the_queue_is_ordered_by_weight_and_waiting(any_watch: Watch) -> None:
     engine, store = any_watch.engine, any_watch.store
     await engine.freeze_clock()
     oldest = await _entry(engine, DlqReason.MANUAL_DLQ)
@@ -273,7 +271,7 @@ async def test_the_queue_is_ordered_by_weight_and_waiting(any_watch: Watch) -> N
     ]
 
 
-def test_every_reason_has_a_weight() -> None:  # spec 10 section 11, D22
+def test_every_reason_has_a_weight() -> None:
     assert [reason.base_score for reason in DlqReason] == [1000, 500, 100, 50, 10]
     assert BASE_SCORES.keys() == set(DlqReason)
 
@@ -289,7 +287,7 @@ async def test_the_queue_shows_entries_of_tasks_that_are_gone(
     assert (row.namespace, row.name, row.current_state, row.time_in_state_minutes) == (None, None, None, None)
 
 
-async def test_statistics_count_by_reason(any_watch: Watch) -> None:  # spec 10 section 11
+async def test_statistics_count_by_reason(any_watch: Watch) -> None:
     engine, store = any_watch.engine, any_watch.store
     assert await store.stats() == []
     await engine.freeze_clock()
@@ -310,7 +308,7 @@ async def test_statistics_count_by_reason(any_watch: Watch) -> None:  # spec 10 
     assert stale.oldest_entry == start + timedelta(minutes=40)
 
 
-async def test_an_entry_of_a_stale_task_has_its_state_before(any_watch: Watch) -> None:  # spec 10 section 11
+async def test_an_entry_of_a_stale_task_has_its_state_before(any_watch: Watch) -> None:
     task = await stand(any_watch.engine, "waiting_for_retry")
     await minutes(any_watch.engine, 45)
     await any_watch.detect()
@@ -327,7 +325,7 @@ COUNTS = "total_steps, satisfied_steps, failed_steps, in_flight_steps, backoff_s
 
 async def test_the_context_of_a_snapshot_is_that_of_the_domain(
     any_watch: Watch,
-) -> None:  # spec 10 section 6.2
+) -> None:
     engine = any_watch.engine
     await engine.create(chain(1))
     for ready, *counts in itertools.product((0, 1), (0, 3), (0, 1, 3), (0, 1), (0, 1), (0, 1)):
