@@ -43,7 +43,7 @@ async def _nothing(engine: Engine) -> None:
 POLLERS = {
     "timers": (
         _retries,
-        "SELECT * FROM tasker.wake_tasks_v2(10)",
+        "SELECT * FROM tasker.wake_tasks_v1(10)",
         "SELECT task_uuid FROM tasker.workflow_steps WHERE state = 'enqueued'",
     ),
     "results": (
@@ -53,7 +53,7 @@ POLLERS = {
     ),
     "judgements": (
         _failures,
-        "SELECT task_uuid FROM tasker.take_judgements_v2(10, 0, NULL)",
+        "SELECT task_uuid FROM tasker.take_judgements_v1(10, 0, NULL)",
         None,
     ),
     "reconciler": (

@@ -19,7 +19,10 @@ from tests.engine import Engine
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "investigations.md").read_text(encoding="utf-8")
-MIGRATION = (ROOT / "migrations" / "0023_investigations.sql").read_text(encoding="utf-8")
+FUNCTIONS = "\n".join(
+    (ROOT / "migrations" / "functions" / f"{name}.sql").read_text(encoding="utf-8")
+    for name in ("dlq", "fail")
+)
 
 
 def tables(heading: str) -> list[list[list[str]]]:
@@ -56,7 +59,7 @@ async def test_a_snapshot_has_the_keys_of_the_page(engine: Engine) -> None:
 
 def test_methods_and_ends_of_an_investigation_are_all_told() -> None:
     section = PAGE.partition("## What an entry tells")[2].partition("\n## ")[0]
-    methods = set(re.findall(r'"detection_method": "(\w+)"', MIGRATION))
+    methods = set(re.findall(r'"detection_method": "(\w+)"', FUNCTIONS))
     assert len(methods) == 4
     assert methods | {status.value for status in ResolutionStatus} <= set(words(section))
 

@@ -46,7 +46,7 @@ def test_the_log_lines_it_names_are_written(event: str) -> None:
 
 
 def test_the_tables_it_names_exist_and_the_links_lead_somewhere() -> None:
-    schema = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "migrations").glob("*.sql"))
+    schema = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "migrations").rglob("*.sql"))
     for table in re.findall(r"`tasker\.(\w+)`", PAGE):
         assert f"CREATE TABLE tasker.{table} " in schema
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", PAGE):
@@ -112,7 +112,7 @@ async def test_its_partitions_work(any_engine: Engine) -> None:
 
 def test_tables_that_the_engine_updates_by_place_are_those_it_says() -> None:
     """What is not said to be partitionable is updated by ctid, or is said to be whole for another reason."""
-    schema = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "migrations").glob("*.sql"))
+    schema = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "migrations").rglob("*.sql"))
     by_place = set(re.findall(r"(?:UPDATE|DELETE FROM) tasker\.(\w+) \w+\b[^;]*?\.ctid = ", schema))
     section = PAGE.partition("## Partitions")[2]
     partitioned, _, whole = section.partition("**Leave")

@@ -15,8 +15,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from tasker.client import TaskerClient, TaskState
-from tasker.persistence import migrations
-from tasker.persistence.migrations import NEWEST_SCHEMA, OLDEST_SCHEMA, load_migrations, migrate
+from tasker.persistence import schema_files
+from tasker.persistence.migrations import OLDEST_SCHEMA, migrate
+from tasker.persistence.schema_files import load_migrations
 from tests import services
 from tests.commands import running, tasker
 from tests.engine import chain
@@ -118,13 +119,17 @@ async def test_a_user_who_may_not_migrate(guest_url: str, project: Path) -> None
 
 @pytest.mark.parametrize("command", SERVICES)
 async def test_a_schema_that_is_too_new(command: str, database_url: str, project: Path) -> None:
-    newer = NEWEST_SCHEMA + 1
-    execute(database_url, f"INSERT INTO tasker.schema_migrations VALUES ({newer}, 'later', 'x')")
+    newer = len(load_migrations()) + 1
+    execute(
+        database_url,
+        f"INSERT INTO tasker.schema_migrations VALUES ({newer}, 'later', 'post', 'x', '99.0')",
+    )
     before = everything_in(database_url)
     ended = await tasker(command, cwd=project, DATABASE_URL=database_url)
     assert ended.code == 1
     assert ended.error == (
-        f"error: the database's schema is version {newer}, this code knows up to {NEWEST_SCHEMA}; upgrade Tasker"
+        f"error: the database's schema is version {newer}, and version {newer} has taken away what this code "
+        "needs; upgrade Tasker"
     )
     assert everything_in(database_url) == before
 
@@ -135,11 +140,11 @@ async def test_a_schema_that_is_too_old_names_the_command_that_mends_it(
     """A database as the release before left it: neither service starts, and both do after `tasker migrate`."""
     old = tmp_path / "old_release"
     old.mkdir()
-    for path in sorted(migrations.migrations_folder().glob("*.sql"))[: OLDEST_SCHEMA - 1]:
+    for path in sorted(schema_files.migrations_folder().glob("*.sql"))[: OLDEST_SCHEMA - 1]:
         shutil.copy(path, old)
     with monkeypatch.context() as patched:
-        patched.setattr(migrations, "migrations_folder", lambda: old)
-        assert len(migrate(empty_database_url)) == OLDEST_SCHEMA - 1
+        patched.setattr(schema_files, "migrations_folder", lambda: old)
+        assert len(migrate(empty_database_url).migrations) == OLDEST_SCHEMA - 1
     before = everything_in(empty_database_url)
     settings = {"DATABASE_URL": empty_database_url, "PYTHON_HANDLER_PATH": "shop"}
     for command in SERVICES:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
 
@@ -120,10 +121,27 @@ async def test_migrate_says_what_it_applied(empty_database_url: str, tmp_path: P
     first = await tasker("migrate", cwd=tmp_path, DATABASE_URL=empty_database_url)
     assert first.code == 0
     lines = first.out.splitlines()
-    assert lines[0] == "applied 0001_clock (pre)"
-    assert all(re.fullmatch(r"applied \d{4}_\w+ \((pre|post)\)", line) for line in lines)
+    assert lines[:2] == ["installed PGMQ", "applied 0001_clock (pre)"]
+    assert "wrote functions/advance" in lines
+    assert all(
+        re.fullmatch(r"applied \d{4}_\w+ \((pre|post)\)|wrote functions/\w+", line) for line in lines[1:]
+    )
     again = await tasker("migrate", cwd=tmp_path, DATABASE_URL=empty_database_url)
     assert (again.code, again.out) == (0, "nothing to apply, the schema is up to date\n")
+
+
+async def test_migrate_says_what_it_would_do(empty_database_url: str, tmp_path: Path) -> None:
+    said = await tasker("migrate", "--dry-run", cwd=tmp_path, DATABASE_URL=empty_database_url)
+    assert said.code == 0
+    with psycopg.connect(empty_database_url) as connection:
+        assert connection.execute("SELECT to_regnamespace('tasker'), to_regnamespace('pgmq')").fetchall() == [
+            (None, None)
+        ]
+    done = await tasker("migrate", cwd=tmp_path, DATABASE_URL=empty_database_url)
+    told = said.out.replace("would install", "installed").replace("would apply", "applied")
+    assert told.replace("would write", "wrote") == done.out
+    nothing = await tasker("migrate", "--dry-run", cwd=tmp_path, DATABASE_URL=empty_database_url)
+    assert nothing.out == "nothing to apply, the schema is up to date\n"
 
 
 async def test_migrate_takes_a_phase(empty_database_url: str, tmp_path: Path) -> None:

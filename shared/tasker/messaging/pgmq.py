@@ -193,7 +193,7 @@ class PgmqOrchestrationBroker:
         try:
             async with self._sessions.transaction() as connection:
                 cursor = await connection.execute(
-                    b"SELECT * FROM tasker.take_judgements_v2(%s, %s, %s)",
+                    b"SELECT * FROM tasker.take_judgements_v1(%s, %s, %s)",
                     (limit, self._judgements_mark.start(), only),
                 )
                 rows = await cursor.fetchall()
@@ -218,7 +218,7 @@ class PgmqOrchestrationBroker:
         Returns how many were due, in how many seconds the next one is, and which have expired.
         """
         ((woken, due_ms, expired),) = await self._sessions.fetch_all(
-            b"SELECT woken, next_due_ms, expired FROM tasker.wake_tasks_v2(%s)", (limit,)
+            b"SELECT woken, next_due_ms, expired FROM tasker.wake_tasks_v1(%s)", (limit,)
         )
         return woken, None if due_ms is None else due_ms / 1000, expired
 
@@ -242,7 +242,7 @@ class PgmqOrchestrationBroker:
         """Hold a task and one of its steps, in one transaction with `HeldStep.move`."""
         async with self._requests.transaction() as connection:
             cursor = await connection.execute(
-                b"SELECT task_state, step_state, name, step_type FROM tasker.hold_step_v2(%s, %s)",
+                b"SELECT task_state, step_state, name, step_type FROM tasker.hold_step_v1(%s, %s)",
                 (task_uuid, step_uuid),
             )
             ((task_state, step_state, name, step_type),) = await cursor.fetchall()

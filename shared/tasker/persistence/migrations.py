@@ -1,27 +1,31 @@
-"""The migration runner: plain SQL files, one transaction each, under one advisory lock."""
+"""The migration runner: what a database lacks of the schema's files, in one transaction under one lock."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import psycopg
+from packaging.version import Version
 from psycopg import Connection
+from psycopg.rows import class_row, scalar_row
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from tasker.domain.errors import TaskerError
 from tasker.persistence.database import Database
+from tasker.persistence.schema_files import (
+    FunctionFile,
+    Migration,
+    MigrationError,
+    Phase,
+    load_functions,
+    load_migrations,
+)
+from tasker.version import VERSION
 
-Phase: TypeAlias = Literal["pre", "post"]
-
-#: The schema versions this code runs on: `pre` migrations precede the code, so newer ones may be there already.
-OLDEST_SCHEMA: Final = 28
-NEWEST_SCHEMA: Final = 999
+#: The schema that this code needs. There may be more of it: `pre` migrations of a newer release precede its code.
+OLDEST_SCHEMA: Final = 7
 
 _LOCK_KEY: Final = 0x7461736B6572  # "tasker"
 #: Whoever wants a table that a migration waits for queues behind it; so it waits briefly, and gives way in between.
@@ -30,14 +34,11 @@ _PAUSE_SECONDS: Final = (0.5, 3.0)
 #: A try that ends later than this after the first began is the last one.
 _LOCK_PATIENCE_SECONDS: Final = 60.0
 _LOCK_CONFLICTS: Final = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
-_FILE_NAME: Final = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
-_PHASE: Final = re.compile(r"-- phase: (pre|post)\n")
 
-
-class MigrationError(TaskerError):
-    """A migration is malformed, was changed after it was applied, or failed."""
-
-    reason = "MIGRATION_FAILED"
+_UNRELEASED: Final = (
+    "the database's schema comes from before Tasker's first release, and no way leads on from there; use an empty "
+    "database, or drop the schemas tasker and pgmq of this one with all they hold; then run `tasker migrate`"
+)
 
 
 class SchemaVersionError(TaskerError):
@@ -47,69 +48,78 @@ class SchemaVersionError(TaskerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Migration:
-    """One file: `NNNN_what.sql`, whose first line gives its phase."""
+class Plan:
+    """What a run of the migrations has to do, or has done.
 
-    version: int
-    name: str
-    phase: Phase
-    statements: str
-    checksum: str
-
-
-def migrations_folder() -> Path:
-    """Return where the SQL files are: inside the installed package, or at the root of a source checkout."""
-    installed = Path(str(files("tasker.persistence").joinpath("migrations")))
-    return installed if installed.is_dir() else Path(__file__).parents[3] / "migrations"
-
-
-def load_migrations(folder: Path | None = None) -> tuple[Migration, ...]:
-    """Read all migrations in order.
-
-    Raises:
-        MigrationError: A file name, the phase line or the numbering is wrong.
+    Attributes:
+        pgmq: Whether PGMQ is installed by it.
+        migrations: Those not applied yet, in order.
+        functions: The files whose text is another than the one applied last.
+        newer: Of the files that a newer release has written, each with that release: they stay as they are.
     """
-    found = []
-    for path in sorted((folder or migrations_folder()).glob("*.sql")):
-        text = path.read_text(encoding="utf-8")
-        name, phase = _FILE_NAME.fullmatch(path.name), _PHASE.match(text)
-        if name is None or phase is None:
-            raise MigrationError(
-                f"{path.name}: name it NNNN_what.sql and begin it with '-- phase: pre' or '-- phase: post'"
-            )
-        found.append(
-            Migration(
-                int(name["version"]),
-                name["name"],
-                "pre" if phase[1] == "pre" else "post",
-                text,
-                hashlib.sha256(text.encode()).hexdigest(),
-            )
-        )
-    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
-        raise MigrationError("migration numbers must run from 0001 without gap or repetition")
-    return tuple(found)
+
+    pgmq: bool
+    migrations: tuple[Migration, ...]
+    functions: tuple[FunctionFile, ...]
+    newer: tuple[tuple[FunctionFile, str], ...]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.pgmq or self.migrations or self.functions)
 
 
-def migrate(conninfo: str, *, phases: Sequence[Phase] = ("pre", "post")) -> tuple[Migration, ...]:
-    """Apply what is missing and return it. PGMQ comes first: the extension where offered, else its SQL.
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A file as the database has it: a migration's version or a function file's name, and who wrote that."""
 
-    Services may be at work: a file that meets their locks gives way and is tried again for a minute.
+    key: int | str
+    checksum: str
+    release: str
+
+
+class _NoLockError(Exception):
+    """A file met locks of other sessions."""
+
+    def __init__(self, file: object, cause: psycopg.Error) -> None:
+        super().__init__()
+        self.file = file
+        self.cause = cause
+
+
+def plan(conninfo: str, *, phases: Sequence[Phase] = ("pre", "post")) -> Plan:
+    """Return what `migrate` would do, without doing it.
 
     Raises:
-        MigrationError: An applied file has changed since, a file failed, or something else kept a table locked; files
-            before it stay applied.
+        MigrationError: An applied file has changed since, or no migration leads on from this schema.
+    """
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        return _plan(connection, phases)
+
+
+def migrate(conninfo: str, *, phases: Sequence[Phase] = ("pre", "post"), release: str = VERSION) -> Plan:
+    """Apply what is missing, all of it or nothing, and return it.
+
+    PGMQ comes first: the extension where offered, else its SQL. Then the migrations, then the functions. Services may
+    be at work: whoever meets their locks gives way and tries again for a minute.
+
+    Args:
+        conninfo: The database.
+        phases: `pre` is what precedes the new code, its functions included, `post` what follows when the old code is
+            gone.
+        release: Who writes: a function that a newer release has written is left as it is.
+
+    Raises:
+        MigrationError: An applied file has changed since, a file failed, or something else kept a table locked.
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         try:
-            _prepare(connection)
+            return _run_between_locks(connection, phases, release)
         except psycopg.errors.InsufficientPrivilege as error:
             raise MigrationError(
                 f"the user {connection.info.user} may not create schemas: {error.diag.message_primary}; "
                 "run `tasker migrate` as the owner of the database"
             ) from error
-        return tuple(_apply(connection, phases))
 
 
 async def check_schema(database: Database) -> None:
@@ -119,105 +129,225 @@ async def check_schema(database: Database) -> None:
         SchemaVersionError: With what to do.
     """
     try:
-        version = await _version(database)
+        problem = await _problem_of(database)
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaVersionError(
             f"the user of DATABASE_URL may not use Tasker's schema: {error.diag.message_primary}; "
             "name the user that ran `tasker migrate`"
         ) from error
+    if problem:
+        raise SchemaVersionError(problem)
+
+
+async def _problem_of(database: Database) -> str | None:
+    """Return what is wrong with the schema, and what to do."""
+    tables = (
+        "SELECT to_regclass('tasker.schema_migrations')::text, to_regclass('tasker.schema_functions')::text"
+    )
+    ((migrations, functions),) = await database.fetch_all(tables)
+    if migrations is None:
+        return "the database has no Tasker schema yet; run `tasker migrate`"
+    if functions is None:
+        return _UNRELEASED
+    ((version, ended_by),) = await database.fetch_all(
+        "SELECT max(version), max(version) FILTER (WHERE version > %s AND phase = 'post') "
+        "FROM tasker.schema_migrations",
+        (len(load_migrations()),),
+    )
     if version is None:
-        raise SchemaVersionError("the database has no Tasker schema yet; run `tasker migrate`")
+        return "the database has no Tasker schema yet; run `tasker migrate`"
     if version < OLDEST_SCHEMA:
-        raise SchemaVersionError(
+        return (
             f"the database's schema is version {version}, this code needs {OLDEST_SCHEMA} or later; "
             "run `tasker migrate`"
         )
-    if version > NEWEST_SCHEMA:
-        raise SchemaVersionError(
-            f"the database's schema is version {version}, this code knows up to {NEWEST_SCHEMA}; upgrade Tasker"
+    if ended_by is not None:
+        return (
+            f"the database's schema is version {version}, and version {ended_by} has taken away what this code "
+            "needs; upgrade Tasker"
         )
+    rows = await database.fetch_all("SELECT name, checksum, release FROM tasker.schema_functions")
+    applied = {name: _Applied(name, checksum, release) for name, checksum, release in rows}
+    if old := [file.name for file in load_functions() if _is_due(file, applied, VERSION)]:
+        return f"the database's functions are not those of this release (of {', '.join(old)}); run `tasker migrate`"
+    return None
 
 
-async def _version(database: Database) -> int | None:
-    """Return the schema's version, None if there is no schema."""
-    if not await database.fetch_one("SELECT 1 WHERE to_regclass('tasker.schema_migrations') IS NOT NULL"):
-        return None
-    ((version,),) = await database.fetch_all("SELECT max(version) FROM tasker.schema_migrations")
-    return None if version is None else int(version)
-
-
-def _prepare(connection: Connection[Any]) -> None:
-    with connection.transaction():
-        offered = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pgmq'").fetchone()
-        present = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'pgmq'").fetchone()
-        if not present and offered:
-            connection.execute("CREATE EXTENSION pgmq")
-        elif not present:
-            from pgmq.install import get_embedded_install_sql
-
-            connection.execute(get_embedded_install_sql().encode())
-        connection.execute("CREATE SCHEMA IF NOT EXISTS tasker")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS tasker.schema_migrations (version integer PRIMARY KEY, name text NOT NULL, "
-            "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
-        )
-
-
-def _apply(connection: Connection[Any], phases: Sequence[Phase]) -> Iterator[Migration]:
-    applied: dict[int, str] = dict(
-        connection.execute("SELECT version, checksum FROM tasker.schema_migrations").fetchall()
-    )
+def _plan(connection: Connection[Any], phases: Sequence[Phase], release: str = VERSION) -> Plan:
+    migrations, functions = _applied(connection)
+    due: list[Migration] = []
     for migration in load_migrations():
-        if (checksum := applied.get(migration.version)) is not None:
-            if checksum != migration.checksum:
-                raise MigrationError(
-                    f"migration {migration.version:04}_{migration.name} has changed since it was applied; "
-                    "restore the file and put the change into a new one"
-                )
-            continue
-        if migration.phase not in phases:
-            continue
-        try:
-            _run_between_locks(connection, migration)
-        except psycopg.Error as error:
+        if (applied := migrations.get(migration.version)) is None:
+            if migration.phase in phases:
+                due.append(migration)
+        elif applied.checksum != migration.checksum:
             raise MigrationError(
-                f"migration {migration.version:04}_{migration.name} failed: {error}"
-            ) from error
-        yield migration
+                f"migration {migration} has changed since it was applied; "
+                "restore the file and put the change into a new one"
+            )
+    files = load_functions() if "pre" in phases else ()
+    return Plan(
+        not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'pgmq'").fetchone(),
+        tuple(due),
+        tuple(file for file in files if _is_due(file, functions, release)),
+        tuple(
+            (file, functions[file.name].release)
+            for file in files
+            if _is_newer(functions.get(file.name), release)
+        ),
+    )
 
 
-def _run_between_locks(connection: Connection[Any], migration: Migration) -> None:
-    """Run one file, again when it meets other sessions' locks: the services take theirs in other orders than files do.
+def _applied(connection: Connection[Any]) -> tuple[dict[Any, _Applied], dict[Any, _Applied]]:
+    """Return what the database has of migrations, by version, and of files of functions, by name."""
+    names = ("tasker.schema_migrations", "tasker.schema_functions")
+    migrations, functions = (
+        connection.execute("SELECT to_regclass(%s)::text", (name,)).fetchone() != (None,) for name in names
+    )
+    if not migrations:
+        return {}, {}
+    if not functions:
+        raise MigrationError(_UNRELEASED)
+    with connection.cursor(row_factory=class_row(_Applied)) as cursor:
+        found = [
+            {row.key: row for row in cursor.execute(query)}
+            for query in (
+                "SELECT version AS key, checksum, release FROM tasker.schema_migrations",
+                "SELECT name AS key, checksum, release FROM tasker.schema_functions",
+            )
+        ]
+    return found[0], found[1]
+
+
+def _is_due(file: FunctionFile, applied: dict[Any, _Applied], release: str) -> bool:
+    """Tell whether the database lacks a file's text, and no newer release has put another in its place."""
+    before = applied.get(file.name)
+    return before is None or (before.checksum != file.checksum and not _is_newer(before, release))
+
+
+def _is_newer(applied: _Applied | None, release: str) -> bool:
+    return applied is not None and Version(applied.release) > Version(release)
+
+
+def _run_between_locks(connection: Connection[Any], phases: Sequence[Phase], release: str) -> Plan:
+    """Run, again when a file meets other sessions' locks: the services take theirs in other orders than files do.
 
     Raises:
         MigrationError: It met locks for too long.
     """
     try:
-        Retrying(
-            retry=retry_if_exception_type(_LOCK_CONFLICTS),
+        return Retrying(
+            retry=retry_if_exception_type(_NoLockError),
             stop=stop_after_delay(_LOCK_PATIENCE_SECONDS),
             wait=wait_random(*_PAUSE_SECONDS),
             reraise=True,
-        )(_run, connection, migration)
-    except _LOCK_CONFLICTS as error:
+        )(_run, connection, phases, release)
+    except _NoLockError as error:
         raise MigrationError(
-            f"migration {migration.version:04}_{migration.name} did not get its locks within "
-            f"{_LOCK_PATIENCE_SECONDS:.0f} s, and nothing of it is applied: {error.diag.message_primary}; "
-            f"{_oldest_holder(connection)}; end what holds the tables or wait for it, else stop the services, "
-            "and run `tasker migrate` again"
-        ) from error
+            f"{error.file} did not get its locks within {_LOCK_PATIENCE_SECONDS:.0f} s, and nothing is applied: "
+            f"{error.cause.diag.message_primary}; {_oldest_holder(connection)}; end what holds the tables or wait "
+            "for it, else stop the services, and run `tasker migrate` again"
+        ) from error.cause
 
 
-def _run(connection: Connection[Any], migration: Migration) -> None:
+def _run(connection: Connection[Any], phases: Sequence[Phase], release: str) -> Plan:
     with connection.transaction():
+        connection.execute("CREATE SCHEMA IF NOT EXISTS tasker")  # whoever may not is told so at once
+        due = _plan(connection, phases, release)
+        if not due:
+            return due
         connection.execute(
             "SELECT set_config('lock_timeout', %s, true)", (f"{_LOCK_TIMEOUT_SECONDS * 1000:.0f}ms",)
         )
-        connection.execute(migration.statements.encode())
+        _prepare(connection, pgmq=due.pgmq)
+        for migration in due.migrations:
+            _execute(connection, migration, migration.statements)
+            connection.execute(
+                "INSERT INTO tasker.schema_migrations (version, name, phase, checksum, release) "
+                "VALUES (%s, %s, %s, %s, %s)",
+                (migration.version, migration.name, migration.phase, migration.checksum, release),
+            )
+        if due.functions:
+            _write_functions(connection, due.functions, release)
+        return due
+
+
+def _prepare(connection: Connection[Any], *, pgmq: bool) -> None:
+    if pgmq:
+        offered = "SELECT 1 FROM pg_available_extensions WHERE name = 'pgmq'"
+        if connection.execute(offered).fetchone():
+            connection.execute("CREATE EXTENSION pgmq")
+        else:
+            from pgmq.install import get_embedded_install_sql
+
+            connection.execute(get_embedded_install_sql().encode())
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS tasker.schema_migrations (version integer PRIMARY KEY, name text NOT NULL, "
+        "phase text NOT NULL, checksum text NOT NULL, release text NOT NULL, "
+        "applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+    )
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS tasker.schema_functions (name text PRIMARY KEY, checksum text NOT NULL, "
+        "release text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+    )
+
+
+def _write_functions(connection: Connection[Any], files: Sequence[FunctionFile], release: str) -> None:
+    """Apply files of functions, in any order: their bodies are checked when all of them are there."""
+    connection.execute("SET LOCAL check_function_bodies = off")
+    for file in files:
+        _execute(connection, file, file.statements)
         connection.execute(
-            "INSERT INTO tasker.schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
-            (migration.version, migration.name, migration.checksum),
+            "INSERT INTO tasker.schema_functions AS f (name, checksum, release) VALUES (%s, %s, %s) "
+            "ON CONFLICT (name) DO UPDATE SET checksum = excluded.checksum, release = excluded.release, "
+            "applied_at = excluded.applied_at",
+            (file.name, file.checksum, release),
         )
+    connection.execute("SET LOCAL check_function_bodies = on")
+    _refuse_overloads(connection)
+    _check_bodies(connection)
+
+
+def _refuse_overloads(connection: Connection[Any]) -> None:
+    """Refuse two functions of one name: the services that still run call the older one."""
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        twice = cursor.execute(
+            "SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'tasker'::regnamespace "
+            "GROUP BY p.proname HAVING count(*) > 1 ORDER BY p.proname"
+        ).fetchall()
+    if twice:
+        raise MigrationError(
+            f"the parameters of {', '.join(twice)} have changed; {_NEW_VERSION} until a `post` migration drops it"
+        )
+
+
+_NEW_VERSION: Final = "give the changed function the next version in its name (_v2) and keep the old one"
+
+
+def _check_bodies(connection: Connection[Any]) -> None:
+    functions = connection.execute(
+        "SELECT p.oid, p.proname, l.lanname FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang "
+        "WHERE p.pronamespace = 'tasker'::regnamespace ORDER BY p.proname"
+    ).fetchall()
+    validators = {"plpgsql": b"SELECT plpgsql_validator(%s)", "sql": b"SELECT fmgr_sql_validator(%s)"}
+    for oid, name, language in functions:
+        try:
+            connection.execute(validators[language], (oid,))
+        except psycopg.Error as error:
+            raise MigrationError(f"the function {name} is wrong: {error}") from error
+
+
+def _execute(connection: Connection[Any], file: object, statements: str) -> None:
+    try:
+        connection.execute(statements.encode())
+    except _LOCK_CONFLICTS as error:
+        raise _NoLockError(file, error) from error
+    except psycopg.errors.InvalidFunctionDefinition as error:
+        raise MigrationError(f"{file} failed: {error}; {_NEW_VERSION}") from error
+    except psycopg.errors.InsufficientPrivilege:
+        raise
+    except psycopg.Error as error:
+        raise MigrationError(f"{file} failed: {error}") from error
 
 
 def _oldest_holder(connection: Connection[Any]) -> str:

@@ -98,7 +98,7 @@ class LastTask:
 
 
 #: Conditions by parameter; one whose parameter is None does not apply. Some repeat the predicate of a partial index
-#: where the planner does not see by itself that the index has all it asks for (migrations/0019_listing.sql).
+#: where the planner does not see by itself that the index has all it asks for (migrations/0007_listing.sql).
 _CONDITIONS: Final[Mapping[str, str]] = {
     "templates": "t.named_task_uuid = ANY (%(templates)s::uuid[])",
     "states": "t.state = ANY (%(states)s::text[])",

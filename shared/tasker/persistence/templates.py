@@ -140,7 +140,9 @@ class TemplateStore:
 
     async def _namespace_id(self, connection: Connection, name: str) -> int:
         await connection.execute(
-            "INSERT INTO tasker.task_namespaces (name) VALUES (%s) ON CONFLICT DO NOTHING", (name,)
+            "INSERT INTO tasker.task_namespaces (name, created_at, updated_at) "
+            "SELECT %s, n.now, n.now FROM tasker.now() AS n(now) ON CONFLICT DO NOTHING",
+            (name,),
         )
         cursor = await connection.execute(
             "SELECT namespace_id FROM tasker.task_namespaces WHERE name = %s", (name,)

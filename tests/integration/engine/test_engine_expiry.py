@@ -169,7 +169,7 @@ async def test_an_expiry_that_holds_the_task_first_wins(engine: Engine) -> None:
     await engine.succeed(*await engine.claim())
     await engine.move_clock(HOUR)
     async with rival(engine) as other:
-        await other.sql("SELECT * FROM tasker.wake_tasks_v2(10)")
+        await other.sql("SELECT * FROM tasker.wake_tasks_v1(10)")
         assert (await at_once(engine.orchestration.process_results(10))).delayed == 1
         await other.commit()
     await engine.move_clock(1)

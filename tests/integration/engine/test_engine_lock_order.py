@@ -53,7 +53,7 @@ _SESSIONS = {
         SELECT jsonb_agg(jsonb_build_object(
             'task_uuid', j.task_uuid, 'step_uuid', j.step_uuid, 'delay_seconds', 0, 'verdict',
             CASE WHEN j.state = 'enqueued_as_error_for_orchestration' THEN 'retry' ELSE 'none' END))
-        INTO v_json FROM tasker.take_judgements_v2(20, 0, NULL) j WHERE j.step_uuid IS NOT NULL;
+        INTO v_json FROM tasker.take_judgements_v1(20, 0, NULL) j WHERE j.step_uuid IS NOT NULL;
         IF v_json IS NOT NULL THEN PERFORM tasker.apply_judgements_v1(v_json); END IF;
     """,
     "timer": "PERFORM tasker.wake_tasks_v1(20);",

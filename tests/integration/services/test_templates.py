@@ -71,7 +71,8 @@ async def test_templates_are_listed_with_their_namespaces(client: Client, engine
     assert list(one.templates) == list(response.templates)[:1]
     assert (one.namespaces, one.total_count) == (response.namespaces, 4)
     await engine.database.execute(
-        "INSERT INTO tasker.task_namespaces (name, description) VALUES ('bare', 'none yet')"
+        "INSERT INTO tasker.task_namespaces (name, description, created_at, updated_at) "
+        "VALUES ('bare', 'none yet', now(), now())"
     )
     (_, bare, _) = (await listed(client)).namespaces
     assert (bare.name, bare.description, bare.template_count) == ("bare", "none yet", 0)

@@ -17,7 +17,8 @@ from tasker.ctl.failures import ExitCode, failure_of
 from tasker.domain.errors import FieldViolation, TaskNotFoundError
 from tasker.persistence.database import DatabaseUrlError
 from tasker.persistence.embedded import EmbeddedServerError
-from tasker.persistence.migrations import MigrationError, SchemaVersionError
+from tasker.persistence.migrations import SchemaVersionError
+from tasker.persistence.schema_files import MigrationError
 from tasker.rpc.server import BindError
 from tasker.worker import HandlerDefinitionError, HandlerImportError
 from tasker.worker.runtime.templates import TemplateDirectoryError

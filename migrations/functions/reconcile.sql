@@ -1,6 +1,3 @@
--- phase: pre
--- Reconciling, now that a task's priority chooses the queue of its steps.
-
 -- reconcile_tasks_v1: recompute what up to p_limit open tasks keep about themselves, and evaluate them again.
 -- Takes the tasks after p_after that nothing has changed for p_grace. Counts and unmet parents are recomputed
 -- from the steps and edges; a difference is returned, for it is a defect. An `in_progress` step without a lease
@@ -118,5 +115,30 @@ BEGIN
            (SELECT count(*)::integer FROM tasker.workflow_steps s
             WHERE s.task_uuid = o.task_uuid AND s.step_uuid = ANY (v_resent))
     FROM unnest(v_open) AS o(task_uuid);
+END;
+$$;
+
+-- resend_steps_v1: send again the messages that are no longer in the queue; return their steps.
+CREATE OR REPLACE FUNCTION tasker.resend_steps_v1(p_queue text, p_tasks uuid[], p_steps uuid[]) RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE
+SET enable_hashjoin = on AS $$
+DECLARE
+    v_tasks uuid[];
+    v_steps uuid[];
+    v_done  boolean;
+BEGIN
+    v_done := tasker.ensure_queue_v1(p_queue);
+    -- One pass over the queue, hashed: a long backlog is read once for the whole batch.
+    EXECUTE format($sql$
+        SELECT array_agg(w.task_uuid), array_agg(w.step_uuid)
+        FROM unnest($1, $2) AS w(task_uuid, step_uuid)
+        WHERE NOT EXISTS (SELECT FROM pgmq.%I m WHERE m.message ->> 'step_uuid' = w.step_uuid::text)
+    $sql$, 'q_' || p_queue) INTO v_tasks, v_steps USING p_tasks, p_steps;
+    IF v_steps IS NULL THEN
+        RETURN '{}';
+    END IF;
+
+    v_done := tasker.push_steps_v1(p_queue, v_tasks, v_steps);
+    RETURN v_steps;
 END;
 $$;

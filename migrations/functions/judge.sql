@@ -1,14 +1,14 @@
--- phase: pre
 -- take_judgements_v1: take the results that need judgement, with all that judging needs.
 -- Their tasks stay locked until the caller, in the same transaction, has applied its verdicts. Steps past
 -- their notification state come back with `state` as it is: they need no verdict, only the evaluation. One row is
 -- always returned, for how many messages were delayed; without a step when there is nothing to judge.
-CREATE FUNCTION tasker.take_judgements_v1(p_limit integer, p_low_water bigint, p_only bigint)
+-- `inputs` and `checkpoint` come with instances of batches only.
+CREATE OR REPLACE FUNCTION tasker.take_judgements_v1(p_limit integer, p_low_water bigint, p_only bigint)
 RETURNS TABLE (
     top_msg_id bigint, delayed integer, task_uuid uuid, step_uuid uuid, name text, step_type text, state text,
     attempts integer, max_attempts integer, retryable boolean, on_worker_lost text, backoff text,
     backoff_base_ms integer, max_backoff_ms integer, success boolean, status text, result jsonb, error jsonb,
-    metadata jsonb, orchestration jsonb, judged_at timestamptz)
+    metadata jsonb, orchestration jsonb, judged_at timestamptz, inputs jsonb, checkpoint jsonb)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -23,7 +23,9 @@ BEGIN
     RETURN QUERY
     SELECT h.top, h.busy, s.task_uuid, s.step_uuid, s.name, s.step_type::text, s.state::text, s.attempts,
            s.max_attempts, s.retryable, s.on_worker_lost::text, s.backoff::text, s.backoff_base_ms, s.max_backoff_ms,
-           r.success, r.status::text, r.result, r.error, r.metadata, r.orchestration, tasker.now()
+           r.success, r.status::text, r.result, r.error, r.metadata, r.orchestration, tasker.now(),
+           CASE WHEN s.batch_step_uuid IS NOT NULL THEN s.inputs END,
+           CASE WHEN s.batch_step_uuid IS NOT NULL THEN s.checkpoint END
     FROM (SELECT v_top, v_busy) AS h(top, busy)
     LEFT JOIN unnest(v_tasks, v_steps) AS m(task_uuid, step_uuid) ON true
     LEFT JOIN LATERAL (
@@ -37,11 +39,19 @@ BEGIN
 END;
 $$;
 
+-- apply_judgements_v1: judge_by_ids_v1 and its messages.
+CREATE OR REPLACE FUNCTION tasker.apply_judgements_v1(p_verdicts jsonb) RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+    SELECT tasker.send_steps_v1(tasker.judge_by_ids_v1(p_verdicts))
+$$;
+
 -- judge_by_ids_v1: apply verdicts to submitted steps and advance their tasks. The caller holds the tasks' locks.
--- p_verdicts: [{task_uuid, step_uuid, verdict: complete | retry | error | poison | none, delay_seconds, reason}]
+-- p_verdicts: [{task_uuid, step_uuid, verdict: complete | retry | error | poison | none, delay_seconds, reason,
+--               outcome: {result, error, metadata}}]
 -- `none` only has the task evaluated; `poison` is an error that may strike a step anywhere in flight. Other steps
--- past their notification state keep their state. Returns what to send.
-CREATE FUNCTION tasker.judge_by_ids_v1(p_verdicts jsonb) RETURNS tasker.outbox
+-- past their notification state keep their state. Where there is an `outcome`, it becomes the step's newest result.
+-- Returns what to send.
+CREATE OR REPLACE FUNCTION tasker.judge_by_ids_v1(p_verdicts jsonb) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -54,10 +64,12 @@ DECLARE
     v_tasks    uuid[];
     v_steps    uuid[];
     v_retries  integer;
+    v_batched  boolean;
     v_hinted   boolean;
 BEGIN
-    SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(v.value), array_agg(l.ctid)
-    INTO v_rows, v_states, v_verdicts, v_leases
+    SELECT array_agg(s.ctid), array_agg(s.state::text), array_agg(v.value), array_agg(l.ctid),
+           coalesce(bool_or(s.batch_step_uuid IS NOT NULL), false)
+    INTO v_rows, v_states, v_verdicts, v_leases, v_batched
     FROM (
         SELECT DISTINCT ON ((e.value ->> 'step_uuid')::uuid) e.value,
                (e.value ->> 'task_uuid')::uuid AS task_uuid, (e.value ->> 'step_uuid')::uuid AS step_uuid
@@ -66,7 +78,7 @@ BEGIN
         ORDER BY (e.value ->> 'step_uuid')::uuid
     ) v
     CROSS JOIN LATERAL (
-        SELECT s.ctid, s.state FROM tasker.workflow_steps s
+        SELECT s.ctid, s.state, s.batch_step_uuid FROM tasker.workflow_steps s
         WHERE s.task_uuid = v.task_uuid AND s.step_uuid = v.step_uuid
           AND (s.state IN ('enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
                OR (v.value ->> 'verdict' = 'poison' AND s.state IN ('enqueued', 'in_progress')))
@@ -81,7 +93,13 @@ BEGIN
 
     v_now := tasker.now();
     WITH verdict AS MATERIALIZED (
-        SELECT w.ctid, w.from_state, w.value ->> 'reason' AS reason, w.value ->> 'verdict' = 'poison' AS poisoned,
+        SELECT w.ctid, w.from_state, w.value ->> 'reason' AS reason,
+               CASE WHEN w.value ->> 'verdict' = 'poison' THEN jsonb_build_object(
+                   'error', jsonb_build_object(
+                       'message', w.value ->> 'reason', 'error_type', 'result_processing_error', 'retryable', false,
+                       'backtrace', '[]'::jsonb, 'context', '{}'::jsonb),
+                   'metadata', '{"retryable": false, "error_type": "result_processing_error"}'::jsonb)
+               ELSE nullif(w.value -> 'outcome', 'null') END AS outcome,
                (w.value ->> 'delay_seconds')::double precision AS delay_seconds,
                CASE w.value ->> 'verdict' WHEN 'complete' THEN 'complete' WHEN 'retry' THEN 'waiting_for_retry'
                                           ELSE 'error' END AS to_state
@@ -96,16 +114,16 @@ BEGIN
                                            ELSE s.backoff_request_seconds END
         FROM verdict v
         WHERE s.ctid = v.ctid
-        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, s.state, v.from_state, v.reason, v.poisoned
+        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, s.state, v.from_state, v.reason, v.outcome
     ), explained AS (
-        -- The step's newest result says why it failed, though its worker may have reported a success.
+        -- Its worker may have reported something else.
         INSERT INTO tasker.step_results
                (task_uuid, step_uuid, sort_key, attempt, success, status, result, error, metadata, recorded_at)
-        SELECT j.task_uuid, j.step_uuid, j.sort_key, j.attempts, false, 'error', '{}',
-               jsonb_build_object('message', j.reason, 'error_type', 'result_processing_error', 'retryable', false,
-                                  'backtrace', '[]'::jsonb, 'context', '{}'::jsonb),
-               jsonb_build_object('retryable', false, 'error_type', 'result_processing_error'), v_now
-        FROM judged j WHERE j.poisoned
+        SELECT j.task_uuid, j.step_uuid, j.sort_key, j.attempts, j.state = 'complete',
+               CASE WHEN j.state = 'complete' THEN 'completed' ELSE 'error' END,
+               coalesce(j.outcome -> 'result', '{}'), nullif(j.outcome -> 'error', 'null'),
+               coalesce(j.outcome -> 'metadata', '{}'), v_now
+        FROM judged j WHERE j.outcome IS NOT NULL
     ), ended AS (
         DELETE FROM tasker.step_leases l WHERE l.ctid = ANY (v_leases)
     ), recorded AS (
@@ -133,45 +151,7 @@ BEGIN
     IF v_retries > 0 THEN
         v_hinted := tasker.hint_v1('tasker_timer');
     END IF;
-    RETURN tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, false);
-END;
-$$;
-
--- apply_judgements_v1: judge_by_ids_v1 and its messages.
-CREATE FUNCTION tasker.apply_judgements_v1(p_verdicts jsonb) RETURNS boolean
-LANGUAGE sql VOLATILE AS $$
-    SELECT tasker.send_steps_v1(tasker.judge_by_ids_v1(p_verdicts))
-$$;
-
--- record_poison_v1: take a message that no retry can help out of its queue and keep it for people.
--- Its step, where the message names one that is in flight, moves to `error`, so that its task does not hang.
--- Returns false when the message was no longer there.
-CREATE FUNCTION tasker.record_poison_v1(p_queue text, p_msg_id bigint, p_error text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-    v_uuid    CONSTANT text := '^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$';
-    v_message jsonb;
-    v_task    uuid;
-    v_step    uuid;
-BEGIN
-    EXECUTE format('DELETE FROM pgmq.%I q WHERE q.msg_id = $1 RETURNING q.message', 'q_' || p_queue)
-    INTO v_message USING p_msg_id;
-    IF v_message IS NULL THEN
-        RETURN false;
-    END IF;
-
-    v_task := substring(v_message ->> 'task_uuid' FROM v_uuid)::uuid;
-    v_step := substring(v_message ->> 'step_uuid' FROM v_uuid)::uuid;
-    INSERT INTO tasker.poison_messages (queue, msg_id, message, error, task_uuid, step_uuid, recorded_at)
-    VALUES (p_queue, p_msg_id, v_message, p_error, v_task, v_step, tasker.now());
-
-    PERFORM FROM tasker.tasks t WHERE t.task_uuid = v_task FOR NO KEY UPDATE;
-    IF FOUND AND v_step IS NOT NULL THEN
-        PERFORM tasker.apply_judgements_v1(jsonb_build_array(jsonb_build_object(
-            'task_uuid', v_task, 'step_uuid', v_step, 'verdict', 'poison',
-            -- The whole text may hold SQL and values: it stays with the poison record.
-            'reason', 'result_processing_error: ' || split_part(p_error, ':', 1))));
-    END IF;
-    RETURN true;
+    -- An instance of a batch makes room for others, however it ended.
+    RETURN tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, v_batched);
 END;
 $$;

@@ -1,6 +1,5 @@
--- phase: pre
 -- register_worker_v1: announce a worker, what it serves and what it can run; again after a reconnect.
-CREATE FUNCTION tasker.register_worker_v1(
+CREATE OR REPLACE FUNCTION tasker.register_worker_v1(
     p_worker uuid, p_hostname text, p_version text, p_namespaces text[], p_handlers text[], p_slots integer)
 RETURNS void
 LANGUAGE sql VOLATILE AS $$
@@ -14,7 +13,8 @@ LANGUAGE sql VOLATILE AS $$
         heartbeat_at = excluded.heartbeat_at, stopped_at = NULL
 $$;
 
-CREATE FUNCTION tasker.retire_worker_v1(p_worker uuid) RETURNS void
+-- retire_worker_v1: note that a worker has stopped.
+CREATE OR REPLACE FUNCTION tasker.retire_worker_v1(p_worker uuid) RETURNS void
 LANGUAGE sql VOLATILE AS $$
     UPDATE tasker.workers SET stopped_at = tasker.now() WHERE worker_uuid = p_worker
 $$;

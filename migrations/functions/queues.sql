@@ -1,32 +1,7 @@
--- phase: pre
 -- The thin layer over PGMQ. Messages hold ids and a format version: {"v": 1, "task_uuid": …, "step_uuid": …}.
-
+--
 -- A function that has nothing to return says whether it did something: plpgsql evaluates `done := f()` as an
 -- expression, where PERFORM f() starts a query of its own. A step passes through a dozen of these.
-
--- Whether hints may be sent: a notification queue that fills up would make every commit fail.
-CREATE FUNCTION tasker.hint_v1(p_channel text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-    IF pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_notify(p_channel, '');
-        RETURN true;
-    END IF;
-    RETURN false;
-END;
-$$;
-
--- hint_watchers_v1: tell open streams that this transaction moves something they may show.
-CREATE FUNCTION tasker.hint_watchers_v1(p_steps_only boolean) RETURNS boolean
-LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-    IF EXISTS (SELECT FROM tasker.watchers w
-               WHERE w.expires_at > clock_timestamp() AND (w.steps OR NOT p_steps_only)) THEN
-        RETURN tasker.hint_v1('tasker_transitions');
-    END IF;
-    RETURN false;
-END;
-$$;
 
 -- define_queue_v1: write the functions of one queue. A statement with the queue's name in it is planned at every
 -- call unless it stands in a function of its own, and planning takes longer than popping a message.
@@ -34,7 +9,7 @@ $$;
 -- pop_from_<queue>: delete up to p_limit visible messages, oldest first, and return them. Its own delete, not
 -- pgmq.pop: that one visits every dead row below the first live message, while this starts above p_after.
 -- push_to_<queue>: send a message for each step.
-CREATE FUNCTION tasker.define_queue_v1(p_queue text) RETURNS void
+CREATE OR REPLACE FUNCTION tasker.define_queue_v1(p_queue text) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     EXECUTE format($sql$
@@ -75,7 +50,7 @@ $$;
 
 -- ensure_queue_v1: create a queue and its functions when it is first used; true when that was now.
 -- PGMQ takes an advisory lock for the transaction, so that of several callers one comes first.
-CREATE FUNCTION tasker.ensure_queue_v1(p_queue text) RETURNS boolean
+CREATE OR REPLACE FUNCTION tasker.ensure_queue_v1(p_queue text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_last_made CONSTANT text := format('tasker.%I', 'push_to_' || p_queue);
@@ -94,84 +69,15 @@ BEGIN
 END;
 $$;
 
--- The results queue is the busiest and its name is fixed: its statements are written out below.
-
--- hold_messages_v1: lock up to p_limit visible messages, oldest first, without deleting them; the caller decides
--- which to drop_messages and which to delay_messages. It starts above p_low_water; callers give 0 every second and
--- after errors, since ids commit out of order. p_only limits it to one message.
-CREATE FUNCTION tasker.hold_messages_v1(
-    p_queue text, p_limit integer, p_low_water bigint, p_only bigint,
-    OUT msg_ids bigint[], OUT tasks uuid[], OUT steps uuid[])
-LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-    v_now   timestamptz := tasker.now();
-    v_after bigint := coalesce(p_only - 1, p_low_water);
-    v_until bigint := coalesce(p_only, 9223372036854775807);
-BEGIN
-    IF p_queue = 'orchestration_step_results' THEN
-        SELECT array_agg(m.msg_id), array_agg((m.message ->> 'task_uuid')::uuid),
-               array_agg((m.message ->> 'step_uuid')::uuid)
-        INTO msg_ids, tasks, steps
-        FROM (
-            SELECT m.msg_id, m.message FROM pgmq.q_orchestration_step_results m
-            WHERE m.msg_id > v_after AND m.msg_id <= v_until AND m.vt <= v_now
-            ORDER BY m.msg_id LIMIT p_limit
-            FOR UPDATE SKIP LOCKED
-        ) m;
-        RETURN;
-    END IF;
-    EXECUTE format($sql$
-        SELECT array_agg(m.msg_id), array_agg((m.message ->> 'task_uuid')::uuid),
-               array_agg((m.message ->> 'step_uuid')::uuid)
-        FROM (
-            SELECT m.msg_id, m.message FROM pgmq.%1$I m
-            WHERE m.msg_id > $1 AND m.msg_id <= $4 AND m.vt <= $2
-            ORDER BY m.msg_id LIMIT $3
-            FOR UPDATE SKIP LOCKED
-        ) m
-    $sql$, 'q_' || p_queue) INTO msg_ids, tasks, steps USING v_after, v_now, p_limit, v_until;
-END;
+-- worker_queue_v1: the queue of a namespace's steps: one for each of three bands of priority (above, at and below 0).
+CREATE OR REPLACE FUNCTION tasker.worker_queue_v1(p_namespace text, p_priority smallint) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT 'worker_' || p_namespace
+           || CASE WHEN p_priority > 0 THEN '_high' WHEN p_priority < 0 THEN '_low' ELSE '' END || '_queue'
 $$;
-
--- visible_messages_v1: the ids of up to p_limit visible messages, oldest first, to be tried one by one.
-CREATE FUNCTION tasker.visible_messages_v1(p_queue text, p_limit integer) RETURNS SETOF bigint
-LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    RETURN QUERY EXECUTE format(
-        'SELECT m.msg_id FROM pgmq.%I m WHERE m.vt <= $1 ORDER BY m.msg_id LIMIT $2', 'q_' || p_queue)
-    USING tasker.now(), p_limit;
-END;
-$$;
-
-CREATE FUNCTION tasker.drop_messages_v1(p_queue text, p_msg_ids bigint[]) RETURNS boolean
-LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-    IF p_queue = 'orchestration_step_results' THEN
-        DELETE FROM pgmq.q_orchestration_step_results q WHERE q.msg_id = ANY (p_msg_ids);
-    ELSE
-        EXECUTE format('DELETE FROM pgmq.%I q WHERE q.msg_id = ANY ($1)', 'q_' || p_queue) USING p_msg_ids;
-    END IF;
-    RETURN true;
-END;
-$$;
-
-CREATE FUNCTION tasker.delay_messages_v1(p_queue text, p_msg_ids bigint[], p_delay interval) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-    EXECUTE format('UPDATE pgmq.%I q SET vt = $2 WHERE q.msg_id = ANY ($1)', 'q_' || p_queue)
-    USING p_msg_ids, tasker.now() + p_delay;
-END;
-$$;
-
--- What a core function hands to its broker to send: for each message its queue, task and step.
-CREATE TYPE tasker.outbox AS (
-    queues text[],
-    tasks  uuid[],
-    steps  uuid[]
-);
 
 -- push_steps_v1: send messages for steps to one queue and hint its readers once.
-CREATE FUNCTION tasker.push_steps_v1(p_queue text, p_tasks uuid[], p_steps uuid[]) RETURNS boolean
+CREATE OR REPLACE FUNCTION tasker.push_steps_v1(p_queue text, p_tasks uuid[], p_steps uuid[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_done boolean;
@@ -187,7 +93,7 @@ END;
 $$;
 
 -- send_steps_v1: send what is in an outbox.
-CREATE FUNCTION tasker.send_steps_v1(p_outbox tasker.outbox) RETURNS boolean
+CREATE OR REPLACE FUNCTION tasker.send_steps_v1(p_outbox tasker.outbox) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_queue text := p_outbox.queues[1];
@@ -212,5 +118,57 @@ BEGIN
 END;
 $$;
 
-SELECT tasker.ensure_queue_v1('orchestration_step_results');
-SELECT tasker.ensure_queue_v1('orchestration_step_judgements');
+-- visible_messages_v1: the ids of up to p_limit visible messages, oldest first, to be tried one by one. A queue that
+-- nobody has used yet has none.
+CREATE OR REPLACE FUNCTION tasker.visible_messages_v1(p_queue text, p_limit integer) RETURNS SETOF bigint
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF to_regclass(format('pgmq.%I', 'q_' || p_queue)) IS NULL THEN
+        RETURN;
+    END IF;
+    RETURN QUERY EXECUTE format(
+        'SELECT m.msg_id FROM pgmq.%I m WHERE m.vt <= $1 ORDER BY m.msg_id LIMIT $2', 'q_' || p_queue)
+    USING tasker.now(), p_limit;
+END;
+$$;
+
+-- refuse_nameless_v1: fail over a message that does not name a task and a step, as over one whose uuids are garbled:
+-- the search for poison then finds it and records it, and the others go on.
+CREATE OR REPLACE FUNCTION tasker.refuse_nameless_v1(p_tasks uuid[], p_steps uuid[]) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF array_position(p_tasks, NULL) IS NOT NULL OR array_position(p_steps, NULL) IS NOT NULL THEN
+        RAISE EXCEPTION 'the message does not name a task and a step'
+        USING ERRCODE = 'invalid_text_representation';
+    END IF;
+    RETURN true;
+END;
+$$;
+
+-- warn_of_unknown_v1: warn the caller of messages that name a step nobody knows, such as one of a task that retention
+-- has deleted. They are dropped: there is nothing that could hang because of them.
+CREATE OR REPLACE FUNCTION tasker.warn_of_unknown_v1(p_queue text, p_tasks uuid[], p_steps uuid[]) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_unknown text;
+BEGIN
+    SELECT string_agg(format('task %s step %s', m.task_uuid, m.step_uuid), ', ') INTO v_unknown
+    FROM unnest(p_tasks, p_steps) AS m(task_uuid, step_uuid)
+    LEFT JOIN LATERAL (
+        SELECT true AS there FROM tasker.workflow_steps s
+        WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid LIMIT 1
+    ) s ON true
+    WHERE s.there IS NULL;
+    IF v_unknown IS NOT NULL THEN
+        RAISE WARNING 'messages of queue % name steps that do not exist; they are dropped', p_queue
+        USING DETAIL = v_unknown;
+    END IF;
+    RETURN v_unknown IS NOT NULL;
+END;
+$$;
+
+-- The queues of the services that decide, and the functions of all queues there are in the words of this file.
+SELECT tasker.ensure_queue_v1(queue)
+FROM unnest(ARRAY['orchestration_step_judgements', 'orchestration_step_results']) AS queue;
+SELECT tasker.define_queue_v1(substring(p.proname FROM '^push_to_(.*)$'))
+FROM pg_proc p WHERE p.pronamespace = 'tasker'::regnamespace AND p.proname LIKE 'push\_to\_%';

@@ -1,6 +1,3 @@
--- phase: pre
--- A task that is old is not stale while it moves.
-
 -- task_staleness_v1: how long a task has been where it is, held against its limits. Monitoring, detection and the
 -- check under the lock all ask this function and none other.
 -- p_limits: minutes by state, `task_max_lifetime` and `checkpoint_stall` in minutes, `warning_percentage`
@@ -63,4 +60,68 @@ LANGUAGE sql STABLE AS $$
         OFFSET 0
     ) p
     CROSS JOIN LATERAL (SELECT (p_limits ->> 'warning_percentage')::double precision AS percentage) w
+$$;
+
+-- task_busy_v1: whether somebody is at a task's steps or will be: a lease is alive, or the sweeper has not had its turn
+-- at it (one minute); a step is queued for a worker; or every running instance of its batches has yielded a checkpoint
+-- within p_stall. Such a task does not stand still.
+CREATE OR REPLACE FUNCTION tasker.task_busy_v1(p_task uuid, p_now timestamptz, p_stall interval) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM tasker.step_leases l WHERE l.task_uuid = p_task AND l.expires_at > p_now - interval '1 minute'
+    ) OR coalesce((
+        SELECT bool_or(s.state = 'enqueued')
+               OR bool_and(coalesce(tasker.instant_v1(s.checkpoint ->> 'timestamp') > p_now - p_stall, false))
+                  FILTER (WHERE s.state = 'in_progress' AND s.batch_step_uuid IS NOT NULL)
+        FROM (
+            -- Ordered, so that the planner takes the primary key and no index that has the task second.
+            SELECT * FROM tasker.workflow_steps s
+            WHERE s.task_uuid = p_task AND s.state IN ('enqueued', 'in_progress')
+            ORDER BY s.step_uuid OFFSET 0
+        ) s
+    ), false);
+END;
+$$;
+
+-- instant_v1: the instant that a text names, null if it names none.
+CREATE OR REPLACE FUNCTION tasker.instant_v1(p_text text) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN p_text::timestamptz;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
+END;
+$$;
+
+-- stale_tasks_v1: up to p_limit tasks that are stale and have no pending entry, longest in their state first, behind
+-- the last one of the page before. Reads open tasks only.
+CREATE OR REPLACE FUNCTION tasker.stale_tasks_v1(
+    p_limits jsonb, p_limit integer, p_after_since timestamptz, p_after_task uuid)
+RETURNS TABLE (
+    task_uuid uuid, state text, namespace text, name text, lifecycle jsonb, since timestamptz,
+    minutes_in_state double precision, threshold_minutes integer)
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := tasker.now();
+BEGIN
+    RETURN QUERY
+    SELECT s.task_uuid, s.state::text, n.namespace, n.name, s.lifecycle, s.since, s.minutes_in_state,
+           s.threshold_minutes
+    FROM (
+        SELECT t.task_uuid, t.state, t.named_task_uuid, s.*
+        FROM tasker.tasks t
+        CROSS JOIN LATERAL tasker.task_staleness_v1(t, v_now, p_limits) s
+        WHERE t.terminal_at IS NULL
+          AND t.state IN ('waiting_for_dependencies', 'waiting_for_retry', 'steps_in_process')
+          AND s.health = 'stale'
+          AND (s.since, t.task_uuid) > (p_after_since, p_after_task)
+          AND NOT EXISTS (SELECT FROM tasker.tasks_dlq e
+                          WHERE e.task_uuid = t.task_uuid AND e.resolution_status = 'pending')
+        ORDER BY s.since, t.task_uuid LIMIT p_limit
+    ) s
+    CROSS JOIN LATERAL tasker.task_name_v1(s.named_task_uuid) n
+    ORDER BY s.since, s.task_uuid;
+END;
 $$;

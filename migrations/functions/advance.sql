@@ -1,44 +1,9 @@
--- phase: pre
--- Advancing, now that tasks grow while they run: instances of batches are enqueued as far as their limits allow, a
--- task's priority chooses the queue of its steps, and one that failures block is put before a person.
-
--- worker_queue_v1: the queue of a namespace's steps: one for each of three bands of priority (above, at and below 0).
-CREATE FUNCTION tasker.worker_queue_v1(p_namespace text, p_priority smallint) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT 'worker_' || p_namespace
-           || CASE WHEN p_priority > 0 THEN '_high' WHEN p_priority < 0 THEN '_low' ELSE '' END || '_queue'
-$$;
-
--- meet_children_v1: tell the children of steps that became satisfied that they wait for one parent less, each.
-CREATE FUNCTION tasker.meet_children_v1(p_satisfied_tasks uuid[], p_satisfied_steps uuid[]) RETURNS boolean
-LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-    v_rows tid[];
-    v_met  integer[];
-BEGIN
-    SELECT array_agg(s.ctid), array_agg(child.met) INTO v_rows, v_met
-    FROM (
-        SELECT e.task_uuid, e.to_step_uuid, count(DISTINCT e.from_step_uuid)::integer AS met
-        FROM unnest(p_satisfied_tasks, p_satisfied_steps) AS done(task_uuid, step_uuid)
-        CROSS JOIN LATERAL (
-            SELECT e.* FROM tasker.workflow_step_edges e
-            WHERE e.task_uuid = done.task_uuid AND e.from_step_uuid = done.step_uuid
-            OFFSET 0
-        ) e
-        GROUP BY e.task_uuid, e.to_step_uuid
-        ORDER BY e.to_step_uuid
-    ) child
-    CROSS JOIN LATERAL (
-        SELECT s.ctid FROM tasker.workflow_steps s
-        WHERE s.task_uuid = child.task_uuid AND s.step_uuid = child.to_step_uuid
-        FOR NO KEY UPDATE
-    ) s;
-    UPDATE tasker.workflow_steps s SET unmet_parents = s.unmet_parents - w.met, updated_at = tasker.now()
-    FROM unnest(v_rows, v_met) AS w(ctid, met)
-    WHERE s.ctid = w.ctid;
-    RETURN v_rows IS NOT NULL;
-END;
-$$;
+-- How this function and those that lead to it keep their plans, whatever the statistics say (a fresh or fast-growing
+-- table has none that are true): rows are found by key in a LATERAL subquery of their own, which LIMIT or a row lock
+-- keeps whole, so that only the index plan exists; what was found and locked is updated by its ctid, which cannot move
+-- while the lock is held. Sequential scans, hash and merge joins are off and plans generic, by settings of the
+-- session that calls (persistence/database.py): a function that sets them itself takes a tenth longer. A test reads
+-- the plans.
 
 -- advance_tasks_v1: the only place that enqueues steps and finishes tasks.
 -- Takes one change per task, all of whose rows the caller has locked, and the steps that became satisfied.
@@ -227,59 +192,76 @@ BEGIN
 END;
 $$;
 
--- process_by_ids_v1: complete steps whose plain success was submitted, and advance their tasks.
--- The caller holds the tasks' locks. Steps past their notification state are skipped, their task is
--- evaluated all the same, so a message delivered twice is harmless. Returns what to send.
-CREATE OR REPLACE FUNCTION tasker.process_by_ids_v1(p_tasks uuid[], p_steps uuid[]) RETURNS tasker.outbox
+-- task_state_for_v1: the state of an open task, from its counts.
+CREATE OR REPLACE FUNCTION tasker.task_state_for_v1(
+    p_total integer, p_satisfied integer, p_failed integer, p_in_flight integer, p_backoff integer) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN p_in_flight > 0 THEN 'steps_in_process'
+        WHEN p_satisfied = p_total THEN 'complete'
+        WHEN p_backoff > 0 THEN 'waiting_for_retry'
+        WHEN p_failed > 0 THEN 'blocked_by_failures'
+        ELSE 'waiting_for_dependencies'
+    END
+$$;
+
+-- meet_children_v1: tell the children of steps that became satisfied that they wait for one parent less, each.
+CREATE OR REPLACE FUNCTION tasker.meet_children_v1(p_satisfied_tasks uuid[], p_satisfied_steps uuid[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
-#variable_conflict use_column
 DECLARE
-    v_now     timestamptz;
-    v_rows    tid[];
-    v_tasks   uuid[];
-    v_steps   uuid[];
-    v_changes tasker.task_change[];
-    v_batched boolean;
-    v_warned  boolean;
+    v_rows tid[];
+    v_met  integer[];
 BEGIN
-    SELECT array_agg(s.ctid), array_agg(m.task_uuid), array_agg(m.step_uuid),
-           coalesce(bool_or(s.batch_step_uuid IS NOT NULL), false)
-    INTO v_rows, v_tasks, v_steps, v_batched
+    SELECT array_agg(s.ctid), array_agg(child.met) INTO v_rows, v_met
     FROM (
-        SELECT DISTINCT m.step_uuid, m.task_uuid FROM unnest(p_tasks, p_steps) AS m(task_uuid, step_uuid)
-        ORDER BY m.step_uuid
-    ) m
+        SELECT e.task_uuid, e.to_step_uuid, count(DISTINCT e.from_step_uuid)::integer AS met
+        FROM unnest(p_satisfied_tasks, p_satisfied_steps) AS done(task_uuid, step_uuid)
+        CROSS JOIN LATERAL (
+            SELECT e.* FROM tasker.workflow_step_edges e
+            WHERE e.task_uuid = done.task_uuid AND e.from_step_uuid = done.step_uuid
+            OFFSET 0
+        ) e
+        GROUP BY e.task_uuid, e.to_step_uuid
+        ORDER BY e.to_step_uuid
+    ) child
     CROSS JOIN LATERAL (
-        SELECT s.ctid, s.batch_step_uuid FROM tasker.workflow_steps s
-        WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid AND s.state = 'enqueued_for_orchestration'
+        SELECT s.ctid FROM tasker.workflow_steps s
+        WHERE s.task_uuid = child.task_uuid AND s.step_uuid = child.to_step_uuid
         FOR NO KEY UPDATE
     ) s;
-
-    IF coalesce(cardinality(v_rows), 0) < cardinality(p_steps) THEN
-        v_warned := tasker.warn_of_unknown_v1('orchestration_step_results', p_tasks, p_steps);
-    END IF;
-
-    v_now := tasker.now();
-    WITH completed AS (
-        UPDATE tasker.workflow_steps s
-        SET state = 'complete', sort_key = s.sort_key + 1, completed_at = v_now, updated_at = v_now
-        WHERE s.ctid = ANY (v_rows)
-        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts
-    ), recorded AS (
-        INSERT INTO tasker.workflow_step_transitions
-               (task_uuid, step_uuid, sort_key, from_state, to_state, attempt, created_at)
-        SELECT c.task_uuid, c.step_uuid, c.sort_key, 'enqueued_for_orchestration', 'complete', c.attempts, v_now
-        FROM completed c
-    )
-    SELECT array_agg(ROW (c.task_uuid, 0, c.completed, 0, -c.completed, 0)::tasker.task_change) INTO v_changes
-    FROM (
-        SELECT e.task_uuid, sum(e.completed) AS completed
-        FROM (SELECT c.task_uuid, 1 AS completed FROM completed c
-              UNION ALL SELECT DISTINCT p.task_uuid, 0 FROM unnest(p_tasks) AS p(task_uuid)) e
-        GROUP BY e.task_uuid
-    ) c;
-
-    -- An instance of a batch makes room for others.
-    RETURN tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, v_batched);
+    UPDATE tasker.workflow_steps s SET unmet_parents = s.unmet_parents - w.met, updated_at = tasker.now()
+    FROM unnest(v_rows, v_met) AS w(ctid, met)
+    WHERE s.ctid = w.ctid;
+    RETURN v_rows IS NOT NULL;
 END;
+$$;
+
+-- free_instances_v1: the instances of a task's batches that are ready and may be enqueued now:
+-- at most as many of each batch in flight as it allows, of all batches together as the task allows; where a batch fails
+-- fast and has a failed instance, none that has not begun, except one that an operator has reset. In flight means
+-- enqueued or in progress. Oldest first.
+CREATE OR REPLACE FUNCTION tasker.free_instances_v1(p_task uuid, p_limit integer) RETURNS SETOF uuid
+LANGUAGE sql STABLE AS $$
+    WITH batch AS MATERIALIZED (
+        SELECT s.batch_step_uuid, max(s.batch_parallelism) AS parallelism,
+               count(*) FILTER (WHERE s.state IN ('enqueued', 'in_progress')) AS in_flight,
+               bool_or(s.batch_fail_fast AND s.state = 'error') AS given_up,
+               bool_or(s.state IN ('pending', 'waiting_for_retry')) AS unfinished
+        FROM tasker.workflow_steps s
+        WHERE s.task_uuid = p_task AND s.batch_step_uuid IS NOT NULL
+        GROUP BY s.batch_step_uuid
+    )
+    SELECT i.step_uuid
+    FROM batch b
+    CROSS JOIN LATERAL (
+        SELECT s.step_uuid FROM tasker.workflow_steps s
+        WHERE s.task_uuid = p_task AND s.batch_step_uuid = b.batch_step_uuid AND s.unmet_parents = 0
+          AND ((s.state = 'waiting_for_retry' AND s.next_retry_at <= tasker.now())
+               OR (s.state = 'pending' AND (NOT b.given_up OR s.results_after > 0)))
+        ORDER BY s.step_uuid
+        LIMIT greatest(0, b.parallelism - b.in_flight)
+    ) i
+    WHERE b.unfinished
+    ORDER BY i.step_uuid
+    LIMIT greatest(0, p_limit - (SELECT sum(b.in_flight) FROM batch b))
 $$;

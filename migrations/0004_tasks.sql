@@ -34,6 +34,11 @@ CREATE TABLE tasker.tasks (
     updated_at              timestamptz NOT NULL,
     completed_at            timestamptz,
     terminal_at             timestamptz,
+    -- How many instances, of all its batches, the task may have in flight at once; null while it has none.
+    batch_limit             integer,
+    -- `expires_at` is this long after the task's creation. A task that an operator resumes from `error` gets all of it
+    -- again: that somebody acts on it says that what it was made for is still wanted.
+    ttl                     interval,
     CHECK ((terminal_at IS NOT NULL) = (state = ANY ('{complete,error,cancelled,resolved_manually}'::text[])))
 ) WITH (fillfactor = 70);
 
@@ -45,6 +50,8 @@ CREATE TABLE tasker.task_identities (
     task_uuid     uuid        NOT NULL,
     created_at    timestamptz NOT NULL
 );
+-- An identity is found by its task when that goes. Task uuids grow, so an insert costs next to nothing.
+CREATE INDEX task_identities_task_idx ON tasker.task_identities (task_uuid);
 
 CREATE TABLE tasker.workflow_steps (
     task_uuid               uuid        NOT NULL REFERENCES tasker.tasks ON DELETE CASCADE,
@@ -76,6 +83,14 @@ CREATE TABLE tasker.workflow_steps (
     ancestor_uuids          uuid[]      NOT NULL,
     inputs                  jsonb,
     checkpoint              jsonb,
+    -- A reset clears a step's results without deleting history: those up to this sort_key no longer count as its
+    -- result.
+    results_after           integer     NOT NULL DEFAULT 0,
+    -- Of an instance of a batch: the step that split the work, how many of its instances may be in flight at once, and
+    -- whether one that failed holds back those that have not begun. Null for all other steps.
+    batch_step_uuid         uuid,
+    batch_parallelism       integer,
+    batch_fail_fast         boolean,
     PRIMARY KEY (task_uuid, step_uuid),
     -- Name first: nothing but the uniqueness shall use this index.
     UNIQUE (name, task_uuid),
@@ -99,6 +114,9 @@ CREATE TABLE tasker.step_leases (
     worker_uuid uuid        NOT NULL,
     attempt     integer     NOT NULL,
     expires_at  timestamptz NOT NULL,
+    -- The token of the claim that has yielded a checkpoint; compared with the lease's own, since a claim takes over
+    -- the row of one before it.
+    yielded_by  uuid,
     PRIMARY KEY (task_uuid, step_uuid)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000);
 

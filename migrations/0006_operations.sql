@@ -14,7 +14,7 @@ CREATE TABLE tasker.workers (
     stopped_at    timestamptz
 );
 
--- Investigation records: they never move or retry anything.
+-- Entries that put a task before a person: they never move or retry anything.
 CREATE TABLE tasker.tasks_dlq (
     dlq_entry_uuid       uuid        PRIMARY KEY,
     task_uuid            uuid        NOT NULL,
@@ -34,6 +34,8 @@ CREATE TABLE tasker.tasks_dlq (
 );
 CREATE UNIQUE INDEX tasks_dlq_one_pending_idx ON tasker.tasks_dlq (task_uuid) WHERE resolution_status = 'pending';
 CREATE INDEX tasks_dlq_task_idx ON tasker.tasks_dlq (task_uuid, dlq_timestamp);
+-- Entries newest first. Only inserts touch it: no column of it ever changes.
+CREATE INDEX tasks_dlq_timestamp_idx ON tasker.tasks_dlq (dlq_timestamp, dlq_entry_uuid);
 
 -- Messages that no retry can help. Their step, where one is known, has moved to `error`.
 CREATE TABLE tasker.poison_messages (
@@ -46,6 +48,8 @@ CREATE TABLE tasker.poison_messages (
     step_uuid   uuid,
     recorded_at timestamptz NOT NULL
 );
+CREATE INDEX poison_messages_task_idx ON tasker.poison_messages (task_uuid);
+CREATE INDEX poison_messages_recorded_idx ON tasker.poison_messages (recorded_at);
 
 -- An orchestrator with open streams keeps a row here; only then do transactions hint their transitions.
 CREATE TABLE tasker.watchers (

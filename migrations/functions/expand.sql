@@ -1,37 +1,11 @@
--- phase: pre
--- Steps that decisions and batches add to a task while it runs. Names and edges are
--- decided in the caller, which holds the tasks; here they become rows, before the creator's own step is completed in
--- the same transaction: its completion frees them like any other child.
+-- Steps that decisions and batches add to a task while it runs. Names and edges are decided in the caller, which holds
+-- the tasks; here they become rows, before the creator's own step is completed in the same transaction: its completion
+-- frees them like any other child.
 
--- Of an instance of a batch: the step that split the work, how many of its instances may be in flight at once, and
--- whether one that failed holds back those that have not begun. Null for all other steps.
-ALTER TABLE tasker.workflow_steps
-    ADD COLUMN batch_step_uuid   uuid,
-    ADD COLUMN batch_parallelism integer,
-    ADD COLUMN batch_fail_fast   boolean;
-
--- How many instances, of all its batches, a task may have in flight at once; null while it has none.
-ALTER TABLE tasker.tasks ADD COLUMN batch_limit integer;
-
--- task_steps_v1: the steps of held tasks, as far as what to add depends on them.
-CREATE FUNCTION tasker.task_steps_v1(p_tasks uuid[])
-RETURNS TABLE (
-    task_uuid uuid, template_digest bytea, step_uuid uuid, name text, template_step_name text, state text,
-    ancestor_uuids uuid[])
-LANGUAGE plpgsql STABLE AS $$
-#variable_conflict use_column
-BEGIN
-    RETURN QUERY
-    SELECT w.task_uuid, t.template_digest::bytea, s.step_uuid, s.name, s.template_step_name, s.state::text,
-           s.ancestor_uuids
-    FROM unnest(p_tasks) AS w(task_uuid)
-    CROSS JOIN LATERAL (
-        SELECT t.template_digest FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
-    ) t
-    CROSS JOIN LATERAL (
-        SELECT s.* FROM tasker.workflow_steps s WHERE s.task_uuid = w.task_uuid ORDER BY s.step_uuid OFFSET 0
-    ) s;
-END;
+-- expand_tasks_v1: add_steps_v1 and its messages.
+CREATE OR REPLACE FUNCTION tasker.expand_tasks_v1(p_environment text, p_steps jsonb, p_batch_limit integer) RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+    SELECT tasker.send_steps_v1(tasker.add_steps_v1(p_environment, p_steps, p_batch_limit))
 $$;
 
 -- add_steps_v1: add steps of planned templates to held tasks, and enqueue those that wait for nothing.
@@ -39,7 +13,7 @@ $$;
 --            batch_step_uuid, batch_parallelism, batch_fail_fast}], where `edges` names the edge from each parent and
 -- inputs that are null are those of the plan. Parents may be among the new steps. A task that gets instances of a batch
 -- may from now on have p_batch_limit of them in flight. Returns what to send.
-CREATE FUNCTION tasker.add_steps_v1(p_environment text, p_steps jsonb, p_batch_limit integer) RETURNS tasker.outbox
+CREATE OR REPLACE FUNCTION tasker.add_steps_v1(p_environment text, p_steps jsonb, p_batch_limit integer) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -107,36 +81,23 @@ BEGIN
 END;
 $$;
 
--- expand_tasks_v1: add_steps_v1 and its messages.
-CREATE FUNCTION tasker.expand_tasks_v1(p_environment text, p_steps jsonb, p_batch_limit integer) RETURNS boolean
-LANGUAGE sql VOLATILE AS $$
-    SELECT tasker.send_steps_v1(tasker.add_steps_v1(p_environment, p_steps, p_batch_limit))
-$$;
-
--- free_instances_v1: the instances of a task's batches that are ready and may be enqueued now:
--- at most as many of each batch in flight as it allows, of all batches together as the task allows; where a batch fails
--- fast and has a failed instance, none that has not begun. In flight means enqueued or in progress. Oldest first.
-CREATE FUNCTION tasker.free_instances_v1(p_task uuid, p_limit integer) RETURNS SETOF uuid
-LANGUAGE sql STABLE AS $$
-    WITH instance AS MATERIALIZED (
-        SELECT s.step_uuid, s.batch_step_uuid AS batch, s.batch_parallelism AS parallelism,
-               s.state IN ('enqueued', 'in_progress') AS in_flight,
-               s.unmet_parents = 0 AND (
-                   (s.state = 'waiting_for_retry' AND s.next_retry_at <= tasker.now())
-                   OR (s.state = 'pending' AND NOT bool_or(s.batch_fail_fast AND s.state = 'error')
-                                                   OVER (PARTITION BY s.batch_step_uuid))) AS ready
-        FROM (
-            SELECT s.* FROM tasker.workflow_steps s WHERE s.task_uuid = p_task ORDER BY s.step_uuid OFFSET 0
-        ) s
-        WHERE s.batch_step_uuid IS NOT NULL
-    ), ranked AS (
-        SELECT i.step_uuid, i.ready,
-               i.parallelism - count(*) FILTER (WHERE i.in_flight) OVER (PARTITION BY i.batch) AS room,
-               row_number() OVER (PARTITION BY i.batch, i.ready ORDER BY i.step_uuid) AS place
-        FROM instance i
-    )
-    SELECT r.step_uuid FROM ranked r
-    WHERE r.ready AND r.place <= r.room
-    ORDER BY r.step_uuid
-    LIMIT greatest(0, p_limit - (SELECT count(*) FROM instance i WHERE i.in_flight))
+-- task_steps_v1: the steps of held tasks, as far as what to add depends on them.
+CREATE OR REPLACE FUNCTION tasker.task_steps_v1(p_tasks uuid[])
+RETURNS TABLE (
+    task_uuid uuid, template_digest bytea, step_uuid uuid, name text, template_step_name text, state text,
+    ancestor_uuids uuid[])
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT w.task_uuid, t.template_digest::bytea, s.step_uuid, s.name, s.template_step_name, s.state::text,
+           s.ancestor_uuids
+    FROM unnest(p_tasks) AS w(task_uuid)
+    CROSS JOIN LATERAL (
+        SELECT t.template_digest FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
+    ) t
+    CROSS JOIN LATERAL (
+        SELECT s.* FROM tasker.workflow_steps s WHERE s.task_uuid = w.task_uuid ORDER BY s.step_uuid OFFSET 0
+    ) s;
+END;
 $$;

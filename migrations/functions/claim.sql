@@ -1,10 +1,64 @@
--- phase: pre
+-- claim_steps_v1: claim up to p_limit steps from the given queues, in their order.
+-- One transaction: pop messages, then claim_by_ids_v1. Popping is a statement of its own: inside the claim it
+-- would see messages whose steps the claim cannot see yet, and lose them.
+-- A step whose handler is not among p_handlers goes back with a growing delay (rolling deploys), unless it has
+-- been refused for p_refusal_limit and no live worker offers it: then it is claimed to fail for good.
+-- Returns the highest msg_id popped with each step, for the caller's low-water marks. p_only limits it to one message.
+CREATE OR REPLACE FUNCTION tasker.claim_steps_v1(
+    p_queues text[], p_low_waters bigint[], p_limit integer, p_worker uuid, p_token uuid, p_lease interval,
+    p_handlers text[], p_refusal_limit interval, p_hydration_bytes integer, p_only bigint
+) RETURNS TABLE (
+    queue text, msg_id bigint,
+    task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
+    template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
+    inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_now      timestamptz := tasker.now();
+    v_pop      text;
+    v_messages jsonb[];
+    v_top      bigint;
+    v_tasks    uuid[];
+    v_steps    uuid[];
+    v_left     integer := p_limit;
+    v_claimed  integer;
+BEGIN
+    FOR i IN 1 .. cardinality(p_queues) LOOP
+        EXIT WHEN v_left <= 0;
+        v_pop := format('tasker.%I', 'pop_from_' || p_queues[i]);
+        CONTINUE WHEN to_regproc(v_pop) IS NULL;
+
+        EXECUTE 'SELECT p.messages, p.tasks, p.steps, p.top_msg_id FROM ' || v_pop || '($1, $2, $3, $4) p'
+        INTO v_messages, v_tasks, v_steps, v_top
+        USING v_now, v_left, coalesce(p_only - 1, p_low_waters[i]), coalesce(p_only, 9223372036854775807);
+        CONTINUE WHEN v_messages IS NULL;
+        RETURN QUERY
+        SELECT p_queues[i], v_top, c.*
+        FROM tasker.claim_by_ids_v1(v_tasks, v_steps, p_handlers, p_worker, p_token, p_lease, p_hydration_bytes) c;
+        GET DIAGNOSTICS v_claimed = ROW_COUNT;
+        v_left := v_left - v_claimed;
+        CONTINUE WHEN v_claimed = cardinality(v_messages);
+
+        v_messages := tasker.refuse_messages_v1(p_queues[i], v_messages, p_handlers, p_refusal_limit);
+        CONTINUE WHEN v_messages IS NULL;
+        SELECT array_agg((m ->> 'task_uuid')::uuid), array_agg((m ->> 'step_uuid')::uuid)
+        INTO v_tasks, v_steps FROM unnest(v_messages) m;
+        RETURN QUERY
+        SELECT p_queues[i], v_top, c.*
+        FROM tasker.claim_by_ids_v1(v_tasks, v_steps, NULL, p_worker, p_token, p_lease, p_hydration_bytes) c;
+        GET DIAGNOSTICS v_claimed = ROW_COUNT;
+        v_left := v_left - v_claimed;
+    END LOOP;
+END;
+$$;
+
 -- claim_by_ids_v1: hand enqueued steps to a worker.
 -- Takes the steps that are still `enqueued` and whose handler is among p_handlers (null: any), counts the attempt,
 -- starts their lease under the worker's token and returns all a handler needs. Steps that moved on are left out:
 -- their message is no longer needed. Context and dependency results that together take more than p_hydration_bytes
 -- stay behind (`hydrated` is false then); hydrate_step_v1 fetches them outside this transaction.
-CREATE FUNCTION tasker.claim_by_ids_v1(
+CREATE OR REPLACE FUNCTION tasker.claim_by_ids_v1(
     p_tasks uuid[], p_steps uuid[], p_handlers text[], p_worker uuid, p_token uuid, p_lease interval,
     p_hydration_bytes integer
 ) RETURNS TABLE (
@@ -83,18 +137,8 @@ BEGIN
         SELECT coalesce(jsonb_object_agg(a.name, a.result) FILTER (WHERE a.size <= p_hydration_bytes), '{}') AS results,
                coalesce(sum(a.size), 0) AS size
         FROM (
-            SELECT p.name, r.result, pg_column_size(r.result) AS size
-            FROM unnest(c.ancestor_uuids) AS ancestor(step_uuid)
-            CROSS JOIN LATERAL (
-                SELECT p.task_uuid, p.step_uuid, p.name, p.state FROM tasker.workflow_steps p
-                WHERE p.task_uuid = c.task_uuid AND p.step_uuid = ancestor.step_uuid LIMIT 1
-            ) p
-            CROSS JOIN LATERAL (
-                SELECT r.result FROM tasker.step_results r
-                WHERE r.task_uuid = p.task_uuid AND r.step_uuid = p.step_uuid
-                ORDER BY r.sort_key DESC LIMIT 1
-            ) r
-            WHERE p.state = 'complete'
+            SELECT r.name, r.result, pg_column_size(r.result) AS size
+            FROM tasker.ancestor_results_v1(c.task_uuid, c.ancestor_uuids, c.batch_step_uuid) r
         ) a
     ) d
     CROSS JOIN LATERAL (SELECT pg_column_size(t.context) + d.size <= p_hydration_bytes AS all_small) h;
@@ -103,48 +147,48 @@ BEGIN
 END;
 $$;
 
+-- ancestor_results_v1: the newest results of the steps that a step descends from, as far as they are complete.
+-- An instance of a batch (p_batch: the step that split the work) has its own cursors in its inputs; those of the others
+-- are left out of what it sees.
+CREATE OR REPLACE FUNCTION tasker.ancestor_results_v1(p_task uuid, p_ancestors uuid[], p_batch uuid)
+RETURNS TABLE (name text, result jsonb)
+LANGUAGE sql STABLE AS $$
+    SELECT p.name,
+           CASE WHEN p.step_uuid = p_batch THEN r.result #- '{batch_processing_outcome,cursor_configs}'
+                ELSE r.result END
+    FROM unnest(p_ancestors) AS ancestor(step_uuid)
+    CROSS JOIN LATERAL (
+        SELECT p.task_uuid, p.step_uuid, p.name, p.state FROM tasker.workflow_steps p
+        WHERE p.task_uuid = p_task AND p.step_uuid = ancestor.step_uuid LIMIT 1
+    ) p
+    CROSS JOIN LATERAL (
+        SELECT r.result FROM tasker.step_results r
+        WHERE r.task_uuid = p.task_uuid AND r.step_uuid = p.step_uuid
+        ORDER BY r.sort_key DESC LIMIT 1
+    ) r
+    WHERE p.state = 'complete'
+$$;
+
 -- hydrate_step_v1: the context and all dependency results of one step, whatever their size.
-CREATE FUNCTION tasker.hydrate_step_v1(p_task uuid, p_step uuid)
+CREATE OR REPLACE FUNCTION tasker.hydrate_step_v1(p_task uuid, p_step uuid)
 RETURNS TABLE (context jsonb, dependencies jsonb)
 LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
     SELECT t.context, (
-        SELECT coalesce(jsonb_object_agg(p.name, r.result), '{}')
-        FROM unnest(s.ancestor_uuids) AS ancestor(step_uuid)
-        CROSS JOIN LATERAL (
-            SELECT p.task_uuid, p.step_uuid, p.name, p.state FROM tasker.workflow_steps p
-            WHERE p.task_uuid = s.task_uuid AND p.step_uuid = ancestor.step_uuid LIMIT 1
-        ) p
-        CROSS JOIN LATERAL (
-            SELECT r.result FROM tasker.step_results r
-            WHERE r.task_uuid = p.task_uuid AND r.step_uuid = p.step_uuid
-            ORDER BY r.sort_key DESC LIMIT 1
-        ) r
-        WHERE p.state = 'complete')
+        SELECT coalesce(jsonb_object_agg(r.name, r.result), '{}')
+        FROM tasker.ancestor_results_v1(s.task_uuid, s.ancestor_uuids, s.batch_step_uuid) r)
     FROM tasker.workflow_steps s
     CROSS JOIN LATERAL (SELECT t.context FROM tasker.tasks t WHERE t.task_uuid = s.task_uuid LIMIT 1) t
     WHERE s.task_uuid = p_task AND s.step_uuid = p_step;
 END;
 $$;
 
--- handler_offered_v1: whether a live worker that serves a task's namespace offers a handler.
-CREATE FUNCTION tasker.handler_offered_v1(p_task uuid, p_handler text) RETURNS boolean
-LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    RETURN EXISTS (
-        SELECT FROM tasker.workers w
-        WHERE w.stopped_at IS NULL AND w.heartbeat_at > tasker.now() - interval '90 seconds'
-          AND p_handler = ANY (w.handlers)
-          AND (SELECT ns.name FROM tasker.tasks t JOIN tasker.task_namespaces ns USING (namespace_id)
-               WHERE t.task_uuid = p_task) = ANY (w.namespaces));
-END;
-$$;
-
 -- refuse_messages_v1: put back the popped messages of steps that nobody has claimed, since the worker lacks their
 -- handler, with a growing delay; return those that have been refused for too long with no live worker to take them.
-CREATE FUNCTION tasker.refuse_messages_v1(
+-- Messages of unknown steps are dropped with a warning.
+CREATE OR REPLACE FUNCTION tasker.refuse_messages_v1(
     p_queue text, p_messages jsonb[], p_handlers text[], p_refusal_limit interval) RETURNS jsonb[]
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -153,7 +197,15 @@ DECLARE
     v_refused  jsonb[];
     v_message  jsonb;
     v_refusals integer;
+    v_tasks    uuid[];
+    v_steps    uuid[];
+    v_done     boolean;
 BEGIN
+    SELECT array_agg((m ->> 'task_uuid')::uuid), array_agg((m ->> 'step_uuid')::uuid) INTO v_tasks, v_steps
+    FROM unnest(p_messages) m;
+    v_done := tasker.refuse_nameless_v1(v_tasks, v_steps);
+    v_done := tasker.warn_of_unknown_v1(p_queue, v_tasks, v_steps);
+
     WITH popped AS (
         -- The limit counts from when a live worker offered the handler last.
         SELECT CASE WHEN o.offered THEN m.message - 'refused_since' ELSE m.message END AS message,
@@ -184,57 +236,15 @@ BEGIN
 END;
 $$;
 
--- claim_steps_v1: claim up to p_limit steps from the given queues, in their order.
--- One transaction: pop messages, then claim_by_ids_v1. Popping is a statement of its own: inside the claim it
--- would see messages whose steps the claim cannot see yet, and lose them.
--- A step whose handler is not among p_handlers goes back with a growing delay (rolling deploys), unless it has
--- been refused for p_refusal_limit and no live worker offers it: then it is claimed to fail for good.
--- Returns the highest msg_id popped with each step, for the caller's low-water marks. p_only limits it to one message.
-CREATE FUNCTION tasker.claim_steps_v1(
-    p_queues text[], p_low_waters bigint[], p_limit integer, p_worker uuid, p_token uuid, p_lease interval,
-    p_handlers text[], p_refusal_limit interval, p_hydration_bytes integer, p_only bigint
-) RETURNS TABLE (
-    queue text, msg_id bigint,
-    task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
-    template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
-    inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
-LANGUAGE plpgsql VOLATILE AS $$
-#variable_conflict use_column
-DECLARE
-    v_now      timestamptz := tasker.now();
-    v_pop      text;
-    v_messages jsonb[];
-    v_top      bigint;
-    v_tasks    uuid[];
-    v_steps    uuid[];
-    v_left     integer := p_limit;
-    v_claimed  integer;
+-- handler_offered_v1: whether a live worker that serves a task's namespace offers a handler.
+CREATE OR REPLACE FUNCTION tasker.handler_offered_v1(p_task uuid, p_handler text) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    FOR i IN 1 .. cardinality(p_queues) LOOP
-        EXIT WHEN v_left <= 0;
-        v_pop := format('tasker.%I', 'pop_from_' || p_queues[i]);
-        CONTINUE WHEN to_regproc(v_pop) IS NULL;
-
-        EXECUTE 'SELECT p.messages, p.tasks, p.steps, p.top_msg_id FROM ' || v_pop || '($1, $2, $3, $4) p'
-        INTO v_messages, v_tasks, v_steps, v_top
-        USING v_now, v_left, coalesce(p_only - 1, p_low_waters[i]), coalesce(p_only, 9223372036854775807);
-        CONTINUE WHEN v_messages IS NULL;
-        RETURN QUERY
-        SELECT p_queues[i], v_top, c.*
-        FROM tasker.claim_by_ids_v1(v_tasks, v_steps, p_handlers, p_worker, p_token, p_lease, p_hydration_bytes) c;
-        GET DIAGNOSTICS v_claimed = ROW_COUNT;
-        v_left := v_left - v_claimed;
-        CONTINUE WHEN v_claimed = cardinality(v_messages);
-
-        v_messages := tasker.refuse_messages_v1(p_queues[i], v_messages, p_handlers, p_refusal_limit);
-        CONTINUE WHEN v_messages IS NULL;
-        SELECT array_agg((m ->> 'task_uuid')::uuid), array_agg((m ->> 'step_uuid')::uuid)
-        INTO v_tasks, v_steps FROM unnest(v_messages) m;
-        RETURN QUERY
-        SELECT p_queues[i], v_top, c.*
-        FROM tasker.claim_by_ids_v1(v_tasks, v_steps, NULL, p_worker, p_token, p_lease, p_hydration_bytes) c;
-        GET DIAGNOSTICS v_claimed = ROW_COUNT;
-        v_left := v_left - v_claimed;
-    END LOOP;
+    RETURN EXISTS (
+        SELECT FROM tasker.workers w
+        WHERE w.stopped_at IS NULL AND w.heartbeat_at > tasker.now() - interval '90 seconds'
+          AND p_handler = ANY (w.handlers)
+          AND (SELECT ns.name FROM tasker.tasks t JOIN tasker.task_namespaces ns USING (namespace_id)
+               WHERE t.task_uuid = p_task) = ANY (w.namespaces));
 END;
 $$;

@@ -1,12 +1,26 @@
--- phase: pre
+-- submit_results_v1: submit_by_ids_v1 and its messages in one transaction. Returns the accepted steps.
+CREATE OR REPLACE FUNCTION tasker.submit_results_v1(p_results jsonb)
+RETURNS TABLE (task_uuid uuid, step_uuid uuid)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_outbox tasker.outbox;
+    v_sent   boolean;
+BEGIN
+    v_outbox := tasker.submit_by_ids_v1(p_results);
+    v_sent := tasker.send_steps_v1(v_outbox);
+    RETURN QUERY SELECT * FROM unnest(v_outbox.tasks, v_outbox.steps);
+END;
+$$;
+
 -- submit_by_ids_v1: record what executions produced.
 -- Each result is accepted only if its lease still carries the token it was claimed with; the others came too
 -- late and change nothing. Accepted: the lease ends, the result is stored, the step moves to the notification
--- state of its outcome. Returns the messages to send: plain successes to the results queue, what needs
--- judgement (failures, decisions, batches) to the judgements queue.
+-- state of its outcome. A success clears the step's checkpoint; a failure leaves it, unless the attempt never yielded
+-- one and its result says how far it had come. Returns the messages to send: plain successes to the results queue, what
+-- needs judgement (failures, decisions, batches) to the judgements queue.
 -- p_results: [{task_uuid, step_uuid, lease_token, success, status, result, error, metadata,
 --              orchestration_metadata}]
-CREATE FUNCTION tasker.submit_by_ids_v1(p_results jsonb) RETURNS tasker.outbox
+CREATE OR REPLACE FUNCTION tasker.submit_by_ids_v1(p_results jsonb) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -15,12 +29,13 @@ DECLARE
     v_rows    tid[];
     v_leases  tid[];
     v_workers uuid[];
+    v_yielded boolean[];
     v_outbox  tasker.outbox;
     v_hinted  boolean;
 BEGIN
     -- Locks the steps in order, then their leases: a renewal or the sweeper can only come before or after.
-    SELECT array_agg(r.value), array_agg(s.ctid), array_agg(l.ctid), array_agg(l.worker_uuid)
-    INTO v_results, v_rows, v_leases, v_workers
+    SELECT array_agg(r.value), array_agg(s.ctid), array_agg(l.ctid), array_agg(l.worker_uuid), array_agg(l.yielded)
+    INTO v_results, v_rows, v_leases, v_workers, v_yielded
     FROM (
         SELECT r.value, (r.value ->> 'task_uuid')::uuid AS task_uuid, (r.value ->> 'step_uuid')::uuid AS step_uuid
         FROM jsonb_array_elements(p_results) AS r(value)
@@ -32,7 +47,8 @@ BEGIN
         FOR NO KEY UPDATE
     ) s
     CROSS JOIN LATERAL (
-        SELECT l.ctid, l.worker_uuid FROM tasker.step_leases l
+        SELECT l.ctid, l.worker_uuid, l.yielded_by IS NOT DISTINCT FROM l.lease_token AS yielded
+        FROM tasker.step_leases l
         WHERE l.task_uuid = r.task_uuid AND l.step_uuid = r.step_uuid
           AND l.lease_token = (r.value ->> 'lease_token')::uuid
         FOR UPDATE
@@ -45,15 +61,21 @@ BEGIN
     WITH reported AS MATERIALIZED (
         SELECT e.ctid, e.worker_uuid, (e.value ->> 'success')::boolean AS success, e.value ->> 'status' AS status,
                e.value -> 'result' AS result, nullif(e.value -> 'error', 'null') AS error,
-               e.value -> 'metadata' AS metadata, nullif(e.value -> 'orchestration_metadata', 'null') AS orchestration
-        FROM unnest(v_results, v_rows, v_workers) AS e(value, ctid, worker_uuid)
+               e.value -> 'metadata' AS metadata, nullif(e.value -> 'orchestration_metadata', 'null') AS orchestration,
+               e.yielded
+        FROM unnest(v_results, v_rows, v_workers, v_yielded) AS e(value, ctid, worker_uuid, yielded)
     ), ended AS (
         DELETE FROM tasker.step_leases l WHERE l.ctid = ANY (v_leases)
     ), submitted AS (
         UPDATE tasker.workflow_steps s
         SET state = CASE WHEN r.success THEN 'enqueued_for_orchestration'
                          ELSE 'enqueued_as_error_for_orchestration' END,
-            sort_key = s.sort_key + 1, updated_at = v_now
+            sort_key = s.sort_key + 1, updated_at = v_now,
+            checkpoint = CASE WHEN r.success THEN NULL
+                              WHEN NOT r.yielded
+                                   AND nullif(r.metadata #> '{context,checkpoint_progress}', 'null') IS NOT NULL
+                              THEN tasker.kept_progress_v1(s.checkpoint, r.metadata -> 'context', v_now)
+                              ELSE s.checkpoint END
         FROM reported r
         WHERE s.ctid = r.ctid
         RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.state, s.attempts, s.step_type,
@@ -79,19 +101,5 @@ BEGIN
 
     v_hinted := tasker.hint_watchers_v1(true);
     RETURN v_outbox;
-END;
-$$;
-
--- submit_results_v1: submit_by_ids_v1 and its messages in one transaction. Returns the accepted steps.
-CREATE FUNCTION tasker.submit_results_v1(p_results jsonb)
-RETURNS TABLE (task_uuid uuid, step_uuid uuid)
-LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-    v_outbox tasker.outbox;
-    v_sent   boolean;
-BEGIN
-    v_outbox := tasker.submit_by_ids_v1(p_results);
-    v_sent := tasker.send_steps_v1(v_outbox);
-    RETURN QUERY SELECT * FROM unnest(v_outbox.tasks, v_outbox.steps);
 END;
 $$;

@@ -1,9 +1,31 @@
--- phase: pre
+-- create_tasks_v1: insert_tasks_v1 and its messages in one transaction. Returns one row a task: when it was
+-- created and started or, if it was refused, the task that already has its identity.
+CREATE OR REPLACE FUNCTION tasker.create_tasks_v1(p_environment text, p_tasks jsonb)
+RETURNS TABLE (task_uuid uuid, existing_uuid uuid, created_at timestamptz, updated_at timestamptz)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_created record;
+    v_sent    boolean;
+BEGIN
+    v_created := tasker.insert_tasks_v1(p_environment, p_tasks);
+    v_sent := tasker.send_steps_v1(ROW (v_created.queues, v_created.tasks, v_created.steps)::tasker.outbox);
+
+    RETURN QUERY
+    SELECT r.task_uuid, v_created.existing[array_position(v_created.refused, r.task_uuid)], t.created_at, t.updated_at
+    FROM jsonb_to_recordset(p_tasks) AS r(task_uuid uuid)
+    LEFT JOIN LATERAL (
+        SELECT t.created_at, t.updated_at FROM tasker.tasks t WHERE t.task_uuid = r.task_uuid LIMIT 1
+    ) t ON true;
+END;
+$$;
+
 -- insert_tasks_v1: create tasks with the initial steps of their planned templates, in one statement each.
--- p_tasks is an array of objects, one a task; `step_uuids` holds an id for every planned position.
+-- p_tasks is an array of objects, one a task; `step_uuids` holds an id for every planned position, `ttl` is null for
+-- tasks that never expire.
 -- Identities go first and in order, so that two batches that share one wait instead of deadlocking; the
 -- constraint decides who wins. Returns what to send, the refused tasks and those that have their identities.
-CREATE FUNCTION tasker.insert_tasks_v1(
+CREATE OR REPLACE FUNCTION tasker.insert_tasks_v1(
     p_environment text, p_tasks jsonb,
     OUT queues text[], OUT tasks uuid[], OUT steps uuid[], OUT refused uuid[], OUT existing uuid[])
 LANGUAGE plpgsql VOLATILE AS $$
@@ -11,7 +33,9 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_now      timestamptz;
     v_changes  tasker.task_change[];
+    v_soon     boolean;
     v_outbox   tasker.outbox;
+    v_hinted   boolean;
 BEGIN
     v_now := tasker.now();
     INSERT INTO tasker.task_identities (identity_hash, task_uuid, created_at)
@@ -33,16 +57,16 @@ BEGIN
         SELECT * FROM jsonb_to_recordset(p_tasks) AS r(
             task_uuid uuid, namespace_id integer, named_task_uuid uuid, template_digest text, priority smallint,
             correlation_id uuid, parent_correlation_id uuid, initiator text, source_system text, reason text,
-            tags text[], context jsonb, expires_at timestamptz, step_uuids uuid[])
+            tags text[], context jsonb, ttl interval, step_uuids uuid[])
         WHERE refused IS NULL OR r.task_uuid <> ALL (refused)
     ), created AS (
         INSERT INTO tasker.tasks (
             task_uuid, namespace_id, named_task_uuid, template_digest, priority, correlation_id,
-            parent_correlation_id, initiator, source_system, reason, tags, context, expires_at,
+            parent_correlation_id, initiator, source_system, reason, tags, context, ttl, expires_at,
             requested_at, created_at, updated_at)
         SELECT w.task_uuid, w.namespace_id, w.named_task_uuid, decode(w.template_digest, 'hex'), w.priority,
                w.correlation_id, w.parent_correlation_id, w.initiator, w.source_system, w.reason, w.tags,
-               w.context, w.expires_at, v_now, v_now, v_now
+               w.context, w.ttl, v_now + w.ttl, v_now, v_now, v_now
         FROM wanted w
     ), planned AS (
         SELECT w.task_uuid, w.step_uuids[p.position + 1] AS step_uuid, w.step_uuids,
@@ -70,34 +94,18 @@ BEGIN
         SELECT p.task_uuid, p.step_uuids[parent + 1], p.step_uuid
         FROM planned p CROSS JOIN LATERAL unnest(p.parents) parent
     )
-    SELECT array_agg(ROW (c.task_uuid, c.total, 0, 0, 0, 0)::tasker.task_change) INTO v_changes
+    SELECT array_agg(ROW (c.task_uuid, c.total, 0, 0, 0, 0)::tasker.task_change),
+           (SELECT bool_or(w.ttl < interval '10 seconds') FROM wanted w)
+    INTO v_changes, v_soon
     FROM (SELECT s.task_uuid, count(*) AS total FROM stepped s GROUP BY s.task_uuid) c;
 
+    -- Later ones are found in time by the timer loop's poll, which comes more often than that.
+    IF v_soon THEN
+        v_hinted := tasker.hint_v1('tasker_timer');
+    END IF;
     v_outbox := tasker.advance_tasks_v1(v_changes, NULL, NULL, true);
     queues := v_outbox.queues;
     tasks := v_outbox.tasks;
     steps := v_outbox.steps;
-END;
-$$;
-
--- create_tasks_v1: insert_tasks_v1 and its messages in one transaction. Returns one row a task: when it was
--- created and started or, if it was refused, the task that already has its identity.
-CREATE FUNCTION tasker.create_tasks_v1(p_environment text, p_tasks jsonb)
-RETURNS TABLE (task_uuid uuid, existing_uuid uuid, created_at timestamptz, updated_at timestamptz)
-LANGUAGE plpgsql VOLATILE AS $$
-#variable_conflict use_column
-DECLARE
-    v_created record;
-    v_sent    boolean;
-BEGIN
-    v_created := tasker.insert_tasks_v1(p_environment, p_tasks);
-    v_sent := tasker.send_steps_v1(ROW (v_created.queues, v_created.tasks, v_created.steps)::tasker.outbox);
-
-    RETURN QUERY
-    SELECT r.task_uuid, v_created.existing[array_position(v_created.refused, r.task_uuid)], t.created_at, t.updated_at
-    FROM jsonb_to_recordset(p_tasks) AS r(task_uuid uuid)
-    LEFT JOIN LATERAL (
-        SELECT t.created_at, t.updated_at FROM tasker.tasks t WHERE t.task_uuid = r.task_uuid LIMIT 1
-    ) t ON true;
 END;
 $$;

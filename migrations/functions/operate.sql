@@ -1,9 +1,9 @@
--- phase: pre
--- What operators do to steps, now that they act on decisions and on instances of batches too.
+-- What operators do to steps and tasks. Each action is one transaction: hold, decide in the caller with the state
+-- machine, apply.
 
--- hold_step_v2: lock a task, then one of its steps; return their states, and what the step is. Null for what does not
+-- hold_step_v1: lock a task, then one of its steps; return their states, and what the step is. Null for what does not
 -- exist.
-CREATE FUNCTION tasker.hold_step_v2(
+CREATE OR REPLACE FUNCTION tasker.hold_step_v1(
     p_task uuid, p_step uuid, OUT task_state text, OUT step_state text, OUT name text, OUT step_type text)
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
@@ -12,6 +12,15 @@ BEGIN
     WHERE s.task_uuid = p_task AND s.step_uuid = p_step
     FOR NO KEY UPDATE;
 END;
+$$;
+
+-- act_on_step_v1: move_step_by_hand_v1 and its messages.
+CREATE OR REPLACE FUNCTION tasker.act_on_step_v1(
+    p_task uuid, p_step uuid, p_to_state text, p_metadata jsonb, p_result jsonb, p_result_metadata jsonb
+) RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+    SELECT tasker.send_steps_v1(
+        tasker.move_step_by_hand_v1(p_task, p_step, p_to_state, p_metadata, p_result, p_result_metadata))
 $$;
 
 -- move_step_by_hand_v1: move one held step to `pending`, `complete` or `resolved_manually` and advance its task.
@@ -66,6 +75,25 @@ BEGIN
 END;
 $$;
 
+-- resume_by_hand_v1: resume_task_v1 and its messages, for a task that ended in `error` although none of its steps did.
+-- Returns its state and how many of its steps are in `error` (null: there is no such task), and whether it was resumed.
+CREATE OR REPLACE FUNCTION tasker.resume_by_hand_v1(
+    p_task uuid, p_metadata jsonb, OUT from_state text, OUT failed integer, OUT resumed boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_outbox tasker.outbox;
+    v_sent   boolean;
+BEGIN
+    SELECT t.state, t.failed_steps INTO from_state, failed FROM tasker.tasks t WHERE t.task_uuid = p_task
+    FOR NO KEY UPDATE;
+    resumed := coalesce(from_state = 'error' AND failed = 0, false);
+    IF resumed THEN
+        v_outbox := tasker.resume_task_v1(p_task, p_metadata);
+        v_sent := tasker.send_steps_v1(v_outbox);
+    END IF;
+END;
+$$;
+
 -- resume_task_v1: reopen a held task in `error` if no step of it is in `error` any more, and enqueue what is ready.
 -- Its `enqueued` steps are sent again, since their messages may have been used up while it was over. Returns what to
 -- send, null when the task stays as it is.
@@ -98,24 +126,5 @@ BEGIN
     v_outbox := tasker.advance_tasks_v1(ARRAY[ROW (p_task, 0, 0, 0, 0, 0)::tasker.task_change], NULL, NULL, true);
     RETURN ROW (v_outbox.queues || v_waiting.queues, v_outbox.tasks || v_waiting.tasks,
                 v_outbox.steps || v_waiting.steps)::tasker.outbox;
-END;
-$$;
-
--- resume_by_hand_v1: resume_task_v1 and its messages, for a task that ended in `error` although none of its steps did.
--- Returns its state and how many of its steps are in `error` (null: there is no such task), and whether it was resumed.
-CREATE FUNCTION tasker.resume_by_hand_v1(
-    p_task uuid, p_metadata jsonb, OUT from_state text, OUT failed integer, OUT resumed boolean)
-LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-    v_outbox tasker.outbox;
-    v_sent   boolean;
-BEGIN
-    SELECT t.state, t.failed_steps INTO from_state, failed FROM tasker.tasks t WHERE t.task_uuid = p_task
-    FOR NO KEY UPDATE;
-    resumed := coalesce(from_state = 'error' AND failed = 0, false);
-    IF resumed THEN
-        v_outbox := tasker.resume_task_v1(p_task, p_metadata);
-        v_sent := tasker.send_steps_v1(v_outbox);
-    END IF;
 END;
 $$;

@@ -1,0 +1,150 @@
+-- Entries that put tasks before a person. They record; they move and retry nothing.
+
+-- investigate_tasks_v1: make an entry for each of some tasks whose rows the caller holds, except where one is pending.
+-- Entries record; they move and retry nothing. p_metadata tells how it came to them; how long the task has been in its
+-- state, and how long it may be, is added. p_limits as above, null where no limit led here. Returns the new entries.
+CREATE OR REPLACE FUNCTION tasker.investigate_tasks_v1(p_tasks uuid[], p_reason text, p_metadata jsonb, p_limits jsonb)
+RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_now     timestamptz := tasker.now();
+    v_entries uuid[];
+BEGIN
+    WITH made AS (
+        INSERT INTO tasker.tasks_dlq
+               (dlq_entry_uuid, task_uuid, original_state, dlq_reason, dlq_timestamp, task_snapshot, metadata,
+                created_at, updated_at)
+        SELECT tasker.uuid7_v1(v_now), t.task_uuid, t.state, p_reason, v_now, t.snapshot,
+               p_metadata || jsonb_build_object(
+                   'time_in_state_minutes', t.snapshot -> 'time_in_state_minutes',
+                   'threshold_minutes', t.snapshot -> 'threshold_minutes'),
+               v_now, v_now
+        FROM unnest(p_tasks) AS w(task_uuid)
+        CROSS JOIN LATERAL (
+            SELECT t.task_uuid, t.state, tasker.task_snapshot_v1(t, v_now, p_limits) AS snapshot
+            FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
+        ) t
+        ON CONFLICT (task_uuid) WHERE resolution_status = 'pending' DO NOTHING
+        RETURNING dlq_entry_uuid
+    )
+    SELECT coalesce(array_agg(m.dlq_entry_uuid), '{}') INTO v_entries FROM made m;
+    RETURN v_entries;
+END;
+$$;
+
+-- record_blocked_v1: put tasks that failures have just blocked before a person, in the transaction that blocked them.
+-- Does nothing in sessions that have set tasker.dlq_max_retries_exceeded to off.
+CREATE OR REPLACE FUNCTION tasker.record_blocked_v1(p_tasks uuid[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_entries uuid[];
+BEGIN
+    IF current_setting('tasker.dlq_max_retries_exceeded', true) = 'off' THEN
+        RETURN false;
+    END IF;
+    v_entries := tasker.investigate_tasks_v1(
+        p_tasks, 'max_retries_exceeded', '{"detection_method": "blocked_by_failures"}', NULL);
+    RETURN cardinality(v_entries) > 0;
+END;
+$$;
+
+-- investigate_by_hand_v1: make an entry because an operator wants one. Returns whether there is such a task, its
+-- pending entry, and whether that was made now.
+CREATE OR REPLACE FUNCTION tasker.investigate_by_hand_v1(
+    p_task uuid, p_metadata jsonb, OUT task_found boolean, OUT dlq_entry_uuid uuid, OUT created boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_entries uuid[];
+BEGIN
+    PERFORM FROM tasker.tasks t WHERE t.task_uuid = p_task FOR NO KEY UPDATE;
+    task_found := FOUND;
+    v_entries := tasker.investigate_tasks_v1(
+        ARRAY[p_task], 'manual_dlq', '{"detection_method": "manual"}' || p_metadata, NULL);
+    created := cardinality(v_entries) > 0;
+    SELECT e.dlq_entry_uuid INTO investigate_by_hand_v1.dlq_entry_uuid FROM tasker.tasks_dlq e
+    WHERE e.task_uuid = p_task AND e.resolution_status = 'pending';
+END;
+$$;
+
+-- investigate_unserved_v1: make entries for up to p_limit tasks of which a step has been queued for p_grace in a
+-- namespace that no live worker serves. Returns the namespaces and how many tasks of each.
+CREATE OR REPLACE FUNCTION tasker.investigate_unserved_v1(p_grace interval, p_limit integer)
+RETURNS TABLE (namespace text, tasks integer)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_now        timestamptz := tasker.now();
+    v_namespaces integer[];
+    v_tasks      uuid[];
+    v_entries    uuid[];
+BEGIN
+    SELECT array_agg(ns.namespace_id) INTO v_namespaces
+    FROM tasker.task_namespaces ns
+    WHERE NOT EXISTS (
+        SELECT FROM tasker.workers w
+        WHERE w.stopped_at IS NULL AND w.heartbeat_at > v_now - interval '90 seconds' AND ns.name = ANY (w.namespaces));
+
+    SELECT array_agg(t.task_uuid) INTO v_tasks
+    FROM (
+        SELECT t.task_uuid FROM tasker.tasks t
+        WHERE t.terminal_at IS NULL AND t.in_flight_steps > 0 AND t.namespace_id = ANY (v_namespaces)
+          AND NOT EXISTS (SELECT FROM tasker.tasks_dlq e
+                          WHERE e.task_uuid = t.task_uuid AND e.resolution_status = 'pending')
+          AND EXISTS (
+              SELECT FROM (SELECT * FROM tasker.workflow_steps s WHERE s.task_uuid = t.task_uuid
+                           ORDER BY s.step_uuid OFFSET 0) s
+              WHERE s.state = 'enqueued' AND s.updated_at <= v_now - p_grace)
+        LIMIT p_limit
+        FOR NO KEY UPDATE OF t SKIP LOCKED
+    ) t;
+    v_entries := tasker.investigate_tasks_v1(
+        v_tasks, 'worker_unavailable', '{"detection_method": "no_live_worker"}', NULL);
+
+    RETURN QUERY
+    SELECT e.task_snapshot ->> 'namespace', count(*)::integer
+    FROM unnest(v_entries) AS w(dlq_entry_uuid)
+    CROSS JOIN LATERAL (
+        SELECT e.task_snapshot FROM tasker.tasks_dlq e WHERE e.dlq_entry_uuid = w.dlq_entry_uuid LIMIT 1
+    ) e
+    GROUP BY e.task_snapshot ->> 'namespace';
+END;
+$$;
+
+-- update_investigation_v1: record what an investigation found. Null keeps what is there; metadata is replaced as a
+-- whole; an entry that leaves `pending` gets its time. An entry that has left it, or that changed after p_expected
+-- (null: any time), stays as it is. Returns its status before, null when there is none, and whether it was changed.
+CREATE OR REPLACE FUNCTION tasker.update_investigation_v1(
+    p_entry uuid, p_status text, p_notes text, p_resolved_by text, p_metadata jsonb, p_expected timestamptz,
+    OUT status_before text, OUT updated boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_now timestamptz;
+BEGIN
+    SELECT e.resolution_status, e.resolution_status = 'pending' AND e.updated_at = coalesce(p_expected, e.updated_at)
+    INTO status_before, updated
+    FROM tasker.tasks_dlq e WHERE e.dlq_entry_uuid = p_entry
+    FOR NO KEY UPDATE;
+    IF updated IS NOT TRUE THEN
+        updated := false;
+        RETURN;
+    END IF;
+
+    v_now := tasker.now();
+    UPDATE tasker.tasks_dlq e
+    SET resolution_status = coalesce(p_status, e.resolution_status),
+        resolution_timestamp = CASE WHEN p_status <> 'pending' THEN v_now END,
+        resolution_notes = coalesce(p_notes, e.resolution_notes),
+        resolved_by = coalesce(p_resolved_by, e.resolved_by),
+        metadata = coalesce(p_metadata, e.metadata),
+        updated_at = v_now
+    WHERE e.dlq_entry_uuid = p_entry;
+END;
+$$;
+
+-- uuid7_v1: a new uuid that sorts by its instant (RFC 9562 section 5.7), for rows that SQL makes.
+CREATE OR REPLACE FUNCTION tasker.uuid7_v1(p_at timestamptz) RETURNS uuid
+LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+    SELECT encode(set_bit(set_bit(overlay(
+        uuid_send(gen_random_uuid()) PLACING substring(int8send((extract(epoch FROM p_at) * 1000)::bigint) FROM 3)
+        FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid
+$$;

@@ -1,0 +1,34 @@
+-- renew_leases_v1: prolong the leases of a worker's running steps and keep the worker alive, in one statement each.
+-- Returns the steps whose lease is gone or carries another token: their handlers run for nothing.
+CREATE OR REPLACE FUNCTION tasker.renew_leases_v1(
+    p_worker uuid, p_tasks uuid[], p_steps uuid[], p_tokens uuid[], p_lease interval)
+RETURNS TABLE (step_uuid uuid)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_rows tid[];
+BEGIN
+    SELECT array_agg(l.ctid) INTO v_rows
+    FROM (
+        SELECT * FROM unnest(p_tasks, p_steps, p_tokens) AS w(task_uuid, step_uuid, lease_token) ORDER BY w.step_uuid
+    ) w
+    CROSS JOIN LATERAL (
+        SELECT l.ctid FROM tasker.step_leases l
+        WHERE l.task_uuid = w.task_uuid AND l.step_uuid = w.step_uuid AND l.lease_token = w.lease_token
+        FOR UPDATE SKIP LOCKED
+    ) l;
+    UPDATE tasker.step_leases l SET expires_at = tasker.now() + p_lease WHERE l.ctid = ANY (v_rows);
+
+    UPDATE tasker.workers w SET heartbeat_at = tasker.now(), slots_in_use = cardinality(p_steps)
+    WHERE w.worker_uuid = p_worker;
+
+    -- A lease that another transaction holds right now is not lost: it is being submitted.
+    RETURN QUERY
+    SELECT w.step_uuid FROM unnest(p_tasks, p_steps, p_tokens) AS w(task_uuid, step_uuid, lease_token)
+    LEFT JOIN LATERAL (
+        SELECT true AS held FROM tasker.step_leases l
+        WHERE l.task_uuid = w.task_uuid AND l.step_uuid = w.step_uuid AND l.lease_token = w.lease_token LIMIT 1
+    ) l ON true
+    WHERE l.held IS NULL;
+END;
+$$;
