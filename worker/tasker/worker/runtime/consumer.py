@@ -15,7 +15,7 @@ from tasker.domain.results import ErrorType
 from tasker.messaging.bands import Turns
 from tasker.messaging.pgmq import PgmqWorkerBroker, channel
 from tasker.messaging.records import ClaimedStep
-from tasker.persistence.database import is_transient
+from tasker.persistence.database import is_transient, patiently
 from tasker.persistence.listener import Wakeup
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution
@@ -30,8 +30,6 @@ from tasker.worker.runtime.submitter import ResultSubmitter, step_context
 log = structlog.get_logger(__name__)
 
 _MAX_BATCH: Final = 100
-_FIRST_RETRY_SECONDS: Final = 0.1
-_LONGEST_RETRY_SECONDS: Final = 5.0
 #: With a backlog, wait this long for several slots to come free instead of claiming one by one.
 _LINGER_SECONDS: Final = 0.02
 
@@ -134,19 +132,24 @@ class StepConsumer:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _claim(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
-        delay = _FIRST_RETRY_SECONDS
-        while not self._stopping.is_set():
-            try:
-                return await self._broker.claim(queues, self._registry.callables(), limit)
-            except Exception as error:
-                if not is_transient(error):
-                    log.exception("claim_failed", queues=list(queues))
-                    if steps := await self._claim_singly(queues, limit):
-                        return steps
-                log.warning("claim_interrupted", error=type(error).__name__, retry_seconds=delay)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
-        return []
+        return await patiently(
+            lambda: self._claim_once(queues, limit),
+            "claim_interrupted",
+            outlasts=lambda _: True,  # whatever it is, it may pass, and nobody else claims for this worker
+        )
+
+    async def _claim_once(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
+        if self._stopping.is_set():
+            return []
+        try:
+            return await self._broker.claim(queues, self._registry.callables(), limit)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            log.exception("claim_failed", queues=list(queues))
+            if steps := await self._claim_singly(queues, limit):
+                return steps
+            raise
 
     async def _claim_singly(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
         """Try messages one by one; those that fail on their own are poison."""
@@ -251,18 +254,12 @@ class StepConsumer:
 
     async def _fetch(self, step: ClaimedStep) -> KnownStep:
         """Fetch what did not travel with the claim; while the database is away, wait: the lease is renewed."""
-        delay = _FIRST_RETRY_SECONDS
-        while True:
-            try:
-                if not step.hydrated:
-                    await self._broker.hydrate(step)
-                return await self._revisions.step(step.template_digest, step.template_step_name)
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("fetch_interrupted", error=type(error).__name__, retry_seconds=delay)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+        return await patiently(lambda: self._fetch_once(step), "fetch_interrupted")
+
+    async def _fetch_once(self, step: ClaimedStep) -> KnownStep:
+        if not step.hydrated:
+            await self._broker.hydrate(step)
+        return await self._revisions.step(step.template_digest, step.template_step_name)
 
 
 class _NotBegunError(Exception):

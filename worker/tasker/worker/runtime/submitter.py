@@ -14,7 +14,7 @@ import structlog
 from tasker.domain.results import ErrorType
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.records import ClaimedStep
-from tasker.persistence.database import is_transient
+from tasker.persistence.database import patiently
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, not_executed
 
@@ -22,8 +22,6 @@ log = structlog.get_logger(__name__)
 
 _MAX_BATCH: Final = 200
 _MAX_WAITING: Final = 1000
-_FIRST_RETRY_SECONDS: Final = 0.1
-_LONGEST_RETRY_SECONDS: Final = 5.0
 
 
 class ResultSubmitter:
@@ -76,18 +74,14 @@ class ResultSubmitter:
             self._idle.set()
 
     async def _submit(self, batch: list[tuple[ClaimedStep, str]], *, instead: bool = False) -> None:
-        delay = _FIRST_RETRY_SECONDS
-        while True:
-            try:
-                accepted = await self._broker.submit([payload for _, payload in batch])
-                break
-            except Exception as error:
-                if not is_transient(error):
-                    await self._submit_singly(batch, error, instead=instead)
-                    return
-                log.warning("submit_interrupted", results=len(batch), error=type(error).__name__)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+        payloads = [payload for _, payload in batch]
+        try:
+            accepted = await patiently(
+                lambda: self._broker.submit(payloads), "submit_interrupted", results=len(batch)
+            )
+        except Exception as error:
+            await self._submit_singly(batch, error, instead=instead)
+            return
         for step, _ in batch:
             self.release(step)
             if step.step_uuid not in accepted:
