@@ -7,7 +7,8 @@ import structlog
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.records import ClaimedStep
 from tasker.persistence.database import patiently
-from tasker.worker.handlers.outcomes import Sealed, Yielded
+from tasker.worker.handlers.attempts import Yielded
+from tasker.worker.handlers.sealing import SealedResult
 
 log = structlog.get_logger(__name__)
 
@@ -16,13 +17,15 @@ class LeaseLostError(Exception):
     """The step belongs to somebody else by now."""
 
 
-async def store_checkpoint(broker: PgmqWorkerBroker, step: ClaimedStep, yielded: Yielded) -> Sealed | None:
+async def store_checkpoint(
+    broker: PgmqWorkerBroker, step: ClaimedStep, yielded: Yielded
+) -> SealedResult | None:
     """Store a checkpoint and put it into the step, for its next run; while the database is away, wait.
 
     The next run is given everything anew, since the one that ended may have changed in place what it was given.
 
     Returns:
-        None, or the step's outcome if the checkpoint is no further than the last one, or PostgreSQL refuses it.
+        None, or the step's result if the checkpoint is no further than the last one, or PostgreSQL refuses it.
 
     Raises:
         LeaseLostError: The lease is lost: nothing is stored, and the step must not run on.

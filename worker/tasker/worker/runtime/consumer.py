@@ -17,10 +17,11 @@ from tasker.messaging.pgmq import PgmqWorkerBroker, channel
 from tasker.messaging.records import ClaimedStep
 from tasker.persistence.database import is_transient, patiently
 from tasker.persistence.listener import Wakeup
+from tasker.worker.handlers.attempts import WorkerIdentity, Yielded, given_by_worker, not_resolved
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution
-from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, Yielded, not_executed, not_resolved
 from tasker.worker.handlers.registry import HandlerRegistry
+from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.runtime.checkpoints import LeaseLostError, store_checkpoint
 from tasker.worker.runtime.result_schemas import ResultValidation, result_check
 from tasker.worker.runtime.revisions import KnownStep, RevisionCache
@@ -184,18 +185,18 @@ class StepConsumer:
 
     async def _run_step(self, step: ClaimedStep) -> None:
         execution: Execution | None = None
-        outcome: Sealed | None = None
+        result: SealedResult | None = None
         try:
-            while outcome is None:
+            while result is None:
                 execution = await self._begin(step)
-                ended = await execution.outcome()
+                ended = await execution.end()
                 if isinstance(ended, Yielded):  # it runs again, from there, unless that cannot be stored
-                    outcome = await store_checkpoint(self._broker, step, ended)
+                    result = await store_checkpoint(self._broker, step, ended)
                 else:
-                    outcome = ended
-            self._submitter.put(step, outcome)
+                    result = ended
+            self._submitter.put(step, result)
         except _NotBegunError as error:
-            self._submitter.put(step, error.outcome)
+            self._submitter.put(step, error.result)
         except (asyncio.CancelledError, LeaseLostError):
             self._submitter.release(step)
             log.warning("step_abandoned", step_uuid=str(step.step_uuid), step_name=step.name)
@@ -225,7 +226,9 @@ class StepConsumer:
                 batch_size=known.batch_size,
             )
         except HandlerResolutionError as error:
-            raise _NotBegunError(not_resolved(step_context(step), error, worker=self._identity)) from error
+            raise _NotBegunError(
+                not_resolved(step.step_uuid, step.name, error, worker=self._identity)
+            ) from error
         except Exception as error:
             log.exception("step_not_prepared", step_uuid=str(step.step_uuid), step_name=step.name)
             raise _NotBegunError(self._fault(step, "prepare", error)) from error
@@ -246,10 +249,10 @@ class StepConsumer:
             self._submitter.release(step)  # the lease runs out and the sweeper takes over
         log.error("step_not_finished", step_uuid=str(step.step_uuid), step_name=step.name, exc_info=error)
 
-    def _fault(self, step: ClaimedStep, what: str, error: BaseException) -> Sealed:
+    def _fault(self, step: ClaimedStep, what: str, error: BaseException) -> SealedResult:
         message = f"the worker could not {what} the step: {type(error).__name__}"
-        return not_executed(
-            step_context(step), ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
+        return given_by_worker(
+            step.step_uuid, ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
         )
 
     async def _fetch(self, step: ClaimedStep) -> KnownStep:
@@ -263,8 +266,8 @@ class StepConsumer:
 
 
 class _NotBegunError(Exception):
-    """A claimed step whose handler cannot run, or not once more; carries its outcome."""
+    """A claimed step whose handler cannot run, or not once more; carries its result."""
 
-    def __init__(self, outcome: Sealed) -> None:
+    def __init__(self, result: SealedResult) -> None:
         super().__init__()
-        self.outcome = outcome
+        self.result = result
