@@ -14,6 +14,7 @@ import structlog
 from tasker.domain.results import ErrorType
 from tasker.messaging.bands import Turns
 from tasker.messaging.pgmq import PgmqWorkerBroker, channel
+from tasker.messaging.poison import PoisonSearch
 from tasker.messaging.records import ClaimedStep
 from tasker.persistence.database import is_transient, patiently
 from tasker.persistence.listener import Wakeup
@@ -54,6 +55,7 @@ class StepConsumer:
         identity: WorkerIdentity,
     ) -> None:
         self._broker = broker
+        self._poison = PoisonSearch(broker)
         self._registry = registry
         self._revisions = revisions
         self._submitter = submitter
@@ -153,27 +155,20 @@ class StepConsumer:
             raise
 
     async def _claim_singly(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
-        """Try messages one by one; those that fail on their own are poison."""
+        """Search the queues for poison; return what could be claimed meanwhile, which must run in any case."""
         claimed: list[ClaimedStep] = []
         try:
             for queue in queues:
-                for msg_id in await self._broker.visible(queue, limit - len(claimed)):
-                    claimed += await self._claim_one(queue, msg_id)
+
+                async def claim_one(msg_id: int, queue: str = queue) -> None:
+                    claimed.extend(
+                        await self._broker.claim([queue], self._registry.callables(), 1, only=msg_id)
+                    )
+
+                await self._poison.run(queue, limit - len(claimed), claim_one)
         except Exception:
-            # What was claimed so far must run, whatever stopped the search.
             log.exception("poison_search_failed", queues=list(queues))
         return claimed
-
-    async def _claim_one(self, queue: str, msg_id: int) -> list[ClaimedStep]:
-        try:
-            return await self._broker.claim([queue], self._registry.callables(), 1, only=msg_id)
-        except Exception as error:
-            if is_transient(error):
-                raise
-            summary = f"{type(error).__name__}: {error}"[:500]
-            if await self._broker.record_poison(queue, msg_id, summary):
-                log.error("message_poisoned", queue=queue, msg_id=msg_id, error=summary)
-            return []
 
     def _start(self, step: ClaimedStep) -> None:
         self._slots.take()
