@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 Params: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
 Row: TypeAlias = tuple[Any, ...]
 Connection: TypeAlias = AsyncConnection[Row]
-Outcome = TypeVar("Outcome")
+Returned = TypeVar("Returned")
 
 #: SQLSTATE classes of a database in trouble: connection, rollback, resources, not in state, intervention; and of
 #: the disk under it.
@@ -31,6 +31,9 @@ _TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
 _READ_ONLY: Final = "25006"
 #: The two that another try at once usually cures.
 _CONFLICTS: Final = frozenset({"40P01", "40001"})
+
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
 class DatabaseUrlError(TaskerError):
@@ -61,7 +64,7 @@ def _is_conflict(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and error.sqlstate in _CONFLICTS
 
 
-async def without_conflict(call: Callable[[], Awaitable[Outcome]]) -> Outcome:
+async def without_conflict(call: Callable[[], Awaitable[Returned]]) -> Returned:
     """Make a call that is a whole transaction; on deadlock or serialisation failure a few times, with jitter."""
     try:
         return await call()  # nearly always enough, and the retry machinery costs as much as a short query
@@ -69,7 +72,7 @@ async def without_conflict(call: Callable[[], Awaitable[Outcome]]) -> Outcome:
         if not _is_conflict(error):
             raise
 
-    async def again() -> Outcome:  # tenacity awaits coroutine functions only; a lambda is none
+    async def again() -> Returned:  # tenacity awaits coroutine functions only; a lambda is none
         return await call()
 
     return await AsyncRetrying(
@@ -78,6 +81,35 @@ async def without_conflict(call: Callable[[], Awaitable[Outcome]]) -> Outcome:
         wait=wait_random_exponential(multiplier=0.005, max=0.1),
         reraise=True,
     )(again)
+
+
+async def patiently(
+    call: Callable[[], Awaitable[Returned]],
+    event: str,
+    *,
+    outlasts: Callable[[BaseException], bool] = is_transient,
+    longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS,
+    **facts: object,
+) -> Returned:
+    """Make a call again and again while the database is away, with pauses that double.
+
+    Args:
+        call: What to do. It may be done more often than it succeeds.
+        event: How the log calls a failure.
+        outlasts: Which failures to wait out; all others are raised at once.
+        longest_pause_seconds: Where the pauses stop to grow.
+        facts: What the log says with each failure.
+    """
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await call()
+        except Exception as error:
+            if not outlasts(error):
+                raise
+            log.warning(event, error=type(error).__name__, retry_seconds=pause, **facts)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, longest_pause_seconds)
 
 
 def conninfo(url: str, *, application_name: str) -> str:

@@ -17,7 +17,8 @@ from tasker.domain.results import ResultStatus, StepExecutionResult
 from tasker.domain.uuids import uuid7
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.messaging.records import ClaimedStep
-from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity
+from tasker.worker.handlers.attempts import WorkerIdentity
+from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.runtime.submitter import ResultSubmitter
 from tests.engine import Engine, chain, diamond, failure, success
 from tests.integration.engine.faults import refuse, send_by_hand
@@ -419,12 +420,12 @@ async def _submitter(engine: Engine) -> AsyncIterator[ResultSubmitter]:
             await running
 
 
-def _sealed(step: ClaimedStep, result: object) -> Sealed:
-    outcome = StepExecutionResult(str(step.step_uuid), True, ResultStatus.COMPLETED, result)
-    return Sealed(outcome, json.dumps(outcome.to_json()))
+def _sealed(step: ClaimedStep, value: object) -> SealedResult:
+    result = StepExecutionResult(str(step.step_uuid), True, ResultStatus.COMPLETED, value)
+    return SealedResult(result, json.dumps(result.to_json()))
 
 
-async def _outcomes(engine: Engine) -> dict[UUID, str | None]:
+async def _error_types(engine: Engine) -> dict[UUID, str | None]:
     rows = await engine.sql("SELECT step_uuid, error ->> 'error_type' FROM tasker.step_results")
     return {step_uuid: error_type for step_uuid, error_type in rows}  # noqa: C416 - typed
 
@@ -439,7 +440,7 @@ async def test_a_result_that_cannot_be_stored_fails_its_step_and_no_other(any_en
         async with asyncio.timeout(20):
             await submitter.flush()
         assert submitter.held == {}
-    assert await _outcomes(any_engine) == {
+    assert await _error_types(any_engine) == {
         steps[0].step_uuid: None, steps[1].step_uuid: "result_serialization_error", steps[2].step_uuid: None,
     }  # fmt: skip
     await any_engine.process()
@@ -458,7 +459,7 @@ async def test_a_step_that_can_store_no_result_at_all_is_left_to_the_sweeper(eng
         async with asyncio.timeout(20):
             await submitter.flush()
         assert submitter.held == {}
-    assert await _outcomes(engine) == {fine.step_uuid: None}
+    assert await _error_types(engine) == {fine.step_uuid: None}
 
 
 async def test_results_wait_while_the_database_is_away(engine: Engine) -> None:

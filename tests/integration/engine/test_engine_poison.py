@@ -19,7 +19,7 @@ from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.persistence.database import is_transient
 from tasker.persistence.listener import Wakeup
 from tasker.worker import step_handler
-from tasker.worker.handlers.outcomes import WorkerIdentity
+from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.consumer import StepConsumer
 from tasker.worker.runtime.revisions import RevisionCache

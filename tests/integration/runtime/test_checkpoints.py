@@ -137,10 +137,10 @@ async def test_a_failed_attempt_is_gone_on_with(
     adder = Adder()
 
     async def fails_once(context: StepContext) -> Any:
-        outcome = await adder(context)
+        result = await adder(context)
         if context.checkpoint_cursor == 50 and context.attempt == 1:
             raise ConnectionError("the line is down")
-        return outcome
+        return result
 
     workshop.behaviours["s1"] = fails_once
     task = await engine.create(DOCUMENT)

@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from tasker.worker import HandlerRegistry, StepContext, StepExecutionResult
+from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.execution import Execution
-from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity
+from tasker.worker.handlers.sealing import SealedResult
 
 TASK = UUID("01980000-0000-7000-8000-000000000001")
 STEP = UUID("01980000-0000-7000-8000-000000000002")
@@ -29,10 +30,10 @@ class Run(Protocol):
     ) -> Awaitable[StepExecutionResult]: ...
 
 
-async def sealed_by(execution: Execution) -> Sealed:
-    """Return the outcome of a run that does not end with a checkpoint."""
-    ended = await execution.outcome()
-    assert isinstance(ended, Sealed)
+async def sealed_by(execution: Execution) -> SealedResult:
+    """Return the result of a run that does not end with a checkpoint."""
+    ended = await execution.end()
+    assert isinstance(ended, SealedResult)
     return ended
 
 
@@ -83,7 +84,7 @@ async def start(pool: ThreadPoolExecutor, new_context: NewContext) -> AsyncItera
 def run(start: Callable[..., Execution]) -> Run:
     async def run_it(target: Any, **options: Any) -> StepExecutionResult:
         sealed = await sealed_by(start(target, **options))
-        assert sealed.payload  # every outcome was encoded, so it can be stored
+        assert sealed.payload  # every result was encoded, so it can be stored
         return sealed.result
 
     return run_it

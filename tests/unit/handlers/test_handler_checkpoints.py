@@ -21,8 +21,9 @@ from tasker.worker import (
     checkpoint_yield,
     step_handler,
 )
+from tasker.worker.handlers.attempts import Yielded
 from tasker.worker.handlers.execution import Execution
-from tasker.worker.handlers.outcomes import Sealed, Yielded
+from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.testing import batch_inputs, make_context, run_handler
 from tests.unit.handlers.styles import Make, styles
 
@@ -51,7 +52,7 @@ def test_a_yield_needs_a_place_to_go_on_from() -> None:
 
 @styles
 async def test_a_yield_is_no_result(make: Make, start: Start) -> None:
-    ended = await start(make(lambda: checkpoint_yield(25, 25, {"sum": 3}))).outcome()
+    ended = await start(make(lambda: checkpoint_yield(25, 25, {"sum": 3}))).end()
     assert isinstance(ended, Yielded)
     assert json.loads(ended.checkpoint) == {
         "cursor": 25,
@@ -78,7 +79,7 @@ async def test_any_cursor_passes_through_json(cursor: Any, stored: object, start
     def yields() -> StepHandlerResult:
         return checkpoint_yield(cursor, 1)
 
-    ended = await start(yields).outcome()
+    ended = await start(yields).end()
     assert isinstance(ended, Yielded)
     assert json.loads(ended.checkpoint)["cursor"] == stored
 
@@ -103,8 +104,8 @@ UNSTORABLE: dict[str, tuple[Callable[[], object], str]] = {
 async def test_what_cannot_be_stored_fails_the_step(what: str, make: Make, start: Start) -> None:
 
     say, says = UNSTORABLE[what]
-    ended = await start(make(say)).outcome()
-    assert isinstance(ended, Sealed)
+    ended = await start(make(say)).end()
+    assert isinstance(ended, SealedResult)
     error = ended.result.error
     assert error is not None
     assert (error.error_type, error.retryable) == ("checkpoint_error", True)
@@ -125,7 +126,7 @@ async def test_a_failure_or_a_truthy_mark_is_no_checkpoint(start: Start) -> None
         def says(said: StepHandlerResult = said) -> StepHandlerResult:
             return said
 
-        assert isinstance(await start(says).outcome(), Sealed)
+        assert isinstance(await start(says).end(), SealedResult)
 
 
 def seen(cursor: object, items: int = 5) -> dict[str, Any]:
@@ -147,7 +148,7 @@ async def test_a_yield_has_to_get_further(before: Any, stalls: bool, start: Star
     def yields() -> StepHandlerResult:
         return checkpoint_yield({"page": 2}, 5, {"sum": 9})
 
-    ended = await start(yields, checkpoint=before).outcome()
+    ended = await start(yields, checkpoint=before).end()
     assert isinstance(ended, Yielded)
     refused = ended.stalled(before)
     assert (refused is not None) is stalls

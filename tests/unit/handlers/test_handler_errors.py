@@ -28,13 +28,9 @@ from tasker.worker import (
     StepValidationError,
     TaskerError,
 )
-from tasker.worker.handlers.outcomes import (
-    MAX_BACKTRACE_ENTRIES,
-    MAX_MESSAGE_CHARACTERS,
-    not_executed,
-    not_resolved,
-)
-from tests.unit.handlers.conftest import WORKER, NewContext, Run
+from tasker.worker.handlers.attempts import given_by_worker, not_resolved
+from tasker.worker.handlers.sealing import MAX_BACKTRACE_ENTRIES, MAX_MESSAGE_CHARACTERS
+from tests.unit.handlers.conftest import STEP, WORKER, Run
 from tests.unit.handlers.styles import Make, as_function, styles
 
 
@@ -236,8 +232,8 @@ async def test_what_is_no_exception_is_a_panic(run: Run, make: Make) -> None:
         assert type(error).__name__ in result.error.message
 
 
-def test_outcomes_without_an_execution(new_context: NewContext) -> None:
-    sealed = not_resolved(new_context(), HandlerNotFoundError("shop.price", ["shop.ship"]), worker=WORKER)
+def test_results_without_an_execution() -> None:
+    sealed = not_resolved(STEP, "the_step", HandlerNotFoundError("shop.price", ["shop.ship"]), worker=WORKER)
     stored_form = json.loads(sealed.payload)
     assert stored_form["status"] == "error"
     assert stored_form["error"]["error_type"] == stored_form["metadata"]["error_type"] == "handler_not_found"
@@ -245,7 +241,7 @@ def test_outcomes_without_an_execution(new_context: NewContext) -> None:
     assert "'the_step'" in stored_form["error"]["message"]
     assert "shop.ship" in stored_form["error"]["message"]
 
-    closing = not_executed(new_context(), ErrorType.WORKER_SHUTDOWN, "the worker stops", retryable=True)
+    closing = given_by_worker(STEP, ErrorType.WORKER_SHUTDOWN, "the worker stops", retryable=True)
     assert json.loads(closing.payload)["metadata"]["retryable"] is True
 
 

@@ -106,7 +106,7 @@ async def test_a_cancelled_worker_gets_no_result_and_the_handler_is_told(start: 
         told.append(context.cancelled.reason)
 
     execution = start(waits if kind == "async" else waits_in_a_thread)
-    waiting = asyncio.ensure_future(execution.outcome())
+    waiting = asyncio.ensure_future(execution.end())
     await running.wait()
     waiting.cancel("lease lost")
     with pytest.raises(asyncio.CancelledError):
@@ -193,7 +193,7 @@ async def test_a_finished_handler_releases_its_slot(start: Start) -> None:
     def quick() -> None: ...
 
     execution = start(quick)
-    await execution.outcome()
+    await execution.end()
     await asyncio.wait_for(execution.released, 1)
 
 
@@ -218,5 +218,5 @@ async def test_a_handler_stuck_behind_others_that_times_out_never_runs(new_conte
         assert (await sealed_by(waiting)).result.metadata.error_type == "handler_timeout"
         await waiting.released
         finish.set()
-        await blocking.outcome()
+        await blocking.end()
     assert not ran.is_set()

@@ -50,7 +50,7 @@ def fails() -> NoReturn:
 
 
 @pytest.mark.parametrize("version", [Unclear(), property(lambda _: "1.0.0")])
-async def test_a_version_that_is_no_text_does_not_lose_the_outcome(
+async def test_a_version_that_is_no_text_does_not_lose_the_result(
     run_version: Callable[..., Any], version: object
 ) -> None:
     returned = await run_version(version, dict)

@@ -12,12 +12,13 @@ from uuid import UUID
 
 from tasker.domain.results import StepExecutionResult
 from tasker.domain.uuids import uuid7
+from tasker.worker.handlers.attempts import WorkerIdentity, Yielded
 from tasker.worker.handlers.context import CancelSignal, StepContext
 from tasker.worker.handlers.cursors import Cursor, CursorConfig
 from tasker.worker.handlers.execution import Execution
-from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, Yielded
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.handlers.results import result_body, to_jsonable
+from tasker.worker.handlers.sealing import SealedResult
 
 _TESTER: Final = WorkerIdentity("worker_testing", "testing")
 
@@ -109,8 +110,8 @@ async def run_handler(
             execution = Execution(
                 resolved, _anew(context), timeout_seconds=timeout_seconds, executor=executor, worker=_TESTER
             )
-            ended = await execution.outcome()
-            if isinstance(ended, Sealed):
+            ended = await execution.end()
+            if isinstance(ended, SealedResult):
                 return ended.result
             if (stalled := ended.stalled(context.checkpoint)) is not None:
                 return stalled.result

@@ -5,10 +5,10 @@ from __future__ import annotations
 from tasker.domain.templates.document import StepType
 from tasker.messaging.held import Judgements
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, PgmqOrchestrationBroker
+from tasker.messaging.poison import PoisonSearch
 from tasker.messaging.records import AppliedVerdict
 from tasker.orchestration.engine.expansion import Creator, Expander
 from tasker.orchestration.engine.judging import Judge
-from tasker.orchestration.loops.poison import PoisonSearch
 from tasker.orchestration.loops.results import BUSY_SECONDS
 from tasker.persistence.database import is_transient, without_conflict
 
@@ -35,7 +35,7 @@ class JudgementLoop:
         self._expander = expander
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
-        self._poison = PoisonSearch(broker, JUDGEMENTS_QUEUE, batch_size=batch_size)
+        self._poison = PoisonSearch(broker)
 
     async def tick(self) -> float:
         """Judge one batch."""
@@ -44,7 +44,9 @@ class JudgementLoop:
         except Exception as error:
             if is_transient(error):
                 raise
-            await self._poison.run(lambda msg_id: self._judge_batch(1, only=msg_id))
+            await self._poison.run(
+                JUDGEMENTS_QUEUE, self._batch_size, lambda msg_id: self._judge_batch(1, only=msg_id)
+            )
             return 0
         if handled + delayed >= self._batch_size:
             return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tasker.messaging.pgmq import RESULTS_QUEUE, PgmqOrchestrationBroker
-from tasker.orchestration.loops.poison import PoisonSearch
+from tasker.messaging.poison import PoisonSearch
 from tasker.persistence.database import is_transient
 
 #: How long a busy task's message is put back; look again then.
@@ -23,7 +23,7 @@ class ResultLoop:
         self._broker = broker
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
-        self._poison = PoisonSearch(broker, RESULTS_QUEUE, batch_size=batch_size)
+        self._poison = PoisonSearch(broker)
 
     async def tick(self) -> float:
         """Process one batch."""
@@ -32,7 +32,9 @@ class ResultLoop:
         except Exception as error:
             if is_transient(error):
                 raise
-            await self._poison.run(lambda msg_id: self._broker.process_results(1, only=msg_id))
+            await self._poison.run(
+                RESULTS_QUEUE, self._batch_size, lambda msg_id: self._broker.process_results(1, only=msg_id)
+            )
             return 0
         if batch.handled + batch.delayed >= self._batch_size:
             return 0

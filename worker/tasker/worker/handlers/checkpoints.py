@@ -14,7 +14,7 @@ from tasker.worker.handlers.results import StepHandlerResult, result_body
 CHECKPOINT_YIELD: Final = "checkpoint_yield"
 
 #: What is wrong with a checkpoint that is no further than the one before it, and what to do instead.
-NO_PROGRESS: Final = (
+NO_FURTHER: Final = (
     "neither its cursor nor items_processed has moved since the last one, so the handler would run for ever; "
     "advance the cursor, or raise RetryableError(..., retry_after=seconds) to wait"
 )
@@ -75,7 +75,7 @@ def checkpoint_text(said: StepHandlerResult) -> str:
     )
 
 
-def stands_still(checkpoint: str, before: Mapping[str, Any] | None) -> bool:
+def is_no_further(checkpoint: str, before: Mapping[str, Any] | None) -> bool:
     """Tell whether a checkpoint, as JSON text, is where the step's last stored one was.
 
     A handler that is run again from the same place does the same again, each time with its whole timeout: nothing

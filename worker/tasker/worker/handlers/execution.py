@@ -14,10 +14,10 @@ from time import perf_counter
 from typing import TypeAlias
 
 from tasker.domain.results import ErrorType
+from tasker.worker.handlers.attempts import Attempt, End, ResultCheck, WorkerIdentity
 from tasker.worker.handlers.batches import sized
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.handler import Handler
-from tasker.worker.handlers.outcomes import Attempt, ResultCheck, Sealed, WorkerIdentity, Yielded
 
 
 class _ExecutorClosedError(Exception):
@@ -34,16 +34,16 @@ class _Raised:
     error: BaseException
 
 
-_Ended = _Returned | _Raised
-_Outcome: TypeAlias = Sealed | Yielded
+#: What the author's code gave.
+_Answer: TypeAlias = _Returned | _Raised
 #: A plain function may also hand back a coroutine, which belongs to the loop.
-_FromThread: TypeAlias = _Outcome | Awaitable[object]
+_FromThread: TypeAlias = End | Awaitable[object]
 
 
 class Execution:
     """One run of a handler, which starts when this is created.
 
-    `await execution.outcome()` gives the one result, or the checkpoint of a handler that wants to be run again. A
+    `await execution.end()` gives the one result, or the checkpoint of a handler that wants to be run again. A
     handler may go on after that: a thread that timed out cannot be interrupted, and a coroutine may refuse to be
     cancelled. `released` tells when it really ended, whatever happened to the result; the worker keeps its slot until
     then, and nothing reads the late result.
@@ -81,7 +81,7 @@ class Execution:
         self._task = self._loop.create_task(self._run())
         self._task.add_done_callback(self._task_ended)
 
-    async def outcome(self) -> _Outcome:
+    async def end(self) -> End:
         """Wait for the handler or its timeout, whichever is first, and return the result or a checkpoint.
 
         Raises:
@@ -105,9 +105,9 @@ class Execution:
                 asyncio.CancelledError("the handler let a cancellation of its own escape")
             )
         ended = self._task.result()
-        return self._sealed(ended) if isinstance(ended, (_Returned, _Raised)) else ended
+        return self._end_of(ended) if isinstance(ended, _Answer) else ended
 
-    async def _run(self) -> _Ended | _Outcome:
+    async def _run(self) -> _Answer | End:
         # A task that ends by KeyboardInterrupt or SystemExit takes the event loop with it, so nothing but
         # cancellation may leave this function.
         try:
@@ -115,7 +115,7 @@ class Execution:
                 value = self._handler.call(self.context)
             else:
                 value = await self._in_thread()
-                if isinstance(value, (Sealed, Yielded)):
+                if isinstance(value, End):
                     return value
             if inspect.isawaitable(value):
                 value = await value
@@ -126,19 +126,19 @@ class Execution:
             return _Raised(exc)
 
     async def _in_thread(self) -> _FromThread:
-        """Run a sync handler as far as its sealed outcome: what it returned may take long to read."""
+        """Run a sync handler as far as its end: what it returned may take long to read."""
         call, context = self._handler.call, self.context
 
         def run() -> _FromThread:  # a StopIteration cannot cross a future, so no exception does
-            ended: _Ended
+            answer: _Answer
             try:
                 value = call(context)
                 if inspect.isawaitable(value):
                     return value
-                ended = _Returned(self._finished(value))
+                answer = _Returned(self._finished(value))
             except BaseException as exc:
-                ended = _Raised(exc)
-            return self._sealed(ended)
+                answer = _Raised(exc)
+            return self._end_of(answer)
 
         try:
             self._thread = self._executor.submit(contextvars.copy_context().run, run)
@@ -150,10 +150,10 @@ class Execution:
         value = sized(value, self.context.batch_size)
         return value if self._handler.finish is None else self._handler.finish(value)
 
-    def _sealed(self, ended: _Ended) -> _Outcome:
+    def _end_of(self, answer: _Answer) -> End:
         attempt = self._attempt()
         try:
-            return _judge(ended, attempt)
+            return _read(answer, attempt)
         except BaseException as exc:
             # What authors write can break even while it is read, and in any way; a claimed step yields a result.
             return attempt.panicked(exc)
@@ -166,7 +166,7 @@ class Execution:
         if not self._wakened.done():
             self._wakened.set_result(None)
 
-    def _task_ended(self, _: asyncio.Task[_Ended | _Outcome]) -> None:
+    def _task_ended(self, _: asyncio.Task[_Answer | End]) -> None:
         self._wake()
         if self._thread is None or self._thread.done():
             self._release()
@@ -200,8 +200,8 @@ class Execution:
         )
 
 
-def _judge(ended: _Ended, attempt: Attempt) -> _Outcome:
-    match ended:
+def _read(answer: _Answer, attempt: Attempt) -> End:
+    match answer:
         case _Returned(value):
             return attempt.returned(value)
         case _Raised(_ExecutorClosedError()):

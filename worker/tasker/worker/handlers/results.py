@@ -94,7 +94,7 @@ class StepHandlerResult:
 
 
 class Outcome(ABC):
-    """Something a handler may return that has a wire shape of its own, such as a decision."""
+    """What the handlers of decisions and batches return: it has a wire shape of its own."""
 
     __slots__ = ()
 

@@ -2,53 +2,45 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
-
 import structlog
 
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.records import ClaimedStep
-from tasker.persistence.database import is_transient
-from tasker.worker.handlers.outcomes import Sealed, Yielded
+from tasker.persistence.database import patiently
+from tasker.worker.handlers.attempts import Yielded
+from tasker.worker.handlers.sealing import SealedResult
 
 log = structlog.get_logger(__name__)
-
-_FIRST_RETRY_SECONDS: Final = 0.1
-_LONGEST_RETRY_SECONDS: Final = 5.0
 
 
 class LeaseLostError(Exception):
     """The step belongs to somebody else by now."""
 
 
-async def store_checkpoint(broker: PgmqWorkerBroker, step: ClaimedStep, yielded: Yielded) -> Sealed | None:
+async def store_checkpoint(
+    broker: PgmqWorkerBroker, step: ClaimedStep, yielded: Yielded
+) -> SealedResult | None:
     """Store a checkpoint and put it into the step, for its next run; while the database is away, wait.
 
     The next run is given everything anew, since the one that ended may have changed in place what it was given.
 
     Returns:
-        None, or the step's outcome if the checkpoint is no further than the last one, or PostgreSQL refuses it.
+        None, or the step's result if the checkpoint is no further than the last one, or PostgreSQL refuses it.
 
     Raises:
         LeaseLostError: The lease is lost: nothing is stored, and the step must not run on.
     """
     if (stalled := yielded.stalled(step.checkpoint)) is not None:
         return stalled
-    delay = _FIRST_RETRY_SECONDS
-    while True:
-        try:
-            stored = await broker.checkpoint(step.lease, yielded.checkpoint)
-        except Exception as error:
-            if not is_transient(error):
-                log.exception("checkpoint_not_storable", step_uuid=str(step.step_uuid), step_name=step.name)
-                return yielded.refused(f"PostgreSQL refused it: {type(error).__name__}")
-            log.warning("checkpoint_interrupted", error=type(error).__name__, retry_seconds=delay)
-        else:
-            if stored is None:
-                raise LeaseLostError
-            step.checkpoint = stored
-            step.hydrated = False
-            return None
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+    try:
+        stored = await patiently(
+            lambda: broker.checkpoint(step.lease, yielded.checkpoint), "checkpoint_interrupted"
+        )
+    except Exception as error:
+        log.exception("checkpoint_not_storable", step_uuid=str(step.step_uuid), step_name=step.name)
+        return yielded.refused(f"PostgreSQL refused it: {type(error).__name__}")
+    if stored is None:
+        raise LeaseLostError
+    step.checkpoint = stored
+    step.hydrated = False
+    return None

@@ -14,13 +14,15 @@ import structlog
 from tasker.domain.results import ErrorType
 from tasker.messaging.bands import Turns
 from tasker.messaging.pgmq import PgmqWorkerBroker, channel
+from tasker.messaging.poison import PoisonSearch
 from tasker.messaging.records import ClaimedStep
-from tasker.persistence.database import is_transient
+from tasker.persistence.database import is_transient, patiently
 from tasker.persistence.listener import Wakeup
+from tasker.worker.handlers.attempts import WorkerIdentity, Yielded, given_by_worker, not_resolved
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution
-from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, Yielded, not_executed, not_resolved
 from tasker.worker.handlers.registry import HandlerRegistry
+from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.runtime.checkpoints import LeaseLostError, store_checkpoint
 from tasker.worker.runtime.result_schemas import ResultValidation, result_check
 from tasker.worker.runtime.revisions import KnownStep, RevisionCache
@@ -30,8 +32,6 @@ from tasker.worker.runtime.submitter import ResultSubmitter, step_context
 log = structlog.get_logger(__name__)
 
 _MAX_BATCH: Final = 100
-_FIRST_RETRY_SECONDS: Final = 0.1
-_LONGEST_RETRY_SECONDS: Final = 5.0
 #: With a backlog, wait this long for several slots to come free instead of claiming one by one.
 _LINGER_SECONDS: Final = 0.02
 
@@ -55,6 +55,7 @@ class StepConsumer:
         identity: WorkerIdentity,
     ) -> None:
         self._broker = broker
+        self._poison = PoisonSearch(broker)
         self._registry = registry
         self._revisions = revisions
         self._submitter = submitter
@@ -134,42 +135,40 @@ class StepConsumer:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _claim(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
-        delay = _FIRST_RETRY_SECONDS
-        while not self._stopping.is_set():
-            try:
-                return await self._broker.claim(queues, self._registry.callables(), limit)
-            except Exception as error:
-                if not is_transient(error):
-                    log.exception("claim_failed", queues=list(queues))
-                    if steps := await self._claim_singly(queues, limit):
-                        return steps
-                log.warning("claim_interrupted", error=type(error).__name__, retry_seconds=delay)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
-        return []
+        return await patiently(
+            lambda: self._claim_once(queues, limit),
+            "claim_interrupted",
+            outlasts=lambda _: True,  # whatever it is, it may pass, and nobody else claims for this worker
+        )
 
-    async def _claim_singly(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
-        """Try messages one by one; those that fail on their own are poison."""
-        claimed: list[ClaimedStep] = []
+    async def _claim_once(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
+        if self._stopping.is_set():
+            return []
         try:
-            for queue in queues:
-                for msg_id in await self._broker.visible(queue, limit - len(claimed)):
-                    claimed += await self._claim_one(queue, msg_id)
-        except Exception:
-            # What was claimed so far must run, whatever stopped the search.
-            log.exception("poison_search_failed", queues=list(queues))
-        return claimed
-
-    async def _claim_one(self, queue: str, msg_id: int) -> list[ClaimedStep]:
-        try:
-            return await self._broker.claim([queue], self._registry.callables(), 1, only=msg_id)
+            return await self._broker.claim(queues, self._registry.callables(), limit)
         except Exception as error:
             if is_transient(error):
                 raise
-            summary = f"{type(error).__name__}: {error}"[:500]
-            if await self._broker.record_poison(queue, msg_id, summary):
-                log.error("message_poisoned", queue=queue, msg_id=msg_id, error=summary)
-            return []
+            log.exception("claim_failed", queues=list(queues))
+            if steps := await self._claim_singly(queues, limit):
+                return steps
+            raise
+
+    async def _claim_singly(self, queues: Sequence[str], limit: int) -> list[ClaimedStep]:
+        """Search the queues for poison; return what could be claimed meanwhile, which must run in any case."""
+        claimed: list[ClaimedStep] = []
+        try:
+            for queue in queues:
+
+                async def claim_one(msg_id: int, queue: str = queue) -> None:
+                    claimed.extend(
+                        await self._broker.claim([queue], self._registry.callables(), 1, only=msg_id)
+                    )
+
+                await self._poison.run(queue, limit - len(claimed), claim_one)
+        except Exception:
+            log.exception("poison_search_failed", queues=list(queues))
+        return claimed
 
     def _start(self, step: ClaimedStep) -> None:
         self._slots.take()
@@ -181,18 +180,18 @@ class StepConsumer:
 
     async def _run_step(self, step: ClaimedStep) -> None:
         execution: Execution | None = None
-        outcome: Sealed | None = None
+        result: SealedResult | None = None
         try:
-            while outcome is None:
+            while result is None:
                 execution = await self._begin(step)
-                ended = await execution.outcome()
+                ended = await execution.end()
                 if isinstance(ended, Yielded):  # it runs again, from there, unless that cannot be stored
-                    outcome = await store_checkpoint(self._broker, step, ended)
+                    result = await store_checkpoint(self._broker, step, ended)
                 else:
-                    outcome = ended
-            self._submitter.put(step, outcome)
+                    result = ended
+            self._submitter.put(step, result)
         except _NotBegunError as error:
-            self._submitter.put(step, error.outcome)
+            self._submitter.put(step, error.result)
         except (asyncio.CancelledError, LeaseLostError):
             self._submitter.release(step)
             log.warning("step_abandoned", step_uuid=str(step.step_uuid), step_name=step.name)
@@ -222,7 +221,9 @@ class StepConsumer:
                 batch_size=known.batch_size,
             )
         except HandlerResolutionError as error:
-            raise _NotBegunError(not_resolved(step_context(step), error, worker=self._identity)) from error
+            raise _NotBegunError(
+                not_resolved(step.step_uuid, step.name, error, worker=self._identity)
+            ) from error
         except Exception as error:
             log.exception("step_not_prepared", step_uuid=str(step.step_uuid), step_name=step.name)
             raise _NotBegunError(self._fault(step, "prepare", error)) from error
@@ -243,31 +244,25 @@ class StepConsumer:
             self._submitter.release(step)  # the lease runs out and the sweeper takes over
         log.error("step_not_finished", step_uuid=str(step.step_uuid), step_name=step.name, exc_info=error)
 
-    def _fault(self, step: ClaimedStep, what: str, error: BaseException) -> Sealed:
+    def _fault(self, step: ClaimedStep, what: str, error: BaseException) -> SealedResult:
         message = f"the worker could not {what} the step: {type(error).__name__}"
-        return not_executed(
-            step_context(step), ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
+        return given_by_worker(
+            step.step_uuid, ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
         )
 
     async def _fetch(self, step: ClaimedStep) -> KnownStep:
         """Fetch what did not travel with the claim; while the database is away, wait: the lease is renewed."""
-        delay = _FIRST_RETRY_SECONDS
-        while True:
-            try:
-                if not step.hydrated:
-                    await self._broker.hydrate(step)
-                return await self._revisions.step(step.template_digest, step.template_step_name)
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("fetch_interrupted", error=type(error).__name__, retry_seconds=delay)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+        return await patiently(lambda: self._fetch_once(step), "fetch_interrupted")
+
+    async def _fetch_once(self, step: ClaimedStep) -> KnownStep:
+        if not step.hydrated:
+            await self._broker.hydrate(step)
+        return await self._revisions.step(step.template_digest, step.template_step_name)
 
 
 class _NotBegunError(Exception):
-    """A claimed step whose handler cannot run, or not once more; carries its outcome."""
+    """A claimed step whose handler cannot run, or not once more; carries its result."""
 
-    def __init__(self, outcome: Sealed) -> None:
+    def __init__(self, result: SealedResult) -> None:
         super().__init__()
-        self.outcome = outcome
+        self.result = result

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
 from tasker.domain.leases import LEASE_RENEWAL
 from tasker.messaging.pgmq import PgmqWorkerBroker
-from tasker.persistence.database import is_transient
+from tasker.persistence.database import patiently
 from tasker.worker.runtime.submitter import ResultSubmitter
 
 log = structlog.get_logger(__name__)
 
-_RETRY_SECONDS = 1.0
+#: Shorter than elsewhere, since the leases run out meanwhile.
+_LONGEST_PAUSE_SECONDS: Final = 1.0
 
 
 class Heartbeat:
@@ -42,11 +44,10 @@ class Heartbeat:
         """Renew until cancelled."""
         while True:
             try:
-                await self.tick()
+                await patiently(
+                    self.tick, "heartbeat_interrupted", longest_pause_seconds=_LONGEST_PAUSE_SECONDS
+                )
                 await asyncio.sleep(LEASE_RENEWAL.total_seconds())
-            except Exception as error:
-                if is_transient(error):
-                    log.warning("heartbeat_interrupted", error=type(error).__name__)
-                else:
-                    log.exception("heartbeat_failed")
-                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:
+                log.exception("heartbeat_failed")
+                await asyncio.sleep(_LONGEST_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""Holding successful results against the schema of their step."""
+"""Checking successful results against the schema of their step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 
 from tasker.domain.errors import FieldViolation
 from tasker.messaging.records import ClaimedStep
-from tasker.worker.handlers.outcomes import ResultCheck
+from tasker.worker.handlers.attempts import ResultCheck
 from tasker.worker.runtime.revisions import KnownStep
 
 log = structlog.get_logger(__name__)

@@ -14,16 +14,15 @@ import structlog
 from tasker.domain.results import ErrorType
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.records import ClaimedStep
-from tasker.persistence.database import is_transient
+from tasker.persistence.database import patiently
+from tasker.worker.handlers.attempts import WorkerIdentity, given_by_worker
 from tasker.worker.handlers.context import StepContext
-from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity, not_executed
+from tasker.worker.handlers.sealing import SealedResult
 
 log = structlog.get_logger(__name__)
 
 _MAX_BATCH: Final = 200
 _MAX_WAITING: Final = 1000
-_FIRST_RETRY_SECONDS: Final = 0.1
-_LONGEST_RETRY_SECONDS: Final = 5.0
 
 
 class ResultSubmitter:
@@ -43,9 +42,9 @@ class ResultSubmitter:
         self._idle.set()
         self.held: dict[UUID, ClaimedStep] = {}
 
-    def put(self, step: ClaimedStep, outcome: Sealed) -> None:
-        """Hand in the outcome of a step."""
-        self._waiting.append((step, _payload(step, outcome)))
+    def put(self, step: ClaimedStep, result: SealedResult) -> None:
+        """Hand in the result of a step."""
+        self._waiting.append((step, _payload(step, result)))
         self._idle.clear()
         self._arrived.set()
 
@@ -76,18 +75,14 @@ class ResultSubmitter:
             self._idle.set()
 
     async def _submit(self, batch: list[tuple[ClaimedStep, str]], *, instead: bool = False) -> None:
-        delay = _FIRST_RETRY_SECONDS
-        while True:
-            try:
-                accepted = await self._broker.submit([payload for _, payload in batch])
-                break
-            except Exception as error:
-                if not is_transient(error):
-                    await self._submit_singly(batch, error, instead=instead)
-                    return
-                log.warning("submit_interrupted", results=len(batch), error=type(error).__name__)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+        payloads = [payload for _, payload in batch]
+        try:
+            accepted = await patiently(
+                lambda: self._broker.submit(payloads), "submit_interrupted", results=len(batch)
+            )
+        except Exception as error:
+            await self._submit_singly(batch, error, instead=instead)
+            return
         for step, _ in batch:
             self.release(step)
             if step.step_uuid not in accepted:
@@ -110,8 +105,8 @@ class ResultSubmitter:
         if instead:
             self.release(step)  # the lease runs out and the sweeper takes over
             return
-        refusal = not_executed(
-            step_context(step),
+        refusal = given_by_worker(
+            step.step_uuid,
             ErrorType.RESULT_SERIALIZATION_ERROR,
             f"PostgreSQL refused the result: {type(error).__name__}",
             retryable=False,
@@ -157,6 +152,6 @@ def _with_own_cursor(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {key: deepcopy(value) if key == "cursor" else value for key, value in checkpoint.items()}
 
 
-def _payload(step: ClaimedStep, outcome: Sealed) -> str:
-    """Return the object that submit_results_v1 reads: the outcome's own JSON text with the lease put in."""
-    return f'{outcome.payload[:-1]},"task_uuid":"{step.task_uuid}","lease_token":"{step.lease_token}"}}'
+def _payload(step: ClaimedStep, result: SealedResult) -> str:
+    """Return the object that submit_results_v1 reads: its own JSON text with the lease put in."""
+    return f'{result.payload[:-1]},"task_uuid":"{step.task_uuid}","lease_token":"{step.lease_token}"}}'

@@ -17,8 +17,8 @@ from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.templates import TemplateStore
 from tasker.version import VERSION
+from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.errors import HandlerResolutionError
-from tasker.worker.handlers.outcomes import WorkerIdentity
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.consumer import StepConsumer
 from tasker.worker.runtime.heartbeat import Heartbeat
@@ -132,9 +132,9 @@ class Worker:
     async def _disconnect(self) -> None:
         for task in self._background:
             task.cancel()
-        for outcome in await asyncio.gather(*self._background, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                log.error("background_task_failed", exc_info=outcome)
+        for end in await asyncio.gather(*self._background, return_exceptions=True):
+            if isinstance(end, Exception):
+                log.error("background_task_failed", exc_info=end)
         self._consumer.close()
         await self._listener.stop()
         await self._broker.close()

@@ -226,7 +226,7 @@ def registry_in(style: str) -> HandlerRegistry:
 
 
 @pytest.mark.parametrize("style", STYLES)
-async def test_each_outcome_is_stored_as_the_contract_says(
+async def test_each_result_is_stored_as_the_contract_says(
     engine: Engine, start_worker: StartWorker, style: str
 ) -> None:
     document = graph({"fine": []}) | {
@@ -271,7 +271,7 @@ async def test_a_closing_thread_pool_gives_the_step_back(engine: Engine, start_w
     assert (stored.status, stored.state) == ("error", "waiting_for_retry")
 
 
-async def test_no_outcome_takes_the_worker_down(engine: Engine, start_worker: StartWorker) -> None:
+async def test_no_end_of_a_step_takes_the_worker_down(engine: Engine, start_worker: StartWorker) -> None:
     """After everything of the table has happened to it, it still runs steps."""
     document = graph({"fine": []}) | {
         "steps": [
