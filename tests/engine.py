@@ -16,7 +16,7 @@ from tasker.domain.templates.validation import parse
 from tasker.domain.uuids import uuid7
 from tasker.messaging.bands import Turns
 from tasker.messaging.pgmq import PgmqOrchestrationBroker, PgmqWorkerBroker
-from tasker.messaging.records import ClaimedStep
+from tasker.messaging.records import ClaimedStep, ResultToSubmit
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import Creation, NewTask, TaskCreator
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
@@ -158,12 +158,14 @@ class Engine:
     async def succeed(self, *steps: ClaimedStep, result: object = None) -> set[UUID]:
         """Submit successes; return the accepted ones."""
         return await self.worker.submit(
-            [success(step, result if result is not None else {}) for step in steps]
+            [ResultToSubmit(step.lease, success(step, {} if result is None else result)) for step in steps]
         )
 
     async def fail(self, *steps: ClaimedStep, retryable: bool = True, **more: Any) -> set[UUID]:
         """Submit failures; return the accepted ones."""
-        return await self.worker.submit([failure(step, retryable=retryable, **more) for step in steps])
+        return await self.worker.submit(
+            [ResultToSubmit(step.lease, failure(step, retryable=retryable, **more)) for step in steps]
+        )
 
     async def process(self) -> None:
         """Process and judge everything that was submitted."""

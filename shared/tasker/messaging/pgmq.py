@@ -20,8 +20,9 @@ from tasker.messaging.records import (
     ClaimedStep,
     CreatedTask,
     DeletedTasks,
-    HeldLease,
+    Lease,
     Reconciled,
+    ResultToSubmit,
     SubmittedStep,
     TaskToCreate,
 )
@@ -95,15 +96,15 @@ class PgmqWorkerBroker:
             ((step.context, step.dependencies),) = rows
         step.hydrated = True
 
-    async def submit(self, results: Sequence[str]) -> set[UUID]:
-        """Submit results, each the JSON text of one; return the steps whose result was accepted."""
+    async def submit(self, results: Sequence[ResultToSubmit]) -> set[UUID]:
+        """Submit results; return the steps whose result was accepted."""
         rows = await self._sessions.fetch_all(
             b"SELECT step_uuid FROM tasker.submit_results_v1(%s::text::jsonb)",
-            ("[" + ",".join(results) + "]",),
+            (json.dumps([_with_lease(result) for result in results]),),
         )
         return {row[0] for row in rows}
 
-    async def checkpoint(self, lease: HeldLease, checkpoint: str) -> dict[str, Any] | None:
+    async def checkpoint(self, lease: Lease, checkpoint: str) -> dict[str, Any] | None:
         """Store how far a step has come, as JSON text, and renew its lease.
 
         Returns:
@@ -115,7 +116,7 @@ class PgmqWorkerBroker:
         )
         return None if stored is None else dict(stored)
 
-    async def renew(self, leases: Sequence[HeldLease]) -> set[UUID]:
+    async def renew(self, leases: Sequence[Lease]) -> set[UUID]:
         """Renew leases and the worker's own heartbeat; return the steps whose lease is lost."""
         rows = await self._sessions.fetch_all(
             b"SELECT * FROM tasker.renew_leases_v1(%s, %s::uuid[], %s::uuid[], %s::uuid[], %s)",
@@ -305,6 +306,12 @@ async def _record_poison(sessions: Sessions, queue: str, msg_id: int, error: str
         b"SELECT tasker.record_poison_v1(%s, %s, %s)", (queue, msg_id, error)
     )
     return bool(recorded)
+
+
+def _with_lease(result: ResultToSubmit) -> dict[str, Any]:
+    """Return a result as submit_results_v1 reads it, for as long as it does not take the leases beside the results."""
+    lease = {name: str(getattr(result.lease, name)) for name in ("task_uuid", "step_uuid", "lease_token")}
+    return {**json.loads(result.payload), **lease}
 
 
 def _task_json(task: TaskToCreate) -> str:

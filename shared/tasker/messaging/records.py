@@ -41,18 +41,31 @@ class ClaimedStep:
     hydrated: bool
 
     @property
-    def lease(self) -> HeldLease:
-        """What to show to renew its lease."""
-        return HeldLease(self.task_uuid, self.step_uuid, self.lease_token)
+    def lease(self) -> Lease:
+        """What to show to renew its lease, and with its result."""
+        return Lease(self.task_uuid, self.step_uuid, self.lease_token)
 
 
 @dataclass(frozen=True, slots=True)
-class HeldLease:
-    """What a worker shows to renew a lease."""
+class Lease:
+    """The right to run a step for a while, as a worker shows it."""
 
     task_uuid: UUID
     step_uuid: UUID
     lease_token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ResultToSubmit:
+    """What an execution produced.
+
+    Attributes:
+        lease: What it ran under; another one has come since if it is too late.
+        payload: The result as JSON text.
+    """
+
+    lease: Lease
+    payload: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasker.domain.errors import TaskerError
-from tasker.messaging.records import ClaimedStep, HeldLease
+from tasker.messaging.records import ClaimedStep, Lease
 from tests.engine import Engine, chain
 from tests.integration.engine.rivals import rival, until
 
@@ -35,7 +35,7 @@ async def hydrate(engine: Engine, step: ClaimedStep) -> None:
 
 
 async def checkpoint(engine: Engine, step: ClaimedStep) -> None:
-    await engine.worker.checkpoint(HeldLease(step.task_uuid, step.step_uuid, step.lease_token), "{}")
+    await engine.worker.checkpoint(Lease(step.task_uuid, step.step_uuid, step.lease_token), "{}")
 
 
 @pytest.mark.parametrize(

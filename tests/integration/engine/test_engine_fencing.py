@@ -11,7 +11,7 @@ import pytest
 
 from tasker.domain.leases import LEASE
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tasker.messaging.records import ClaimedStep, HeldLease
+from tasker.messaging.records import ClaimedStep, Lease, ResultToSubmit
 from tests.engine import Engine, chain, success
 from tests.integration.engine.rivals import (
     assert_history_is_whole,
@@ -84,7 +84,7 @@ async def test_a_lease_is_not_renewed_under_another_token(engine: Engine) -> Non
     (step,) = await engine.claim()
     before = await _lease_expiries(engine)
     await engine.move_clock(20)
-    other = HeldLease(step.task_uuid, step.step_uuid, uuid4())
+    other = Lease(step.task_uuid, step.step_uuid, uuid4())
     assert await engine.worker.renew([other]) == {step.step_uuid}
     assert await _lease_expiries(engine) == before
 
@@ -92,7 +92,7 @@ async def test_a_lease_is_not_renewed_under_another_token(engine: Engine) -> Non
 async def test_a_result_handed_in_twice_at_once_is_accepted_once(engine: Engine) -> None:
     task = await engine.create(chain(1))
     (step,) = await engine.claim()
-    await engine.worker.submit([success(step, {"n": 1}), success(step, {"n": 1})])
+    await engine.worker.submit([ResultToSubmit(step.lease, success(step, {"n": 1}))] * 2)
     ((results,),) = await engine.sql("SELECT count(*) FROM tasker.step_results")
     assert (results, await engine.messages(RESULTS_QUEUE)) == (1, 1)
     await engine.process()

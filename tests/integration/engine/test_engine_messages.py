@@ -19,6 +19,7 @@ from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.messaging.records import ClaimedStep
 from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.sealing import SealedResult
+from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.submitter import ResultSubmitter
 from tests.engine import Engine, chain, diamond, failure, success
 from tests.integration.engine.faults import refuse, send_by_hand
@@ -409,8 +410,8 @@ async def test_a_worker_that_is_gone_does_not_offer_its_handlers(engine: Engine,
 
 
 @asynccontextmanager
-async def _submitter(engine: Engine) -> AsyncIterator[ResultSubmitter]:
-    submitter = ResultSubmitter(engine.worker, WorkerIdentity("worker_test"))
+async def _submitter(engine: Engine, claims: OpenClaims) -> AsyncIterator[ResultSubmitter]:
+    submitter = ResultSubmitter(engine.worker, claims, WorkerIdentity("worker_test"))
     running = asyncio.create_task(submitter.run())
     try:
         yield submitter
@@ -433,13 +434,14 @@ async def _error_types(engine: Engine) -> dict[UUID, str | None]:
 async def test_a_result_that_cannot_be_stored_fails_its_step_and_no_other(any_engine: Engine) -> None:
     tasks = {await any_engine.create(chain(1)): number for number in range(3)}
     steps = sorted(await any_engine.claim(), key=lambda step: tasks[step.task_uuid])
-    async with _submitter(any_engine) as submitter:
+    claims = OpenClaims()
+    async with _submitter(any_engine, claims) as submitter:
         for step, result in zip(steps, ({"n": 1}, {"text": "a\x00b"}, {"n": 3}), strict=True):
-            submitter.held[step.step_uuid] = step
+            claims.add(step)
             submitter.put(step, _sealed(step, result))
         async with asyncio.timeout(20):
             await submitter.flush()
-        assert submitter.held == {}
+        assert len(claims) == 0
     assert await _error_types(any_engine) == {
         steps[0].step_uuid: None, steps[1].step_uuid: "result_serialization_error", steps[2].step_uuid: None,
     }  # fmt: skip
@@ -452,13 +454,14 @@ async def test_a_step_that_can_store_no_result_at_all_is_left_to_the_sweeper(eng
         await engine.create(chain(1))
     hopeless, fine = await engine.claim()
     await refuse(engine, "tasker.step_results", f"NEW.step_uuid = '{hopeless.step_uuid}'", event="INSERT")
-    async with _submitter(engine) as submitter:
+    claims = OpenClaims()
+    async with _submitter(engine, claims) as submitter:
         for step in (hopeless, fine):
-            submitter.held[step.step_uuid] = step
+            claims.add(step)
             submitter.put(step, _sealed(step, {}))
         async with asyncio.timeout(20):
             await submitter.flush()
-        assert submitter.held == {}
+        assert len(claims) == 0
     assert await _error_types(engine) == {fine.step_uuid: None}
 
 
@@ -466,7 +469,7 @@ async def test_results_wait_while_the_database_is_away(engine: Engine) -> None:
     task = await engine.create(chain(1))
     (step,) = await engine.claim()
     await engine.succeed()  # so that the session which submits is open
-    async with rival(engine) as other, _submitter(engine) as submitter:
+    async with rival(engine) as other, _submitter(engine, OpenClaims()) as submitter:
         await other.lock("workflow_steps", step.step_uuid)
         submitter.put(step, _sealed(step, {"n": 1}))
 

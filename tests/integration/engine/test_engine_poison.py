@@ -21,8 +21,11 @@ from tasker.persistence.listener import Wakeup
 from tasker.worker import step_handler
 from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.registry import HandlerRegistry
+from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.consumer import StepConsumer
 from tasker.worker.runtime.revisions import RevisionCache
+from tasker.worker.runtime.running import StepRunner
+from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.submitter import ResultSubmitter
 from tests.engine import NAMESPACE, Engine, chain, graph
 from tests.integration.engine.faults import poison, refuse, send_by_hand
@@ -319,13 +322,17 @@ async def _consumer(engine: Engine) -> AsyncIterator[None]:
     registry = HandlerRegistry()
     registry.register(work)
     identity = WorkerIdentity("worker_test")
-    submitter = ResultSubmitter(engine.worker, identity)
-    consumer = StepConsumer(
-        engine.worker, registry, RevisionCache(engine.store), submitter,
-        namespaces=[NAMESPACE], slots=4, handler_timeout_seconds=10, poll_seconds=0.01, wakeup=Wakeup(),
-        identity=identity, result_validation="warn",
+    claims, slots = OpenClaims(), Slots(4)
+    submitter = ResultSubmitter(engine.worker, claims, identity)
+    runner = StepRunner(
+        engine.worker, registry, RevisionCache(engine.store), claims, submitter,
+        slots=slots, handler_timeout_seconds=10, result_validation="warn", identity=identity,
     )  # fmt: skip
-    assert channel(WORKERS) in consumer._queues
+    consumer = StepConsumer(
+        engine.worker, registry, runner, submitter,
+        namespaces=[NAMESPACE], slots=slots, poll_seconds=0.01, wakeup=Wakeup(),
+    )  # fmt: skip
+    assert channel(WORKERS) in consumer.channels
     running = [asyncio.create_task(consumer.run()), asyncio.create_task(submitter.run())]
     try:
         yield
@@ -337,7 +344,7 @@ async def _consumer(engine: Engine) -> AsyncIterator[None]:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        consumer.close()
+        runner.close()
 
 
 async def test_a_step_that_cannot_be_claimed_is_found_and_its_task_settled(engine: Engine) -> None:

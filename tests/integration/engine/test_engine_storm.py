@@ -13,6 +13,7 @@ import pytest
 
 from tasker.domain.errors import IdentityConflictError
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
+from tasker.messaging.records import Lease, ResultToSubmit
 from tests.engine import Engine, chain, diamond, failure, graph, success
 from tests.integration.engine.rivals import (
     PATIENCE_SECONDS,
@@ -89,7 +90,10 @@ class Storm:
             await engine.worker.renew([step.lease for step in steps])
         kept = [step for step in steps if mood.random() > 0.05]  # the others' worker is lost
         results = [
-            success(step, {"by": step.name}) if mood.random() > 0.15 else failure(step) for step in kept
+            ResultToSubmit(
+                step.lease, success(step, {"by": step.name}) if mood.random() > 0.15 else failure(step)
+            )
+            for step in kept
         ]
         await engine.worker.submit(results)
         if mood.random() < 0.3:
@@ -98,12 +102,12 @@ class Storm:
     async def _work_on_somebody_elses(self, engine: Engine, mood: random.Random) -> None:
         """Deliver results under whatever leases there are, in any order, as the late ones do."""
         rows = await engine.sql(
-            "SELECT jsonb_build_object('task_uuid', task_uuid, 'step_uuid', step_uuid, 'lease_token', lease_token, "
+            "SELECT task_uuid, step_uuid, lease_token, jsonb_build_object('step_uuid', step_uuid, "
             "'success', true, 'status', 'completed', 'result', '{}'::jsonb, 'metadata', '{}'::jsonb)::text "
             "FROM tasker.step_leases ORDER BY random() LIMIT %s",
             mood.choice([0, 1, 40]),
         )
-        await engine.worker.submit([text for (text,) in rows])
+        await engine.worker.submit([ResultToSubmit(Lease(*lease), text) for *lease, text in rows])
         await asyncio.sleep(0.02 * mood.random())
 
     async def _process(self, engine: Engine, mood: random.Random) -> None:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from tasker.messaging.bands import worker_queue
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
+from tasker.messaging.records import ResultToSubmit
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.results import ResultLoop
 from tasker.orchestration.loops.runner import LoopRunner
@@ -115,7 +116,8 @@ async def test_a_transaction_notifies_a_channel_once_however_much_it_sends(any_e
         assert await ear.heard() == {WORKERS: 1}
         steps = await any_engine.claim()
         await any_engine.worker.submit(
-            [success(step, {}) for step in steps[:10]] + [failure(step) for step in steps[10:]]
+            [ResultToSubmit(step.lease, success(step, {})) for step in steps[:10]]
+            + [ResultToSubmit(step.lease, failure(step)) for step in steps[10:]]
         )
         assert await ear.heard() == {RESULTS: 1, JUDGEMENTS: 1}
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from tasker.domain.leases import LEASE
-from tasker.messaging.records import ClaimedStep, HeldLease
+from tasker.messaging.records import ClaimedStep, Lease
 from tests.engine import Engine, chain
 
 DOCUMENT = chain(1, retry={"max_attempts": 9, "backoff": "none"})
@@ -64,9 +64,9 @@ async def test_a_checkpoint_replaces_the_one_before_and_keeps_its_place(any_engi
 async def test_only_the_holder_of_the_lease_may(any_engine: Engine) -> None:
     step = await claimed(any_engine)
     for lease in (
-        HeldLease(step.task_uuid, step.step_uuid, uuid4()),
-        HeldLease(step.task_uuid, uuid4(), step.lease_token),
-        HeldLease(uuid4(), step.step_uuid, step.lease_token),
+        Lease(step.task_uuid, step.step_uuid, uuid4()),
+        Lease(step.task_uuid, uuid4(), step.lease_token),
+        Lease(uuid4(), step.step_uuid, step.lease_token),
     ):
         assert await any_engine.worker.checkpoint(lease, '{"cursor": 1, "items_processed": 1}') is None
     await any_engine.fail(step)

@@ -182,7 +182,7 @@ async def test_a_lost_lease_ends_the_run_at_the_next_yield(
     gate.opened.set()
     await until(lambda: worker.slots_in_use == 0)
     assert len(workshop.calls) == 1
-    assert worker._submitter.held == {}
+    assert len(worker._claims) == 0
     assert await checkpoint(engine) is None
     assert (await engine.states(task))["s1"] == "in_progress"  # the other one's business
 
@@ -210,7 +210,7 @@ async def test_a_yield_waits_for_a_database_that_is_away(
     await within(adder.gate.entered.wait())
     async with services.outage(database_url):
         adder.gate.opened.set()
-        (running,) = worker._consumer._running.values()
+        (running,) = worker._runner._running.values()
         done, _ = await asyncio.wait([running], timeout=0.5)
         assert not done
         assert adder.places[-1] == (1, 25)

@@ -264,7 +264,7 @@ async def test_a_closing_thread_pool_gives_the_step_back(engine: Engine, start_w
     registry.register(work, name="work")
     document = graph({"s1": []})
     worker = await start_worker(document, registry=registry)
-    worker._consumer.close()
+    worker._runner.close()
     task = await engine.create(document)
     stored = (await recorded(engine, task, results=1))["s1"]
     assert (stored.error["error_type"], stored.error["retryable"]) == ("semaphore_acquisition_failed", True)

@@ -16,7 +16,7 @@ from tasker.worker import (
     StepContext,
     checkpoint_yield,
 )
-from tasker.worker.runtime import consumer
+from tasker.worker.runtime import running
 from tests.engine import Engine, chain, graph
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import STYLES, recorded, run_to_the_end
@@ -78,7 +78,7 @@ async def test_a_fault_of_the_worker_is_a_result_and_no_loss(
     async def broken(*_: object) -> NoReturn:
         raise fault("secret")
 
-    monkeypatch.setattr(consumer, "store_checkpoint", broken)
+    monkeypatch.setattr(running, "store_checkpoint", broken)
     workshop.behaviours["s1"] = lambda _: checkpoint_yield(1, 1)
     task = await engine.create(DOCUMENT)
     worker = await start_worker(DOCUMENT)
@@ -87,7 +87,7 @@ async def test_a_fault_of_the_worker_is_a_result_and_no_loss(
     assert (stored.error["error_type"], stored.error["retryable"]) == ("handler_error", True)
     assert stored.error["message"] == f"the worker could not finish the step: {fault.__name__}"
     await until(lambda: worker.slots_in_use == 0)
-    assert worker._submitter.held == {}
+    assert len(worker._claims) == 0
     assert worker.is_claiming
 
 
@@ -121,7 +121,7 @@ async def test_a_step_without_any_result_is_let_go(
     with capture_logs() as logs:
         gate.opened.set()
         await until(lambda: worker.slots_in_use == 0)
-    assert worker._submitter.held == {}
+    assert len(worker._claims) == 0
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["step_not_finished"]
 
 
@@ -173,7 +173,7 @@ async def test_steps_that_do_not_yield_are_given_what_came_with_the_claim(
     """Ordinary steps pay for no copy."""
 
     def same(context: StepContext) -> dict[str, bool]:
-        (step,) = worker._submitter.held.values()
+        (step,) = worker._claims.snapshot().values()
         return {"same": context.input_data is step.context}
 
     workshop.behaviours["s1"] = same

@@ -33,7 +33,7 @@ async def test_results_outlive_an_outage(
         await until(
             lambda: worker.slots_in_use == 0
         )  # the handlers are done; their results cannot go anywhere
-        assert len(worker._submitter.held) == 5
+        assert len(worker._claims) == 5
     await until(lambda: settled(engine, *tasks))
     assert {await engine.state(task) for task in tasks} == {"complete"}
     assert await engine.sql("SELECT DISTINCT attempt, result FROM tasker.step_results") == [

@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from tasker.domain.leases import LEASE
 from tasker.domain.states import TaskState
-from tasker.messaging.records import HeldLease
+from tasker.messaging.records import Lease
 from tasker.persistence import database, task_listing
 from tasker.persistence.task_listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
 from tests.dynamic import decide, split, workflow
@@ -209,7 +209,7 @@ async def one_round(engine: Engine, first: int) -> None:
     assert all(isinstance(outcome, Exception) for outcome in replayed)
     steps = await engine.claim()
     assert {step.task_uuid for step in steps} == set(tasks)
-    lost = await engine.worker.renew([HeldLease(s.task_uuid, s.step_uuid, s.lease_token) for s in steps])
+    lost = await engine.worker.renew([Lease(s.task_uuid, s.step_uuid, s.lease_token) for s in steps])
     assert lost == set()
     for step in steps:
         await engine.worker.hydrate(step)

@@ -139,7 +139,7 @@ def class_handler(
 
 
 class _ConfigCheck:
-    """Holds configurations against the schema of a class."""
+    """Checks configurations against the schema of a class."""
 
     def __init__(self, handler_name: str) -> None:
         self._handler_name = handler_name

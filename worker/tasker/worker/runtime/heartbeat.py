@@ -1,17 +1,18 @@
-"""Renews the leases of all steps at hand, and the worker's own sign of life, in one call."""
+"""Renews the leases of all open claims, and the worker's own sign of life, in one call."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
+from uuid import UUID
 
 import structlog
 
 from tasker.domain.leases import LEASE_RENEWAL
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.persistence.database import patiently
-from tasker.worker.runtime.submitter import ResultSubmitter
+from tasker.worker.runtime.claims import OpenClaims
 
 log = structlog.get_logger(__name__)
 
@@ -22,20 +23,18 @@ _LONGEST_PAUSE_SECONDS: Final = 1.0
 class Heartbeat:
     """Renews every ten seconds and stops handlers whose lease is lost."""
 
-    def __init__(
-        self, broker: PgmqWorkerBroker, submitter: ResultSubmitter, cancel: Callable[..., None]
-    ) -> None:
+    def __init__(self, broker: PgmqWorkerBroker, claims: OpenClaims, cancel: Callable[[UUID], None]) -> None:
         self._broker = broker
-        self._submitter = submitter
+        self._claims = claims
         self._cancel = cancel
 
     async def tick(self) -> int:
         """Renew once; return how many leases were lost."""
-        held = dict(self._submitter.held)
-        lost = await self._broker.renew([step.lease for step in held.values()])
+        claims = self._claims.snapshot()
+        lost = await self._broker.renew([step.lease for step in claims.values()])
         for step_uuid in lost:
-            step = held[step_uuid]
-            if self._submitter.held.get(step_uuid) is step:  # else it has ended, or was claimed anew
+            step = claims[step_uuid]
+            if step in self._claims:  # else it has ended, or was claimed anew
                 log.warning("lease_lost", step_uuid=str(step_uuid), step_name=step.name)
                 self._cancel(step_uuid)
         return len(lost)

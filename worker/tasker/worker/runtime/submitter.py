@@ -1,57 +1,50 @@
-"""Finished steps on their way back: everything that waits goes in one transaction."""
+"""Results on their way back: everything that waits goes in one transaction."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from datetime import datetime
-from typing import Any, Final
-from uuid import UUID
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 import structlog
 
 from tasker.domain.results import ErrorType
 from tasker.messaging.pgmq import PgmqWorkerBroker
-from tasker.messaging.records import ClaimedStep
+from tasker.messaging.records import ClaimedStep, ResultToSubmit
 from tasker.persistence.database import patiently
 from tasker.worker.handlers.attempts import WorkerIdentity, given_by_worker
-from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.sealing import SealedResult
+from tasker.worker.runtime.claims import OpenClaims
 
 log = structlog.get_logger(__name__)
 
-_MAX_BATCH: Final = 200
+_MAX_GROUP: Final = 200
 _MAX_WAITING: Final = 1000
+
+_Finished: TypeAlias = tuple[ClaimedStep, ResultToSubmit]
 
 
 class ResultSubmitter:
-    """Submits results in batches and never drops one: while the database is away it waits and tries again.
+    """Submits results in groups and never drops one: while the database is away it waits and tries again.
 
-    Attributes:
-        held: The newest claims whose result is not submitted yet, by step.
+    A claim is released when its result is submitted.
     """
 
-    def __init__(self, broker: PgmqWorkerBroker, identity: WorkerIdentity) -> None:
+    def __init__(self, broker: PgmqWorkerBroker, claims: OpenClaims, identity: WorkerIdentity) -> None:
         self._broker = broker
+        self._claims = claims
         self._identity = identity
-        self._waiting: list[tuple[ClaimedStep, str]] = []
+        self._waiting: list[_Finished] = []
         self._arrived = asyncio.Event()
         self._relieved = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.held: dict[UUID, ClaimedStep] = {}
 
     def put(self, step: ClaimedStep, result: SealedResult) -> None:
         """Hand in the result of a step."""
-        self._waiting.append((step, _payload(step, result)))
+        self._waiting.append(_finished(step, result))
         self._idle.clear()
         self._arrived.set()
-
-    def release(self, step: ClaimedStep) -> None:
-        """Hold a claim no more; a newer one of the same step stays."""
-        if self.held.get(step.step_uuid) is step:
-            del self.held[step.step_uuid]
 
     async def room(self) -> None:
         """Wait while so many results wait that claiming more steps would only add to them."""
@@ -69,22 +62,45 @@ class ResultSubmitter:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
-                batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
-                await self._submit(batch)
+                group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
+                await self._submit_together(group)
                 self._relieved.set()
             self._idle.set()
 
-    async def _submit(self, batch: list[tuple[ClaimedStep, str]], *, instead: bool = False) -> None:
-        payloads = [payload for _, payload in batch]
+    async def _submit_together(self, group: Sequence[_Finished]) -> None:
         try:
-            accepted = await patiently(
-                lambda: self._broker.submit(payloads), "submit_interrupted", results=len(batch)
-            )
+            await self._submit(group)
         except Exception as error:
-            await self._submit_singly(batch, error, instead=instead)
-            return
-        for step, _ in batch:
-            self.release(step)
+            if len(group) == 1:
+                await self._submit_instead(group[0][0], error)
+            else:
+                for one in group:
+                    await self._submit_together([one])
+
+    async def _submit_instead(self, step: ClaimedStep, error: Exception) -> None:
+        """Submit that a result was refused; if that is refused too, the lease runs out and the sweeper takes over."""
+        _log_refusal(step, error)
+        refusal = given_by_worker(
+            step.step_uuid,
+            ErrorType.RESULT_SERIALIZATION_ERROR,
+            f"PostgreSQL refused the result: {type(error).__name__}",
+            retryable=False,
+            worker=self._identity,
+        )
+        try:
+            await self._submit([_finished(step, refusal)])
+        except Exception as again:
+            _log_refusal(step, again)
+            self._claims.release(step)
+
+    async def _submit(self, group: Sequence[_Finished]) -> None:
+        """Submit some results; while the database is away, wait."""
+        results = [result for _, result in group]
+        accepted = await patiently(
+            lambda: self._broker.submit(results), "submit_interrupted", results=len(results)
+        )
+        for step, _ in group:
+            self._claims.release(step)
             if step.step_uuid not in accepted:
                 log.warning(
                     "result_refused",
@@ -93,65 +109,10 @@ class ResultSubmitter:
                     step_name=step.name,
                 )
 
-    async def _submit_singly(
-        self, batch: list[tuple[ClaimedStep, str]], error: Exception, *, instead: bool
-    ) -> None:
-        if len(batch) > 1:
-            for one in batch:
-                await self._submit([one])
-            return
-        ((step, _),) = batch
-        log.error("result_not_storable", step_uuid=str(step.step_uuid), step_name=step.name, exc_info=error)
-        if instead:
-            self.release(step)  # the lease runs out and the sweeper takes over
-            return
-        refusal = given_by_worker(
-            step.step_uuid,
-            ErrorType.RESULT_SERIALIZATION_ERROR,
-            f"PostgreSQL refused the result: {type(error).__name__}",
-            retryable=False,
-            worker=self._identity,
-        )
-        await self._submit([(step, _payload(step, refusal))], instead=True)
+
+def _finished(step: ClaimedStep, result: SealedResult) -> _Finished:
+    return step, ResultToSubmit(step.lease, result.payload)
 
 
-def step_context(
-    step: ClaimedStep,
-    *,
-    task_name: str = "",
-    task_version: str = "",
-    dependencies: Sequence[str] = (),
-    deadline: datetime | None = None,
-    batch_size: int | None = None,
-) -> StepContext:
-    """Return what the handler of a claimed step sees."""
-    return StepContext(
-        task_uuid=step.task_uuid,
-        step_uuid=step.step_uuid,
-        correlation_id=step.correlation_id,
-        namespace=step.namespace,
-        step_name=step.name,
-        handler_name=step.handler,
-        attempt=step.attempt,
-        max_attempts=step.max_attempts,
-        input_data=step.context or {},
-        step_inputs=deepcopy(step.inputs),
-        dependency_results=step.dependencies,
-        dependencies=tuple(dependencies),
-        checkpoint=None if step.checkpoint is None else _with_own_cursor(step.checkpoint),
-        deadline=deadline,
-        task_name=task_name,
-        task_version=task_version,
-        template_step_name=step.template_step_name,
-        batch_size=batch_size,
-    )
-
-
-def _with_own_cursor(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint for a handler, which may move its cursor in place: the step keeps the place it began at."""
-    return {key: deepcopy(value) if key == "cursor" else value for key, value in checkpoint.items()}
-
-
-def _payload(step: ClaimedStep, result: SealedResult) -> str:
-    """Return the object that submit_results_v1 reads: its own JSON text with the lease put in."""
-    return f'{result.payload[:-1]},"task_uuid":"{step.task_uuid}","lease_token":"{step.lease_token}"}}'
+def _log_refusal(step: ClaimedStep, error: Exception) -> None:
+    log.error("result_not_storable", step_uuid=str(step.step_uuid), step_name=step.name, exc_info=error)

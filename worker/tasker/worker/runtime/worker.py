@@ -10,8 +10,7 @@ import structlog
 
 from tasker.config.settings import WorkerSettings
 from tasker.domain.uuids import uuid7
-from tasker.messaging.bands import Turns
-from tasker.messaging.pgmq import PgmqWorkerBroker, channel
+from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.persistence.database import Database
 from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
@@ -20,9 +19,12 @@ from tasker.version import VERSION
 from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.registry import HandlerRegistry
+from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.consumer import StepConsumer
 from tasker.worker.runtime.heartbeat import Heartbeat
 from tasker.worker.runtime.revisions import RevisionCache
+from tasker.worker.runtime.running import StepRunner
+from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.submitter import ResultSubmitter
 from tasker.worker.runtime.templates import Registration, register_directory
 
@@ -48,6 +50,8 @@ class Worker:
         self.database = Database(settings.database_url.get_secret_value(), application_name="tasker-worker")
         self.registration = Registration()
         self._listener = Listener(self.database.url_parameters)
+        self._slots = Slots(settings.slots)
+        self._claims = OpenClaims()
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -83,29 +87,7 @@ class Worker:
         )
         self.registration.write_log()
         self._report_handlers()
-        self._broker = PgmqWorkerBroker(
-            self.database,
-            worker_uuid=self.worker_uuid,
-            refusal_limit=timedelta(seconds=self._settings.refusal_limit_seconds),
-        )
-        wakeup = Wakeup()
-        for queue in Turns(self.registration.discovered_namespaces).queues():
-            self._listener.subscribe(channel(queue), wakeup)
-        self._submitter = ResultSubmitter(self._broker, self._identity)
-        self._consumer = StepConsumer(
-            self._broker,
-            self._registry,
-            RevisionCache(store),
-            self._submitter,
-            namespaces=self.registration.discovered_namespaces,
-            slots=self._settings.slots,
-            handler_timeout_seconds=self._settings.handler_timeout_seconds,
-            result_validation=self._settings.result_validation,
-            poll_seconds=_POLL_SECONDS,
-            wakeup=wakeup,
-            identity=self._identity,
-        )
-        self._heartbeat = Heartbeat(self._broker, self._submitter, self._consumer.cancel)
+        self._assemble(store)
         await self._broker.register(
             hostname=self._identity.hostname,
             version=VERSION,
@@ -114,6 +96,40 @@ class Worker:
             slots=self._settings.slots,
         )
         await self._listener.start()
+
+    def _assemble(self, store: TemplateStore) -> None:
+        """Make what claims, runs, submits and renews; nothing of it has begun."""
+        self._broker = PgmqWorkerBroker(
+            self.database,
+            worker_uuid=self.worker_uuid,
+            refusal_limit=timedelta(seconds=self._settings.refusal_limit_seconds),
+        )
+        self._submitter = ResultSubmitter(self._broker, self._claims, self._identity)
+        self._runner = StepRunner(
+            self._broker,
+            self._registry,
+            RevisionCache(store),
+            self._claims,
+            self._submitter,
+            slots=self._slots,
+            handler_timeout_seconds=self._settings.handler_timeout_seconds,
+            result_validation=self._settings.result_validation,
+            identity=self._identity,
+        )
+        wakeup = Wakeup()
+        self._consumer = StepConsumer(
+            self._broker,
+            self._registry,
+            self._runner,
+            self._submitter,
+            namespaces=self.registration.discovered_namespaces,
+            slots=self._slots,
+            poll_seconds=_POLL_SECONDS,
+            wakeup=wakeup,
+        )
+        for channel in self._consumer.channels:
+            self._listener.subscribe(channel, wakeup)
+        self._heartbeat = Heartbeat(self._broker, self._claims, self._runner.cancel)
 
     async def stop(self) -> None:
         """Claim no more, let running steps finish and be recorded, and disconnect.
@@ -135,7 +151,7 @@ class Worker:
         for end in await asyncio.gather(*self._background, return_exceptions=True):
             if isinstance(end, Exception):
                 log.error("background_task_failed", exc_info=end)
-        self._consumer.close()
+        self._runner.close()
         await self._listener.stop()
         await self._broker.close()
         await self.database.close()
@@ -153,7 +169,7 @@ class Worker:
     @property
     def slots_in_use(self) -> int:
         """Steps that run right now."""
-        return self._consumer.slots_in_use
+        return self._slots.in_use
 
     @property
     def namespaces(self) -> list[str]:
