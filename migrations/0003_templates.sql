@@ -30,8 +30,7 @@ CREATE TABLE tasker.template_revisions (
     named_task_uuid uuid        NOT NULL REFERENCES tasker.named_tasks,
     template        jsonb       NOT NULL,
     created_at      timestamptz NOT NULL,
-    -- What a template says about standing still, where it is read without its steps: for each open task, again and
-    -- again.
+    -- When a template calls its tasks stale, where it is read without its steps: for each open task, again and again.
     lifecycle       jsonb       GENERATED ALWAYS AS (template -> 'lifecycle') STORED
 );
 

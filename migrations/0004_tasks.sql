@@ -13,7 +13,7 @@ CREATE TABLE tasker.tasks (
     state                   tasker.task_state NOT NULL DEFAULT 'pending',
     sort_key                integer     NOT NULL DEFAULT 0,
     priority                tasker.priority NOT NULL DEFAULT 0,
-    -- Kept by the holder of this row's lock. In flight spans `enqueued` to the notification states.
+    -- Kept by whoever has locked this row. In flight spans `enqueued` to the notification states.
     total_steps             tasker.step_count NOT NULL DEFAULT 0,
     satisfied_steps         tasker.step_count NOT NULL DEFAULT 0,
     failed_steps            tasker.step_count NOT NULL DEFAULT 0,

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 from uuid import UUID
 
-from tasker.messaging.records import ClaimedStep, ResultToSubmit
+from tasker.messaging.records import ClaimedStep
 from tests.engine import NAMESPACE, Engine, success
 
 #: Where a transaction that expands a task can be made to wait: while it adds the steps, while it completes the step
@@ -93,9 +93,7 @@ class Hands:
     async def submit(self, name: str, result: object = None) -> None:
         """Let a step succeed, without having that processed; its result is what is given, null too."""
         step = await self.take(name)
-        assert await self._engine.worker.submit([ResultToSubmit(step.lease, success(step, result))]) == {
-            step.step_uuid
-        }
+        assert await self._engine.worker.submit([success(step, result)]) == {step.step_uuid}
 
     async def succeed(self, *names: str, result: object = None) -> None:
         """Let steps succeed, one after the other."""

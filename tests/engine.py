@@ -28,7 +28,8 @@ from tasker.orchestration.loops.leases import LeaseSweeper
 from tasker.orchestration.loops.reconciler import Reconciler
 from tasker.orchestration.loops.results import ResultLoop
 from tasker.orchestration.loops.timers import TimerLoop
-from tasker.persistence.database import Database, Row
+from tasker.persistence.connections import Row
+from tasker.persistence.database import Database
 from tasker.persistence.tasks import TaskReader
 from tasker.persistence.templates import TemplateStore
 from tasker.persistence.transitions import TransitionReader
@@ -157,15 +158,11 @@ class Engine:
 
     async def succeed(self, *steps: ClaimedStep, result: object = None) -> set[UUID]:
         """Submit successes; return the accepted ones."""
-        return await self.worker.submit(
-            [ResultToSubmit(step.lease, success(step, {} if result is None else result)) for step in steps]
-        )
+        return await self.worker.submit([success(step, {} if result is None else result) for step in steps])
 
     async def fail(self, *steps: ClaimedStep, retryable: bool = True, **more: Any) -> set[UUID]:
         """Submit failures; return the accepted ones."""
-        return await self.worker.submit(
-            [ResultToSubmit(step.lease, failure(step, retryable=retryable, **more)) for step in steps]
-        )
+        return await self.worker.submit([failure(step, retryable=retryable, **more) for step in steps])
 
     async def process(self) -> None:
         """Process and judge everything that was submitted."""
@@ -223,16 +220,16 @@ class Engine:
 
     async def sql(self, query: str, *params: object) -> list[Row]:
         """Run any statement."""
-        return await self.database.fetch_all(query, params)
+        return await self.database.fetch_tuples(query, params)
 
 
-def success(step: ClaimedStep, result: object) -> str:
-    """Return the text of a success as a worker sends it."""
+def success(step: ClaimedStep, result: object) -> ResultToSubmit:
+    """Return a success as a worker sends it."""
     return _result(step, success=True, status="completed", result=result)
 
 
-def failure(step: ClaimedStep, *, retryable: bool = True, **more: Any) -> str:
-    """Return the text of a failure as a worker sends it."""
+def failure(step: ClaimedStep, *, retryable: bool = True, **more: Any) -> ResultToSubmit:
+    """Return a failure as a worker sends it."""
     error = {"message": "it broke", "error_type": "handler_error", "retryable": retryable}
     metadata = {"retryable": retryable, "execution_time_ms": 1}
     return _result(
@@ -241,13 +238,18 @@ def failure(step: ClaimedStep, *, retryable: bool = True, **more: Any) -> str:
     )
 
 
-def _result(step: ClaimedStep, **more: Any) -> str:
+def _result(step: ClaimedStep, **more: Any) -> ResultToSubmit:
     fields = {
-        "task_uuid": str(step.task_uuid),
         "step_uuid": str(step.step_uuid),
-        "lease_token": str(step.lease_token),
         "error": None,
         "metadata": {"execution_time_ms": 1, "worker_id": "worker_test"},
         "orchestration_metadata": None,
     }
-    return json.dumps(fields | more)
+    return ResultToSubmit(step.lease, json.dumps(fields | more))
+
+
+def submission(result: ResultToSubmit) -> tuple[str, UUID, UUID, UUID, str]:
+    """Return the statement that submits one result, and its parameters."""
+    lease = result.lease
+    statement = "SELECT 1 FROM tasker.submit_results_v1(ARRAY[%s], ARRAY[%s], ARRAY[%s], jsonb_build_array(%s::jsonb))"
+    return statement, lease.task_uuid, lease.step_uuid, lease.lease_token, result.payload

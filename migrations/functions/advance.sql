@@ -133,7 +133,7 @@ BEGIN
             FROM touched e WHERE e.ready
         ) c
         GROUP BY c.task_uuid
-    ), judged AS (
+    ), evaluated AS (
         SELECT t.ctid, t.state AS from_state, n.*,
                CASE WHEN t.terminal_at IS NOT NULL THEN t.state
                     ELSE tasker.task_state_for_v1(n.total, n.satisfied, n.failed, n.in_flight, n.backoff)
@@ -160,19 +160,19 @@ BEGIN
         ) n
     ), moved AS (
         UPDATE tasker.tasks t
-        SET total_steps = j.total, satisfied_steps = j.satisfied, failed_steps = j.failed,
-            in_flight_steps = j.in_flight, backoff_steps = j.backoff,
-            state = j.to_state,
-            sort_key = t.sort_key + (j.to_state <> j.from_state)::integer,
-            wake_at = CASE WHEN j.to_state <> 'complete' THEN j.wake_at END,
-            completed_at = CASE WHEN j.to_state = 'complete' THEN coalesce(t.completed_at, v_now) END,
-            terminal_at = CASE WHEN j.to_state = 'complete' THEN coalesce(t.terminal_at, v_now) ELSE t.terminal_at END,
+        SET total_steps = v.total, satisfied_steps = v.satisfied, failed_steps = v.failed,
+            in_flight_steps = v.in_flight, backoff_steps = v.backoff,
+            state = v.to_state,
+            sort_key = t.sort_key + (v.to_state <> v.from_state)::integer,
+            wake_at = CASE WHEN v.to_state <> 'complete' THEN v.wake_at END,
+            completed_at = CASE WHEN v.to_state = 'complete' THEN coalesce(t.completed_at, v_now) END,
+            terminal_at = CASE WHEN v.to_state = 'complete' THEN coalesce(t.terminal_at, v_now) ELSE t.terminal_at END,
             updated_at = v_now
-        FROM judged j
-        WHERE t.ctid = j.ctid
-          AND (j.to_state, j.total, j.satisfied, j.failed, j.in_flight, j.backoff, j.wake_at) IS DISTINCT FROM
+        FROM evaluated v
+        WHERE t.ctid = v.ctid
+          AND (v.to_state, v.total, v.satisfied, v.failed, v.in_flight, v.backoff, v.wake_at) IS DISTINCT FROM
               (t.state, t.total_steps, t.satisfied_steps, t.failed_steps, t.in_flight_steps, t.backoff_steps, t.wake_at)
-        RETURNING t.task_uuid, t.sort_key, j.from_state, j.to_state
+        RETURNING t.task_uuid, t.sort_key, v.from_state, v.to_state
     ), recorded AS (
         INSERT INTO tasker.task_transitions (task_uuid, sort_key, from_state, to_state, created_at)
         SELECT m.task_uuid, m.sort_key, m.from_state, m.to_state, v_now
@@ -185,7 +185,7 @@ BEGIN
     FROM touched e WHERE e.ready;
 
     IF v_blocked IS NOT NULL THEN
-        v_done := tasker.record_blocked_v1(v_blocked);
+        v_done := tasker.add_blocked_entries_v1(v_blocked);
     END IF;
     v_done := tasker.hint_watchers_v1(v_moved = 0);
     RETURN v_outbox;

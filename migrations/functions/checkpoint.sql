@@ -53,9 +53,9 @@ BEGIN
 END;
 $$;
 
--- kept_progress_v1: the checkpoint of a step whose attempt failed without a yield and says in its metadata how far it
+-- kept_checkpoint_v1: the checkpoint of a step whose attempt failed without a yield and says in its metadata how far it
 -- had come: p_context: {checkpoint_progress, processed_before_failure, resumed_from}.
-CREATE OR REPLACE FUNCTION tasker.kept_progress_v1(p_before jsonb, p_context jsonb, p_now timestamptz) RETURNS jsonb
+CREATE OR REPLACE FUNCTION tasker.kept_checkpoint_v1(p_before jsonb, p_context jsonb, p_now timestamptz) RETURNS jsonb
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_items jsonb := p_context -> 'processed_before_failure';

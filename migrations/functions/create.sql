@@ -1,6 +1,6 @@
 -- create_tasks_v1: insert_tasks_v1 and its messages in one transaction. Returns one row a task: when it was
 -- created and started or, if it was refused, the task that already has its identity.
-CREATE OR REPLACE FUNCTION tasker.create_tasks_v1(p_environment text, p_tasks jsonb)
+CREATE OR REPLACE FUNCTION tasker.create_tasks_v1(p_environment text, p_tasks jsonb, p_contexts jsonb)
 RETURNS TABLE (task_uuid uuid, existing_uuid uuid, created_at timestamptz, updated_at timestamptz)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -8,7 +8,7 @@ DECLARE
     v_created record;
     v_sent    boolean;
 BEGIN
-    v_created := tasker.insert_tasks_v1(p_environment, p_tasks);
+    v_created := tasker.insert_tasks_v1(p_environment, p_tasks, p_contexts);
     v_sent := tasker.send_steps_v1(ROW (v_created.queues, v_created.tasks, v_created.steps)::tasker.outbox);
 
     RETURN QUERY
@@ -21,12 +21,12 @@ END;
 $$;
 
 -- insert_tasks_v1: create tasks with the initial steps of their planned templates, in one statement each.
--- p_tasks is an array of objects, one a task; `step_uuids` holds an id for every planned position, `ttl` is null for
--- tasks that never expire.
--- Identities go first and in order, so that two batches that share one wait instead of deadlocking; the
+-- p_tasks is an array of objects, one a task; `context` is its place in p_contexts, from 0, `step_uuids` holds an id
+-- for every planned position, `ttl` is null for tasks that never expire.
+-- Identities go first and in order, so that two groups that share one wait instead of deadlocking; the
 -- constraint decides who wins. Returns what to send, the refused tasks and those that have their identities.
 CREATE OR REPLACE FUNCTION tasker.insert_tasks_v1(
-    p_environment text, p_tasks jsonb,
+    p_environment text, p_tasks jsonb, p_contexts jsonb,
     OUT queues text[], OUT tasks uuid[], OUT steps uuid[], OUT refused uuid[], OUT existing uuid[])
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -57,7 +57,7 @@ BEGIN
         SELECT * FROM jsonb_to_recordset(p_tasks) AS r(
             task_uuid uuid, namespace_id integer, named_task_uuid uuid, template_digest text, priority smallint,
             correlation_id uuid, parent_correlation_id uuid, initiator text, source_system text, reason text,
-            tags text[], context jsonb, ttl interval, step_uuids uuid[])
+            tags text[], context integer, ttl interval, step_uuids uuid[])
         WHERE refused IS NULL OR r.task_uuid <> ALL (refused)
     ), created AS (
         INSERT INTO tasker.tasks (
@@ -66,7 +66,7 @@ BEGIN
             requested_at, created_at, updated_at)
         SELECT w.task_uuid, w.namespace_id, w.named_task_uuid, decode(w.template_digest, 'hex'), w.priority,
                w.correlation_id, w.parent_correlation_id, w.initiator, w.source_system, w.reason, w.tags,
-               w.context, w.ttl, v_now + w.ttl, v_now, v_now, v_now
+               p_contexts -> w.context, w.ttl, v_now + w.ttl, v_now, v_now, v_now
         FROM wanted w
     ), planned AS (
         SELECT w.task_uuid, w.step_uuids[p.position + 1] AS step_uuid, w.step_uuids,

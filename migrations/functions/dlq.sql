@@ -1,9 +1,9 @@
--- Entries that put tasks before a person. They record; they move and retry nothing.
+-- Entries of the dead letter queue: they put tasks before a person. They record; they move and retry nothing.
 
--- investigate_tasks_v1: make an entry for each of some tasks whose rows the caller holds, except where one is pending.
+-- add_dlq_entries_v1: make an entry for each of some tasks whose rows the caller has locked, except where one is pending.
 -- Entries record; they move and retry nothing. p_metadata tells how it came to them; how long the task has been in its
 -- state, and how long it may be, is added. p_limits as above, null where no limit led here. Returns the new entries.
-CREATE OR REPLACE FUNCTION tasker.investigate_tasks_v1(p_tasks uuid[], p_reason text, p_metadata jsonb, p_limits jsonb)
+CREATE OR REPLACE FUNCTION tasker.add_dlq_entries_v1(p_tasks uuid[], p_reason text, p_metadata jsonb, p_limits jsonb)
 RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -32,9 +32,9 @@ BEGIN
 END;
 $$;
 
--- record_blocked_v1: put tasks that failures have just blocked before a person, in the transaction that blocked them.
+-- add_blocked_entries_v1: put tasks that failures have just blocked before a person, in the transaction that blocked them.
 -- Does nothing in sessions that have set tasker.dlq_max_retries_exceeded to off.
-CREATE OR REPLACE FUNCTION tasker.record_blocked_v1(p_tasks uuid[]) RETURNS boolean
+CREATE OR REPLACE FUNCTION tasker.add_blocked_entries_v1(p_tasks uuid[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_entries uuid[];
@@ -42,15 +42,15 @@ BEGIN
     IF current_setting('tasker.dlq_max_retries_exceeded', true) = 'off' THEN
         RETURN false;
     END IF;
-    v_entries := tasker.investigate_tasks_v1(
+    v_entries := tasker.add_dlq_entries_v1(
         p_tasks, 'max_retries_exceeded', '{"detection_method": "blocked_by_failures"}', NULL);
     RETURN cardinality(v_entries) > 0;
 END;
 $$;
 
--- investigate_by_hand_v1: make an entry because an operator wants one. Returns whether there is such a task, its
+-- add_dlq_entry_by_hand_v1: make an entry because an operator wants one. Returns whether there is such a task, its
 -- pending entry, and whether that was made now.
-CREATE OR REPLACE FUNCTION tasker.investigate_by_hand_v1(
+CREATE OR REPLACE FUNCTION tasker.add_dlq_entry_by_hand_v1(
     p_task uuid, p_metadata jsonb, OUT task_found boolean, OUT dlq_entry_uuid uuid, OUT created boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -58,17 +58,17 @@ DECLARE
 BEGIN
     PERFORM FROM tasker.tasks t WHERE t.task_uuid = p_task FOR NO KEY UPDATE;
     task_found := FOUND;
-    v_entries := tasker.investigate_tasks_v1(
+    v_entries := tasker.add_dlq_entries_v1(
         ARRAY[p_task], 'manual_dlq', '{"detection_method": "manual"}' || p_metadata, NULL);
     created := cardinality(v_entries) > 0;
-    SELECT e.dlq_entry_uuid INTO investigate_by_hand_v1.dlq_entry_uuid FROM tasker.tasks_dlq e
+    SELECT e.dlq_entry_uuid INTO add_dlq_entry_by_hand_v1.dlq_entry_uuid FROM tasker.tasks_dlq e
     WHERE e.task_uuid = p_task AND e.resolution_status = 'pending';
 END;
 $$;
 
--- investigate_unserved_v1: make entries for up to p_limit tasks of which a step has been queued for p_grace in a
+-- add_unserved_entries_v1: make entries for up to p_limit tasks of which a step has been queued for p_grace in a
 -- namespace that no live worker serves. Returns the namespaces and how many tasks of each.
-CREATE OR REPLACE FUNCTION tasker.investigate_unserved_v1(p_grace interval, p_limit integer)
+CREATE OR REPLACE FUNCTION tasker.add_unserved_entries_v1(p_grace interval, p_limit integer)
 RETURNS TABLE (namespace text, tasks integer)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -97,7 +97,7 @@ BEGIN
         LIMIT p_limit
         FOR NO KEY UPDATE OF t SKIP LOCKED
     ) t;
-    v_entries := tasker.investigate_tasks_v1(
+    v_entries := tasker.add_dlq_entries_v1(
         v_tasks, 'worker_unavailable', '{"detection_method": "no_live_worker"}', NULL);
 
     RETURN QUERY
@@ -110,10 +110,10 @@ BEGIN
 END;
 $$;
 
--- update_investigation_v1: record what an investigation found. Null keeps what is there; metadata is replaced as a
+-- update_dlq_entry_v1: record what a person found. Null keeps what is there; metadata is replaced as a
 -- whole; an entry that leaves `pending` gets its time. An entry that has left it, or that changed after p_expected
 -- (null: any time), stays as it is. Returns its status before, null when there is none, and whether it was changed.
-CREATE OR REPLACE FUNCTION tasker.update_investigation_v1(
+CREATE OR REPLACE FUNCTION tasker.update_dlq_entry_v1(
     p_entry uuid, p_status text, p_notes text, p_resolved_by text, p_metadata jsonb, p_expected timestamptz,
     OUT status_before text, OUT updated boolean)
 LANGUAGE plpgsql VOLATILE AS $$

@@ -1,19 +1,22 @@
--- Steps that decisions and batches add to a task while it runs. Names and edges are decided in the caller, which holds
--- the tasks; here they become rows, before the creator's own step is completed in the same transaction: its completion
--- frees them like any other child.
+-- Steps that decisions and batches add to a task while it runs. Names and edges are decided in the caller, which has
+-- locked the tasks; here they become rows, before the expanding step is completed in the same transaction: its
+-- completion frees them like any other child.
 
 -- expand_tasks_v1: add_steps_v1 and its messages.
-CREATE OR REPLACE FUNCTION tasker.expand_tasks_v1(p_environment text, p_steps jsonb, p_batch_limit integer) RETURNS boolean
+CREATE OR REPLACE FUNCTION tasker.expand_tasks_v1(
+    p_environment text, p_steps jsonb, p_inputs jsonb, p_batch_limit integer) RETURNS boolean
 LANGUAGE sql VOLATILE AS $$
-    SELECT tasker.send_steps_v1(tasker.add_steps_v1(p_environment, p_steps, p_batch_limit))
+    SELECT tasker.send_steps_v1(tasker.add_steps_v1(p_environment, p_steps, p_inputs, p_batch_limit))
 $$;
 
--- add_steps_v1: add steps of planned templates to held tasks, and enqueue those that wait for nothing.
+-- add_steps_v1: add steps of planned templates to locked tasks, and enqueue those that wait for nothing.
 -- p_steps: [{task_uuid, step_uuid, name, template_step_name, step_type, inputs, parents, edges, ancestors,
 --            batch_step_uuid, batch_parallelism, batch_fail_fast}], where `edges` names the edge from each parent and
--- inputs that are null are those of the plan. Parents may be among the new steps. A task that gets instances of a batch
--- may from now on have p_batch_limit of them in flight. Returns what to send.
-CREATE OR REPLACE FUNCTION tasker.add_steps_v1(p_environment text, p_steps jsonb, p_batch_limit integer) RETURNS tasker.outbox
+-- `inputs` is the place of the step's inputs in p_inputs, from 0; null means those of the plan. Parents may be among the
+-- new steps. A task that gets instances of a batch may from now on have p_batch_limit of them in flight. Returns what to
+-- send.
+CREATE OR REPLACE FUNCTION tasker.add_steps_v1(
+    p_environment text, p_steps jsonb, p_inputs jsonb, p_batch_limit integer) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -24,7 +27,7 @@ DECLARE
 BEGIN
     WITH wanted AS (
         SELECT * FROM jsonb_to_recordset(p_steps) AS r(
-            task_uuid uuid, step_uuid uuid, name text, template_step_name text, step_type text, inputs jsonb,
+            task_uuid uuid, step_uuid uuid, name text, template_step_name text, step_type text, inputs integer,
             parents uuid[], edges text[], ancestors uuid[], batch_step_uuid uuid, batch_parallelism integer,
             batch_fail_fast boolean)
     ), added AS (
@@ -35,7 +38,7 @@ BEGIN
         SELECT w.task_uuid, w.step_uuid, w.name, p.name, w.step_type, p.handler, cardinality(w.parents),
                cardinality(w.parents) - m.met, p.max_attempts, p.retryable, p.on_worker_lost, p.backoff,
                p.backoff_base_ms, p.max_backoff_ms, p.timeout_seconds, v_now, v_now, w.ancestors,
-               coalesce(w.inputs, p.inputs), w.batch_step_uuid, w.batch_parallelism, w.batch_fail_fast
+               coalesce(p_inputs -> w.inputs, p.inputs), w.batch_step_uuid, w.batch_parallelism, w.batch_fail_fast
         FROM wanted w
         CROSS JOIN LATERAL (
             SELECT t.template_digest FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
@@ -81,7 +84,7 @@ BEGIN
 END;
 $$;
 
--- task_steps_v1: the steps of held tasks, as far as what to add depends on them.
+-- task_steps_v1: the steps of locked tasks, as far as what to add depends on them.
 CREATE OR REPLACE FUNCTION tasker.task_steps_v1(p_tasks uuid[])
 RETURNS TABLE (
     task_uuid uuid, template_digest bytea, step_uuid uuid, name text, template_step_name text, state text,

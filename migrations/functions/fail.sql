@@ -1,9 +1,9 @@
--- close_stale_task_v1: do with one stale task what its template and the settings say: p_investigate makes an entry,
--- p_fail moves it to `error`. A task that somebody holds is being looked after; one that has left p_state, is no longer
+-- close_stale_task_v1: do with one stale task what its template and the settings say: p_add_entry makes a DLQ entry,
+-- p_fail moves it to `error`. A task that somebody has locked is being looked after; one that has left p_state, is no longer
 -- stale or has a pending entry by now is left alone too. Returns whether it was dealt with, and the entry if there is
 -- a new one.
 CREATE OR REPLACE FUNCTION tasker.close_stale_task_v1(
-    p_task uuid, p_state text, p_limits jsonb, p_investigate boolean, p_fail boolean,
+    p_task uuid, p_state text, p_limits jsonb, p_add_entry boolean, p_fail boolean,
     OUT closed boolean, OUT dlq_entry_uuid uuid)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -28,8 +28,8 @@ BEGIN
     END IF;
 
     closed := true;
-    IF p_investigate THEN
-        v_entries := tasker.investigate_tasks_v1(
+    IF p_add_entry THEN
+        v_entries := tasker.add_dlq_entries_v1(
             ARRAY[p_task], 'staleness_timeout', '{"detection_method": "automatic_staleness"}', p_limits);
         dlq_entry_uuid := v_entries[1];
     END IF;
@@ -63,7 +63,7 @@ BEGIN
 END;
 $$;
 
--- fail_tasks_v1: move held, open tasks to `error`, their steps untouched. p_metadata goes to the transitions, with the
+-- fail_tasks_v1: move locked, open tasks to `error`, their steps untouched. p_metadata goes to the transitions, with the
 -- names of the task and the instant. Results of handlers that still run come too late.
 CREATE OR REPLACE FUNCTION tasker.fail_tasks_v1(p_tasks uuid[], p_metadata jsonb) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$

@@ -18,7 +18,7 @@ DECLARE
     v_top   bigint;
 BEGIN
     SELECT h.tasks, h.steps, h.busy, h.top_msg_id INTO v_tasks, v_steps, v_busy, v_top
-    FROM tasker.hold_tasks_v1('orchestration_step_judgements', p_limit, p_low_water, p_only) h;
+    FROM tasker.lock_tasks_v1('orchestration_step_judgements', p_limit, p_low_water, p_only) h;
 
     RETURN QUERY
     SELECT h.top, h.busy, s.task_uuid, s.step_uuid, s.name, s.step_type::text, s.state::text, s.attempts,
@@ -39,17 +39,17 @@ BEGIN
 END;
 $$;
 
--- apply_judgements_v1: judge_by_ids_v1 and its messages.
-CREATE OR REPLACE FUNCTION tasker.apply_judgements_v1(p_verdicts jsonb) RETURNS boolean
+-- apply_verdicts_v1: judge_by_ids_v1 and its messages.
+CREATE OR REPLACE FUNCTION tasker.apply_verdicts_v1(p_verdicts jsonb) RETURNS boolean
 LANGUAGE sql VOLATILE AS $$
     SELECT tasker.send_steps_v1(tasker.judge_by_ids_v1(p_verdicts))
 $$;
 
--- judge_by_ids_v1: apply verdicts to submitted steps and advance their tasks. The caller holds the tasks' locks.
+-- judge_by_ids_v1: apply verdicts to submitted steps and advance their tasks. The caller has locked the tasks.
 -- p_verdicts: [{task_uuid, step_uuid, verdict: complete | retry | error | poison | none, delay_seconds, reason,
---               outcome: {result, error, metadata}}]
+--               replacement: {result, error, metadata}}]
 -- `none` only has the task evaluated; `poison` is an error that may strike a step anywhere in flight. Other steps
--- past their notification state keep their state. Where there is an `outcome`, it becomes the step's newest result.
+-- past their notification state keep their state. Where there is a `replacement`, it becomes the step's newest result.
 -- Returns what to send.
 CREATE OR REPLACE FUNCTION tasker.judge_by_ids_v1(p_verdicts jsonb) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$
@@ -99,7 +99,7 @@ BEGIN
                        'message', w.value ->> 'reason', 'error_type', 'result_processing_error', 'retryable', false,
                        'backtrace', '[]'::jsonb, 'context', '{}'::jsonb),
                    'metadata', '{"retryable": false, "error_type": "result_processing_error"}'::jsonb)
-               ELSE nullif(w.value -> 'outcome', 'null') END AS outcome,
+               ELSE nullif(w.value -> 'replacement', 'null') END AS replacement,
                (w.value ->> 'delay_seconds')::double precision AS delay_seconds,
                CASE w.value ->> 'verdict' WHEN 'complete' THEN 'complete' WHEN 'retry' THEN 'waiting_for_retry'
                                           ELSE 'error' END AS to_state
@@ -114,16 +114,16 @@ BEGIN
                                            ELSE s.backoff_request_seconds END
         FROM verdict v
         WHERE s.ctid = v.ctid
-        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, s.state, v.from_state, v.reason, v.outcome
+        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, s.state, v.from_state, v.reason, v.replacement
     ), explained AS (
         -- Its worker may have reported something else.
         INSERT INTO tasker.step_results
                (task_uuid, step_uuid, sort_key, attempt, success, status, result, error, metadata, recorded_at)
         SELECT j.task_uuid, j.step_uuid, j.sort_key, j.attempts, j.state = 'complete',
                CASE WHEN j.state = 'complete' THEN 'completed' ELSE 'error' END,
-               coalesce(j.outcome -> 'result', '{}'), nullif(j.outcome -> 'error', 'null'),
-               coalesce(j.outcome -> 'metadata', '{}'), v_now
-        FROM judged j WHERE j.outcome IS NOT NULL
+               coalesce(j.replacement -> 'result', '{}'), nullif(j.replacement -> 'error', 'null'),
+               coalesce(j.replacement -> 'metadata', '{}'), v_now
+        FROM judged j WHERE j.replacement IS NOT NULL
     ), ended AS (
         DELETE FROM tasker.step_leases l WHERE l.ctid = ANY (v_leases)
     ), recorded AS (

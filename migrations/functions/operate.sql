@@ -1,9 +1,9 @@
--- What operators do to steps and tasks. Each action is one transaction: hold, decide in the caller with the state
+-- What operators do to steps and tasks. Each action is one transaction: lock, decide in the caller with the state
 -- machine, apply.
 
--- hold_step_v1: lock a task, then one of its steps; return their states, and what the step is. Null for what does not
+-- lock_step_v1: lock a task, then one of its steps; return their states, and what the step is. Null for what does not
 -- exist.
-CREATE OR REPLACE FUNCTION tasker.hold_step_v1(
+CREATE OR REPLACE FUNCTION tasker.lock_step_v1(
     p_task uuid, p_step uuid, OUT task_state text, OUT step_state text, OUT name text, OUT step_type text)
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
@@ -23,7 +23,7 @@ LANGUAGE sql VOLATILE AS $$
         tasker.move_step_by_hand_v1(p_task, p_step, p_to_state, p_metadata, p_result, p_result_metadata))
 $$;
 
--- move_step_by_hand_v1: move one held step to `pending`, `complete` or `resolved_manually` and advance its task.
+-- move_step_by_hand_v1: move one locked step to `pending`, `complete` or `resolved_manually` and advance its task.
 -- p_metadata goes to the transition. To `pending` the step starts over: attempts, backoff and results are cleared, the
 -- checkpoint stays. To `complete` it gets p_result with p_result_metadata. A lease it may have ends: whoever runs it
 -- comes too late. A task in `error` resumes once none of its steps is in `error`. Returns what to send.
@@ -94,7 +94,7 @@ BEGIN
 END;
 $$;
 
--- resume_task_v1: reopen a held task in `error` if no step of it is in `error` any more, and enqueue what is ready.
+-- resume_task_v1: reopen a locked task in `error` if no step of it is in `error` any more, and enqueue what is ready.
 -- Its `enqueued` steps are sent again, since their messages may have been used up while it was over. Returns what to
 -- send, null when the task stays as it is.
 CREATE OR REPLACE FUNCTION tasker.resume_task_v1(p_task uuid, p_metadata jsonb) RETURNS tasker.outbox

@@ -22,7 +22,7 @@ BEGIN
 
     PERFORM FROM tasker.tasks t WHERE t.task_uuid = v_task FOR NO KEY UPDATE;
     IF FOUND AND v_step IS NOT NULL THEN
-        PERFORM tasker.apply_judgements_v1(jsonb_build_array(jsonb_build_object(
+        PERFORM tasker.apply_verdicts_v1(jsonb_build_array(jsonb_build_object(
             'task_uuid', v_task, 'step_uuid', v_step, 'verdict', 'poison',
             -- The whole text may hold SQL and values: it stays with the poison record.
             'reason', 'result_processing_error: ' || split_part(p_error, ':', 1))));

@@ -5,21 +5,21 @@ CREATE OR REPLACE FUNCTION tasker.process_results_v1(
     OUT handled integer, OUT delayed integer, OUT top_msg_id bigint)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    v_held record;
-    v_sent boolean;
+    v_locked record;
+    v_sent   boolean;
 BEGIN
-    v_held := tasker.hold_tasks_v1('orchestration_step_results', p_limit, p_low_water, p_only);
-    delayed := v_held.busy;
-    top_msg_id := v_held.top_msg_id;
-    handled := coalesce(cardinality(v_held.steps), 0);
+    v_locked := tasker.lock_tasks_v1('orchestration_step_results', p_limit, p_low_water, p_only);
+    delayed := v_locked.busy;
+    top_msg_id := v_locked.top_msg_id;
+    handled := coalesce(cardinality(v_locked.steps), 0);
     IF handled > 0 THEN
-        v_sent := tasker.send_steps_v1(tasker.process_by_ids_v1(v_held.tasks, v_held.steps));
+        v_sent := tasker.send_steps_v1(tasker.process_by_ids_v1(v_locked.tasks, v_locked.steps));
     END IF;
 END;
 $$;
 
 -- process_by_ids_v1: complete steps whose plain success was submitted, and advance their tasks.
--- The caller holds the tasks' locks. Steps past their notification state are skipped, their task is
+-- The caller has locked the tasks. Steps past their notification state are skipped, their task is
 -- evaluated all the same, so a message delivered twice is harmless. Returns what to send.
 CREATE OR REPLACE FUNCTION tasker.process_by_ids_v1(p_tasks uuid[], p_steps uuid[]) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$

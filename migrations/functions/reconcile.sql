@@ -1,7 +1,7 @@
 -- reconcile_tasks_v1: recompute what up to p_limit open tasks keep about themselves, and evaluate them again.
 -- Takes the tasks after p_after that nothing has changed for p_grace. Counts and unmet parents are recomputed
 -- from the steps and edges; a difference is returned, for it is a defect. An `in_progress` step without a lease
--- gets an expired one for the sweeper; a step that waits for a message nobody holds gets a new one (a duplicate
+-- gets an expired one for the sweeper; a step whose message is in no queue gets a new one (a duplicate
 -- would do no harm). Returns one row a task.
 CREATE OR REPLACE FUNCTION tasker.reconcile_tasks_v1(p_after uuid, p_limit integer, p_grace interval)
 RETURNS TABLE (task_uuid uuid, drift jsonb, resent integer)
@@ -128,7 +128,7 @@ DECLARE
     v_done  boolean;
 BEGIN
     v_done := tasker.ensure_queue_v1(p_queue);
-    -- One pass over the queue, hashed: a long backlog is read once for the whole batch.
+    -- One pass over the queue, hashed: a long backlog is read once for all of them.
     EXECUTE format($sql$
         SELECT array_agg(w.task_uuid), array_agg(w.step_uuid)
         FROM unnest($1, $2) AS w(task_uuid, step_uuid)

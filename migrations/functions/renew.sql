@@ -22,13 +22,13 @@ BEGIN
     UPDATE tasker.workers w SET heartbeat_at = tasker.now(), slots_in_use = cardinality(p_steps)
     WHERE w.worker_uuid = p_worker;
 
-    -- A lease that another transaction holds right now is not lost: it is being submitted.
+    -- A lease that another transaction has locked right now is not lost: it is being submitted.
     RETURN QUERY
     SELECT w.step_uuid FROM unnest(p_tasks, p_steps, p_tokens) AS w(task_uuid, step_uuid, lease_token)
     LEFT JOIN LATERAL (
-        SELECT true AS held FROM tasker.step_leases l
+        SELECT true AS there FROM tasker.step_leases l
         WHERE l.task_uuid = w.task_uuid AND l.step_uuid = w.step_uuid AND l.lease_token = w.lease_token LIMIT 1
     ) l ON true
-    WHERE l.held IS NULL;
+    WHERE l.there IS NULL;
 END;
 $$;

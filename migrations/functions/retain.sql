@@ -1,5 +1,5 @@
 -- delete_old_tasks_v1: look at up to p_limit tasks behind p_after and delete those that ended p_age ago or more, with
--- everything that hangs on them. A task with a pending investigation stays, and one that somebody holds is left for
+-- everything that hangs on them. A task with a pending DLQ entry stays, and one that somebody has locked is left for
 -- the next walk.
 -- Callers walk the tasks from the oldest on, which their uuids put in order of time: no index by the time of their end
 -- is needed, which every task would pay for when it ends, and no walk reads a task younger than p_age. What is kept
@@ -31,7 +31,7 @@ BEGIN
         last_uuid := v_seen[p_limit];
     END IF;
 
-    v_tasks := tasker.without_investigation_v1(v_tasks);
+    v_tasks := tasker.without_pending_entry_v1(v_tasks);
     SELECT array_agg(t.task_uuid) INTO v_tasks
     FROM unnest(v_tasks) AS w(task_uuid)
     CROSS JOIN LATERAL (
@@ -39,7 +39,7 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     ) t;
     -- Again, now that nobody can begin one.
-    v_tasks := tasker.without_investigation_v1(v_tasks);
+    v_tasks := tasker.without_pending_entry_v1(v_tasks);
     IF v_tasks IS NULL THEN
         RETURN;
     END IF;
@@ -82,8 +82,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT (lpad(to_hex(greatest(0, extract(epoch FROM p_at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- without_investigation_v1: those of the tasks that have no pending entry; null when none is left.
-CREATE OR REPLACE FUNCTION tasker.without_investigation_v1(p_tasks uuid[]) RETURNS uuid[]
+-- without_pending_entry_v1: those of the tasks that have no pending entry; null when none is left.
+CREATE OR REPLACE FUNCTION tasker.without_pending_entry_v1(p_tasks uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     RETURN (

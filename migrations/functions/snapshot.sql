@@ -1,4 +1,4 @@
--- task_snapshot_v1: a held task as a person will want to have seen it. Of its steps the 50 that are furthest from done,
+-- task_snapshot_v1: a locked task as a person will want to have seen it. Of its steps the 50 that are furthest from done,
 -- with the beginning of their last error; of its transitions the 20 newest. p_limits as above; null where no limit led
 -- here.
 CREATE OR REPLACE FUNCTION tasker.task_snapshot_v1(p_task tasker.tasks, p_now timestamptz, p_limits jsonb) RETURNS jsonb
@@ -55,7 +55,7 @@ END;
 $$;
 
 -- execution_context_v1: the counts of a task's steps and what follows from them (as
--- tasker.domain.progress has it).
+-- tasker.domain.step_counts has it).
 CREATE OR REPLACE FUNCTION tasker.execution_context_v1(p_task tasker.tasks, p_now timestamptz) RETURNS jsonb
 LANGUAGE plpgsql STABLE AS $$
 BEGIN

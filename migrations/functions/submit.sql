@@ -1,26 +1,26 @@
 -- submit_results_v1: submit_by_ids_v1 and its messages in one transaction. Returns the accepted steps.
-CREATE OR REPLACE FUNCTION tasker.submit_results_v1(p_results jsonb)
+CREATE OR REPLACE FUNCTION tasker.submit_results_v1(
+    p_tasks uuid[], p_steps uuid[], p_tokens uuid[], p_results jsonb)
 RETURNS TABLE (task_uuid uuid, step_uuid uuid)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_outbox tasker.outbox;
     v_sent   boolean;
 BEGIN
-    v_outbox := tasker.submit_by_ids_v1(p_results);
+    v_outbox := tasker.submit_by_ids_v1(p_tasks, p_steps, p_tokens, p_results);
     v_sent := tasker.send_steps_v1(v_outbox);
     RETURN QUERY SELECT * FROM unnest(v_outbox.tasks, v_outbox.steps);
 END;
 $$;
 
 -- submit_by_ids_v1: record what executions produced.
--- Each result is accepted only if its lease still carries the token it was claimed with; the others came too
--- late and change nothing. Accepted: the lease ends, the result is stored, the step moves to the notification
--- state of its outcome. A success clears the step's checkpoint; a failure leaves it, unless the attempt never yielded
+-- p_results has a result for each step: [{success, status, result, error, metadata, orchestration_metadata}].
+-- It is accepted only if the step's lease still carries the token it was claimed with; the others came too late and
+-- change nothing. Accepted: the lease ends, the result is stored, the step moves to a notification state. A success clears the step's checkpoint; a failure leaves it, unless the attempt never yielded
 -- one and its result says how far it had come. Returns the messages to send: plain successes to the results queue, what
 -- needs judgement (failures, decisions, batches) to the judgements queue.
--- p_results: [{task_uuid, step_uuid, lease_token, success, status, result, error, metadata,
---              orchestration_metadata}]
-CREATE OR REPLACE FUNCTION tasker.submit_by_ids_v1(p_results jsonb) RETURNS tasker.outbox
+CREATE OR REPLACE FUNCTION tasker.submit_by_ids_v1(
+    p_tasks uuid[], p_steps uuid[], p_tokens uuid[], p_results jsonb) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -37,9 +37,9 @@ BEGIN
     SELECT array_agg(r.value), array_agg(s.ctid), array_agg(l.ctid), array_agg(l.worker_uuid), array_agg(l.yielded)
     INTO v_results, v_rows, v_leases, v_workers, v_yielded
     FROM (
-        SELECT r.value, (r.value ->> 'task_uuid')::uuid AS task_uuid, (r.value ->> 'step_uuid')::uuid AS step_uuid
-        FROM jsonb_array_elements(p_results) AS r(value)
-        ORDER BY (r.value ->> 'step_uuid')::uuid
+        SELECT w.task_uuid, w.step_uuid, w.lease_token, p_results -> (w.place - 1)::integer AS value
+        FROM unnest(p_tasks, p_steps, p_tokens) WITH ORDINALITY AS w(task_uuid, step_uuid, lease_token, place)
+        ORDER BY w.step_uuid
     ) r
     CROSS JOIN LATERAL (
         SELECT s.ctid FROM tasker.workflow_steps s
@@ -50,7 +50,7 @@ BEGIN
         SELECT l.ctid, l.worker_uuid, l.yielded_by IS NOT DISTINCT FROM l.lease_token AS yielded
         FROM tasker.step_leases l
         WHERE l.task_uuid = r.task_uuid AND l.step_uuid = r.step_uuid
-          AND l.lease_token = (r.value ->> 'lease_token')::uuid
+          AND l.lease_token = r.lease_token
         FOR UPDATE
     ) l;
     IF v_results IS NULL THEN
@@ -74,7 +74,7 @@ BEGIN
             checkpoint = CASE WHEN r.success THEN NULL
                               WHEN NOT r.yielded
                                    AND nullif(r.metadata #> '{context,checkpoint_progress}', 'null') IS NOT NULL
-                              THEN tasker.kept_progress_v1(s.checkpoint, r.metadata -> 'context', v_now)
+                              THEN tasker.kept_checkpoint_v1(s.checkpoint, r.metadata -> 'context', v_now)
                               ELSE s.checkpoint END
         FROM reported r
         WHERE s.ctid = r.ctid

@@ -1,11 +1,14 @@
 -- sweep_leases_v1: submit a `worker_lost` result for up to p_limit steps whose lease has expired.
 -- It acts as their worker: same token, same function, so a late real result that comes first wins. Like a submit it
--- locks the step before its lease; steps that somebody holds are left for the next sweep. It does nothing until one
+-- locks the step before its lease; steps that somebody has locked are left for the next sweep. It does nothing until one
 -- lease time after PostgreSQL's start, when no worker could renew. Returns how many it submitted.
 CREATE OR REPLACE FUNCTION tasker.sweep_leases_v1(p_limit integer, p_lease interval) RETURNS integer
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_now     timestamptz := tasker.now();
+    v_tasks   uuid[];
+    v_steps   uuid[];
+    v_tokens  uuid[];
     v_results jsonb;
     v_count   integer;
 BEGIN
@@ -13,7 +16,7 @@ BEGIN
         RETURN 0;
     END IF;
 
-    -- A lease whose step has moved on by other means holds nothing; it must not stand in the way of the others.
+    -- A lease whose step has moved on by other means means nothing; it must not stand in the way of the others.
     DELETE FROM tasker.step_leases l WHERE l.ctid = ANY (ARRAY(
         SELECT l.ctid FROM tasker.step_leases l
         CROSS JOIN LATERAL (
@@ -23,8 +26,7 @@ BEGIN
         WHERE l.expires_at <= v_now AND s.state <> 'in_progress'
         FOR UPDATE OF l SKIP LOCKED));
 
-    SELECT jsonb_agg(jsonb_build_object(
-        'task_uuid', l.task_uuid, 'step_uuid', l.step_uuid, 'lease_token', l.lease_token,
+    SELECT array_agg(l.task_uuid), array_agg(l.step_uuid), array_agg(l.lease_token), jsonb_agg(jsonb_build_object(
         'success', false, 'status', 'error', 'result', '{}'::jsonb,
         'error', jsonb_build_object(
             'message', format('worker %s stopped renewing the lease of attempt %s', l.worker_uuid, l.attempt),
@@ -32,7 +34,7 @@ BEGIN
         'metadata', jsonb_build_object(
             'retryable', true, 'error_type', 'worker_lost', 'worker_id', 'worker_' || l.worker_uuid,
             'completed_at', v_now)))
-    INTO v_results
+    INTO v_tasks, v_steps, v_tokens, v_results
     FROM (
         SELECT l.task_uuid, l.step_uuid FROM tasker.step_leases l
         WHERE l.expires_at <= v_now
@@ -52,7 +54,7 @@ BEGIN
         RETURN 0;
     END IF;
 
-    SELECT count(*) INTO v_count FROM tasker.submit_results_v1(v_results);
+    SELECT count(*) INTO v_count FROM tasker.submit_results_v1(v_tasks, v_steps, v_tokens, v_results);
     RETURN v_count;
 END;
 $$;

@@ -1,5 +1,5 @@
 -- wake_tasks_v1: look at up to p_limit tasks whose timer is due: cancel those that have expired, advance the others.
--- One that somebody else holds is left for a later call; what its holder made of it counts, so of an expiry and a last
+-- One that somebody else has locked is left for a later call; what they made of it counts, so of an expiry and a last
 -- result exactly one wins. Returns how many it took, which of them it cancelled, and in how many milliseconds the next
 -- timer is due (null: none is set).
 CREATE OR REPLACE FUNCTION tasker.wake_tasks_v1(p_limit integer)

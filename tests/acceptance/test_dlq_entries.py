@@ -160,7 +160,7 @@ async def test_of_two_operators_one_ends_an_investigation(
     entry = (await investigations.open(task)).entry.dlq_entry_uuid
     async with rival(engine) as other:
         await other.sql(
-            "SELECT tasker.update_investigation_v1(%s, 'cancelled', 'first', NULL, NULL, NULL)", entry
+            "SELECT tasker.update_dlq_entry_v1(%s, 'cancelled', 'first', NULL, NULL, NULL)", entry
         )
         second = await start_blocked(engine, investigations.update(entry, resolution_status=RESOLVED))
         await other.commit()
@@ -204,7 +204,7 @@ async def _entry(engine: Engine, reason: DlqReason, task: UUID | None = None) ->
     """Make an entry of any reason."""
     task = task or await engine.create(chain(1))
     await engine.sql(
-        "SELECT tasker.investigate_tasks_v1(ARRAY[%s]::uuid[], %s, '{}', NULL)", task, reason.value
+        "SELECT tasker.add_dlq_entries_v1(ARRAY[%s]::uuid[], %s, '{}', NULL)", task, reason.value
     )
     entry = await InvestigationStore(engine.database).newest_of(task)
     assert entry is not None

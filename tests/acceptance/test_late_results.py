@@ -7,7 +7,6 @@ from uuid import UUID
 
 from tasker.domain.leases import LEASE
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tasker.messaging.records import ResultToSubmit
 from tests.engine import Engine, chain, diamond, failure, success
 from tests.integration.engine.faults import poison
 from tests.integration.engine.rivals import (
@@ -46,10 +45,7 @@ async def _play(engine: Engine, *, deliveries: int) -> UUID:
     for turn in range(6):
         steps = sorted(await engine.claim(), key=lambda step: step.name)
         results = [
-            ResultToSubmit(
-                step.lease,
-                failure(step) if (turn, step.name) == (1, "left") else success(step, {"by": step.name}),
-            )
+            failure(step) if (turn, step.name) == (1, "left") else success(step, {"by": step.name})
             for step in steps
         ]
         for _ in range(deliveries):

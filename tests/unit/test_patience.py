@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from tasker.persistence.database import patiently
+from tasker.persistence.failures import patiently
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tasker.ctl.running import run, serve, undisturbed
 from tasker.ctl.worker import handlers_at
 from tasker.domain.templates.document import Template
 from tasker.orchestration.service import OrchestrationService
-from tasker.persistence.database import conninfo
+from tasker.persistence.connections import conninfo
 from tasker.persistence.embedded import embedded_server
 from tasker.persistence.migrations import migrate
 from tasker.telemetry.logs import configure_logs

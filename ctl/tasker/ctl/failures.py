@@ -23,8 +23,9 @@ from tasker.client import (
 )
 from tasker.config.settings import SettingsError
 from tasker.domain.errors import FieldViolation, TaskerError
-from tasker.persistence.database import DatabaseUrlError, is_transient
+from tasker.persistence.connections import DatabaseUrlError
 from tasker.persistence.embedded import EmbeddedServerError
+from tasker.persistence.failures import is_transient
 from tasker.rpc.server import BindError
 from tasker.worker import HandlerImportError
 from tasker.worker.runtime.templates import TemplateDirectoryError

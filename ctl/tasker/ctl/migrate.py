@@ -9,7 +9,7 @@ import typer
 
 from tasker.config.settings import Settings
 from tasker.persistence import migrations
-from tasker.persistence.database import conninfo
+from tasker.persistence.connections import conninfo
 from tasker.persistence.schema_files import Phase as PhaseName
 
 

@@ -13,7 +13,7 @@ from tasker.orchestration.services.health_service import HealthService
 from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_service import TemplateService
-from tasker.persistence.database import as_unavailable
+from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.task_listing import TaskListing
 from tasker.persistence.templates import TemplateStore

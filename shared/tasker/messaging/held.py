@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from tasker.messaging.records import AppliedVerdict, StepToAdd, SubmittedStep, TaskStep
-from tasker.persistence.database import Connection
+from tasker.persistence.connections import Connection
 
 
 class HeldTasks:
@@ -35,8 +35,13 @@ class HeldTasks:
             batch_limit: How many instances of batches a task that gets some may have in flight.
         """
         await self._connection.execute(
-            b"SELECT tasker.expand_tasks_v1(%s, %s::text::jsonb, %s)",
-            (environment, "[" + ",".join(map(_step_json, steps)) + "]", batch_limit),
+            b"SELECT tasker.expand_tasks_v1(%s, %s::text::jsonb, %s::text::jsonb, %s)",
+            (
+                environment,
+                json.dumps([_step_object(step, place) for place, step in enumerate(steps)]),
+                json_array(step.inputs or "null" for step in steps),
+                batch_limit,
+            ),
         )
 
 
@@ -58,7 +63,7 @@ class Judgements:
     async def apply(self, verdicts: Sequence[AppliedVerdict]) -> None:
         """Apply verdicts and advance the tasks."""
         await self._connection.execute(
-            b"SELECT tasker.apply_judgements_v1(%s::text::jsonb)",
+            b"SELECT tasker.apply_verdicts_v1(%s::text::jsonb)",
             (
                 json.dumps(
                     [
@@ -68,7 +73,7 @@ class Judgements:
                             "verdict": verdict.verdict,
                             "delay_seconds": verdict.delay_seconds,
                             "reason": verdict.reason,
-                            "outcome": verdict.outcome,
+                            "replacement": verdict.replacement,
                         }
                         for verdict in verdicts
                     ]
@@ -121,9 +126,14 @@ class HeldStep:
         )
 
 
-def _step_json(step: StepToAdd) -> str:
-    """Return the object that add_steps_v1 reads; the inputs are JSON text already."""
-    fields: dict[str, Any] = {
+def json_array(texts: Iterable[str]) -> str:
+    """Return the JSON text of an array whose members are JSON texts already."""
+    return f"[{','.join(texts)}]"
+
+
+def _step_object(step: StepToAdd, place: int) -> dict[str, Any]:
+    """Return the object that add_steps_v1 reads; its inputs, which are JSON text already, go beside it."""
+    return {
         "task_uuid": str(step.task_uuid),
         "step_uuid": str(step.step_uuid),
         "name": step.name,
@@ -135,5 +145,5 @@ def _step_json(step: StepToAdd) -> str:
         "batch_step_uuid": str(step.batch_step_uuid) if step.batch_step_uuid else None,
         "batch_parallelism": step.batch_parallelism,
         "batch_fail_fast": step.batch_fail_fast,
+        "inputs": place if step.inputs else None,
     }
-    return f'{json.dumps(fields)[:-1]},"inputs":{step.inputs or "null"}}}'

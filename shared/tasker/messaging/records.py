@@ -147,7 +147,7 @@ class AppliedVerdict:
         verdict: `complete`, `retry`, `error`, or `none` where only the task is to be evaluated.
         delay_seconds: How long a retry waits.
         reason: Kept with the transition.
-        outcome: A result that takes the place of the submitted one: `result`, `error` and `metadata` as stored.
+        replacement: A result that takes the place of the submitted one: `result`, `error` and `metadata` as stored.
     """
 
     task_uuid: UUID
@@ -155,7 +155,7 @@ class AppliedVerdict:
     verdict: str
     delay_seconds: float | None = None
     reason: str | None = None
-    outcome: Mapping[str, Any] | None = None
+    replacement: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from psycopg.types.json import Jsonb
 
 from tasker.domain.investigations import BASE_SCORES, DlqReason, ResolutionStatus
 from tasker.domain.staleness import StalenessHealth, StalenessLimits
-from tasker.persistence.database import Database, Row
+from tasker.persistence.connections import Row
+from tasker.persistence.database import Database
 from tasker.persistence.statements import statement
 
 _ENTRIES: Final = statement("investigations")
@@ -169,12 +170,12 @@ class InvestigationStore:
 
     async def stats(self) -> list[InvestigationStats]:
         """Return counts and times of every reason that has entries."""
-        rows = await self._database.fetch_all(_STATS)
+        rows = await self._database.fetch_tuples(_STATS)
         return [InvestigationStats(*_typed(row, {0: DlqReason})) for row in rows]
 
     async def queue(self, *, limit: int = 100) -> list[QueuedInvestigation]:
         """Return pending entries, highest priority score first."""
-        rows = await self._database.fetch_all(_QUEUE, {"scores": Jsonb(BASE_SCORES), "limit": limit})
+        rows = await self._database.fetch_tuples(_QUEUE, {"scores": Jsonb(BASE_SCORES), "limit": limit})
         return [QueuedInvestigation(*_typed(row, {3: DlqReason})) for row in rows]
 
     async def staleness(self, limits: StalenessLimits, *, limit: int = 100) -> list[TaskStaleness]:
@@ -184,7 +185,9 @@ class InvestigationStore:
             limits: For tasks whose template sets none.
             limit: No more tasks than this.
         """
-        rows = await self._database.fetch_all(_STALENESS, {"limits": Jsonb(limits.to_json()), "limit": limit})
+        rows = await self._database.fetch_tuples(
+            _STALENESS, {"limits": Jsonb(limits.to_json()), "limit": limit}
+        )
         return [TaskStaleness(*_typed(row, {10: StalenessHealth})) for row in rows]
 
     async def open_by_hand(self, task_uuid: UUID, metadata: Mapping[str, Any]) -> tuple[UUID, bool] | None:
@@ -193,8 +196,8 @@ class InvestigationStore:
         Returns:
             The pending entry, and whether it was made now.
         """
-        row = await self._database.fetch_one(
-            "SELECT task_found, dlq_entry_uuid, created FROM tasker.investigate_by_hand_v1(%s, %s)",
+        row = await self._database.fetch_tuple(
+            "SELECT task_found, dlq_entry_uuid, created FROM tasker.add_dlq_entry_by_hand_v1(%s, %s)",
             (task_uuid, Jsonb(metadata)),
         )
         return (row[1], row[2]) if row and row[0] else None
@@ -219,8 +222,8 @@ class InvestigationStore:
             metadata: JSON text that replaces the metadata as a whole.
             expected_updated_at: Change nothing if the entry was changed since.
         """
-        row = await self._database.fetch_one(
-            "SELECT status_before, updated FROM tasker.update_investigation_v1(%s, %s, %s, %s, %s::text::jsonb, %s)",
+        row = await self._database.fetch_tuple(
+            "SELECT status_before, updated FROM tasker.update_dlq_entry_v1(%s, %s, %s, %s, %s::text::jsonb, %s)",
             (dlq_entry_uuid, status, notes, resolved_by, metadata, expected_updated_at),
         )
         assert row is not None
@@ -229,7 +232,7 @@ class InvestigationStore:
     async def _entries(
         self, conditions: str, params: Mapping[str, Any], *, limit: int, skip: int = 0
     ) -> list[Investigation]:
-        rows = await self._database.fetch_all(
+        rows = await self._database.fetch_tuples(
             _ENTRIES.replace("{conditions}", conditions), {**params, "limit": limit, "skip": skip}
         )
         return [Investigation(*_typed(row, {3: DlqReason, 5: ResolutionStatus})) for row in rows]

@@ -11,7 +11,7 @@ import structlog
 from psycopg import AsyncConnection, sql
 from psycopg.pq.abc import PGconn
 
-from tasker.persistence.database import is_transient
+from tasker.persistence.failures import is_transient
 
 log = structlog.get_logger(__name__)
 

@@ -77,6 +77,9 @@ class _Applied:
     release: str
 
 
+_FUNCTIONS: Final = "SELECT name AS key, checksum, release FROM tasker.schema_functions"
+
+
 class _NoLockError(Exception):
     """A file met locks of other sessions."""
 
@@ -141,19 +144,11 @@ async def check_schema(database: Database) -> None:
 
 async def _problem_of(database: Database) -> str | None:
     """Return what is wrong with the schema, and what to do."""
-    tables = (
-        "SELECT to_regclass('tasker.schema_migrations')::text, to_regclass('tasker.schema_functions')::text"
-    )
-    ((migrations, functions),) = await database.fetch_all(tables)
-    if migrations is None:
+    if not await database.fetch_value("SELECT to_regclass('tasker.schema_migrations') IS NOT NULL"):
         return "the database has no Tasker schema yet; run `tasker migrate`"
-    if functions is None:
+    if not await database.fetch_value("SELECT to_regclass('tasker.schema_functions') IS NOT NULL"):
         return _UNRELEASED
-    ((version, ended_by),) = await database.fetch_all(
-        "SELECT max(version), max(version) FILTER (WHERE version > %s AND phase = 'post') "
-        "FROM tasker.schema_migrations",
-        (len(load_migrations()),),
-    )
+    version = await database.fetch_value("SELECT max(version) FROM tasker.schema_migrations")
     if version is None:
         return "the database has no Tasker schema yet; run `tasker migrate`"
     if version < OLDEST_SCHEMA:
@@ -161,13 +156,16 @@ async def _problem_of(database: Database) -> str | None:
             f"the database's schema is version {version}, this code needs {OLDEST_SCHEMA} or later; "
             "run `tasker migrate`"
         )
+    ended_by = await database.fetch_value(
+        "SELECT max(version) FROM tasker.schema_migrations WHERE version > %s AND phase = 'post'",
+        (len(load_migrations()),),
+    )
     if ended_by is not None:
         return (
             f"the database's schema is version {version}, and version {ended_by} has taken away what this code "
             "needs; upgrade Tasker"
         )
-    rows = await database.fetch_all("SELECT name, checksum, release FROM tasker.schema_functions")
-    applied = {name: _Applied(name, checksum, release) for name, checksum, release in rows}
+    applied = {row.key: row for row in await database.fetch_all(_Applied, _FUNCTIONS)}
     if old := [file.name for file in load_functions() if _is_due(file, applied, VERSION)]:
         return f"the database's functions are not those of this release (of {', '.join(old)}); run `tasker migrate`"
     return None
@@ -213,7 +211,7 @@ def _applied(connection: Connection[Any]) -> tuple[dict[Any, _Applied], dict[Any
             {row.key: row for row in cursor.execute(query)}
             for query in (
                 "SELECT version AS key, checksum, release FROM tasker.schema_migrations",
-                "SELECT name AS key, checksum, release FROM tasker.schema_functions",
+                _FUNCTIONS,
             )
         ]
     return found[0], found[1]

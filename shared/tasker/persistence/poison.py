@@ -53,10 +53,10 @@ class PoisonReader:
 
     async def newest(self, *, task_uuid: UUID | None = None, limit: int = 50) -> list[PoisonRecord]:
         """Return the newest records first, of one task or of all."""
-        rows = await self._database.fetch_all(_MESSAGES, {"task": task_uuid, "limit": limit})
+        rows = await self._database.fetch_tuples(_MESSAGES, {"task": task_uuid, "limit": limit})
         return [PoisonRecord(*row) for row in rows]
 
     async def counts(self) -> PoisonCounts:
         """Return how many were recorded lately."""
-        ((last_hour, last_day),) = await self._database.fetch_all(_COUNTS)
+        ((last_hour, last_day),) = await self._database.fetch_tuples(_COUNTS)
         return PoisonCounts(last_hour, last_day)

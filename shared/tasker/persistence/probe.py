@@ -10,7 +10,9 @@ from typing import Final
 
 import structlog
 
-from tasker.persistence.database import Database, Row, Session
+from tasker.persistence.connections import Row
+from tasker.persistence.database import Database
+from tasker.persistence.sessions import Session
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +65,7 @@ class DatabaseProbe:
             return ready
 
     async def _ask(self) -> bool:
-        asking = asyncio.create_task(self._session.fetch_all(b"SELECT 1"))
+        asking = asyncio.create_task(self._session.fetch_tuples(b"SELECT 1"))
         try:
             await asyncio.wait([asking], timeout=_TIMEOUT_SECONDS)
         finally:

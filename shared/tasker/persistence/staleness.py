@@ -62,7 +62,8 @@ class StandingTasks:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Turn]:
         """Keep other instances from detecting as long as the context is open."""
-        async with self._turns.transaction() as connection:
+        async with self._turns.transaction() as transaction:
+            connection = transaction.connection
             cursor = await connection.execute(
                 b"SELECT pg_try_advisory_xact_lock(%s), tasker.now()", (_LOCK_KEY,)
             )
@@ -80,7 +81,7 @@ class StandingTasks:
             after: The last task of the page before.
         """
         behind: Sequence[Any] = (after.since, after.task_uuid) if after else ("-infinity", UUID(int=0))
-        rows = await self._work.fetch_all(
+        rows = await self._work.fetch_tuples(
             b"SELECT * FROM tasker.stale_tasks_v1(%s, %s, %s::timestamptz, %s)",
             (Jsonb(limits.to_json()), limit, *behind),
         )
@@ -94,7 +95,7 @@ class StandingTasks:
         Returns:
             Whether it was done, and the entry if one was made.
         """
-        ((closed, dlq_entry_uuid),) = await self._work.fetch_all(
+        ((closed, dlq_entry_uuid),) = await self._work.fetch_tuples(
             b"SELECT closed, dlq_entry_uuid FROM tasker.close_stale_task_v1(%s, %s, %s, %s, %s)",
             (task.task_uuid, task.state, Jsonb(limits.to_json()), reaction.investigates, reaction.fails),
         )
@@ -102,7 +103,7 @@ class StandingTasks:
 
     async def give_up(self, age: timedelta, limit: int) -> list[UUID]:
         """Move tasks to `error` that failures have blocked for this long; return them."""
-        ((tasks,),) = await self._work.fetch_all(b"SELECT tasker.give_up_tasks_v1(%s, %s)", (age, limit))
+        ((tasks,),) = await self._work.fetch_tuples(b"SELECT tasker.give_up_tasks_v1(%s, %s)", (age, limit))
         return list(tasks)
 
     async def investigate_unserved(self, grace: timedelta, limit: int) -> dict[str, int]:
@@ -111,8 +112,8 @@ class StandingTasks:
         Returns:
             How many, by namespace.
         """
-        rows = await self._work.fetch_all(
-            b"SELECT namespace, tasks FROM tasker.investigate_unserved_v1(%s, %s)", (grace, limit)
+        rows = await self._work.fetch_tuples(
+            b"SELECT namespace, tasks FROM tasker.add_unserved_entries_v1(%s, %s)", (grace, limit)
         )
         return dict(rows)
 

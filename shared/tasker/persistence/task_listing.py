@@ -11,7 +11,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from tasker.domain.states import TaskState
-from tasker.persistence.database import Database, Row
+from tasker.persistence.connections import Row
+from tasker.persistence.database import Database
 from tasker.persistence.statements import statement
 from tasker.persistence.tasks import TaskRecord
 

@@ -82,19 +82,19 @@ class TaskReader:
 
     async def get(self, task_uuid: UUID) -> TaskRecord | None:
         """Return a task, or None."""
-        row = await self._database.fetch_one(_TASK, (task_uuid,))
+        row = await self._database.fetch_tuple(_TASK, (task_uuid,))
         return TaskRecord(*row) if row else None
 
     async def state(self, task_uuid: UUID) -> TaskState | None:
         """Return the state of a task, or None when there is no such task."""
-        row = await self._database.fetch_one(
+        row = await self._database.fetch_tuple(
             "SELECT state FROM tasker.tasks WHERE task_uuid = %s", (task_uuid,)
         )
         return TaskState(row[0]) if row else None
 
     async def step_count(self, task_uuid: UUID) -> int | None:
         """Return how many steps a task has, or None when there is no such task."""
-        row = await self._database.fetch_one(
+        row = await self._database.fetch_tuple(
             "SELECT total_steps FROM tasker.tasks WHERE task_uuid = %s", (task_uuid,)
         )
         return int(row[0]) if row else None
@@ -110,7 +110,7 @@ class TaskReader:
             skip: Leave out so many of them.
             limit: Return no more than this; None for all.
         """
-        rows = await self._database.fetch_all(
+        rows = await self._database.fetch_tuples(
             _STEPS, {"task": task_uuid, "after": after, "skip": skip, "limit": limit}
         )
         return [StepRecord(*row) for row in rows]
@@ -127,5 +127,5 @@ class TaskReader:
 
         For telling what is wrong with a request; where the task is known, `step` answers.
         """
-        row = await self._database.fetch_one(_TASK_OF_STEP, {"step": step_uuid})
+        row = await self._database.fetch_tuple(_TASK_OF_STEP, {"step": step_uuid})
         return row[0] if row else None

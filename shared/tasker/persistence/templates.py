@@ -13,7 +13,8 @@ from tasker.domain.errors import TemplateInUseError
 from tasker.domain.templates.document import Template, digest
 from tasker.domain.templates.plan import PlannedStep
 from tasker.domain.uuids import uuid7
-from tasker.persistence.database import Connection, Database
+from tasker.persistence.connections import Connection
+from tasker.persistence.database import Database
 from tasker.persistence.statements import statement
 
 _FIND_TEMPLATE: Final = statement("find_template")
@@ -76,7 +77,8 @@ class TemplateStore:
             TemplateInUseError: The version exists with another content and has unfinished tasks.
         """
         content = digest(template)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction() as transaction:
+            connection = transaction.connection
             namespace_id = await self._namespace_id(connection, template.namespace_name)
             current = await self._current(connection, namespace_id, template)
             if current is not None and current[1] == content:
@@ -98,7 +100,7 @@ class TemplateStore:
         """Return a template version, or None; an empty version means the highest one."""
         if not version:
             version = next(iter(await self.versions(namespace, name)), "")
-        row = await self._database.fetch_one(
+        row = await self._database.fetch_tuple(
             _FIND_TEMPLATE,
             (namespace, name, version),
         )
@@ -106,7 +108,7 @@ class TemplateStore:
 
     async def versions(self, namespace: str, name: str) -> list[str]:
         """Return the registered versions of a template, highest first."""
-        rows = await self._database.fetch_all(
+        rows = await self._database.fetch_tuples(
             _TEMPLATE_VERSIONS,
             (namespace, name),
         )
@@ -114,16 +116,16 @@ class TemplateStore:
 
     async def summaries(self, namespace: str | None = None) -> list[TemplateSummary]:
         """Return all template versions, or those of a namespace, by name, highest version first."""
-        rows = await self._database.fetch_all(_LIST_TEMPLATES, {"namespace": namespace})
+        rows = await self._database.fetch_tuples(_LIST_TEMPLATES, {"namespace": namespace})
         return [TemplateSummary(*row) for row in rows]
 
     async def namespaces(self) -> list[NamespaceSummary]:
         """Return all namespaces by name."""
-        return [NamespaceSummary(*row) for row in await self._database.fetch_all(_LIST_NAMESPACES)]
+        return [NamespaceSummary(*row) for row in await self._database.fetch_tuples(_LIST_NAMESPACES)]
 
     async def revision(self, template_digest: bytes) -> dict[str, Any] | None:
         """Return the document of a revision, current or not."""
-        row = await self._database.fetch_one(
+        row = await self._database.fetch_tuple(
             "SELECT template FROM tasker.template_revisions WHERE template_digest = %s", (template_digest,)
         )
         return row[0] if row else None
@@ -132,7 +134,8 @@ class TemplateStore:
         self, template_digest: bytes, environment: str, steps: Sequence[PlannedStep]
     ) -> None:
         """Store the plan of a revision for an environment, unless it is there."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction() as transaction:
+            connection = transaction.connection
             await connection.cursor().executemany(
                 _INSERT_STEP,
                 [_plan_row(template_digest, environment, step) for step in steps],

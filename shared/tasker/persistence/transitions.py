@@ -60,14 +60,14 @@ class TransitionReader:
             cursor: From the call before; None for everything.
             steps: Whether to include those of the steps.
         """
-        rows = await self._sessions.fetch_all(
+        rows = await self._sessions.fetch_tuples(
             _TRANSITIONS, {"tasks": list(task_uuids), "cursor": cursor, "steps": steps}
         )
         return rows[0][0], [TransitionRecord(*row[1:]) for row in rows if row[1] is not None]
 
     async def moved_tasks(self, task_uuids: Sequence[UUID], cursor: str | None) -> tuple[str, list[UUID]]:
         """Return which of these tasks have transitions that the call which returned `cursor` could not see."""
-        rows = await self._sessions.fetch_all(_MOVED_TASKS, {"tasks": list(task_uuids), "cursor": cursor})
+        rows = await self._sessions.fetch_tuples(_MOVED_TASKS, {"tasks": list(task_uuids), "cursor": cursor})
         return rows[0][0], [task_uuid for _, task_uuid in rows if task_uuid is not None]
 
     def is_cursor(self, text: str) -> bool:

@@ -25,7 +25,8 @@ async def test_one_step_that_may_not_repeat_makes_the_whole_claim_wait_for_the_d
     for namespace, maximum in attempts.items():
         await engine.create(chain(1, retry={"max_attempts": maximum}) | {"namespace_name": namespace})
     second = "often" if first == "once" else "once"
-    async with engine.database.transaction() as connection:
+    async with engine.database.transaction() as transaction:
+        connection = transaction.connection
         cursor = await connection.execute(
             _CLAIM.encode(), ([worker_queue(first), worker_queue(second)], LEASE)
         )

@@ -11,8 +11,8 @@ import pytest
 
 from tasker.domain.leases import LEASE
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tasker.messaging.records import ClaimedStep, Lease, ResultToSubmit
-from tests.engine import Engine, chain, success
+from tasker.messaging.records import ClaimedStep, Lease
+from tests.engine import Engine, chain, submission, success
 from tests.integration.engine.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
@@ -92,7 +92,7 @@ async def test_a_lease_is_not_renewed_under_another_token(engine: Engine) -> Non
 async def test_a_result_handed_in_twice_at_once_is_accepted_once(engine: Engine) -> None:
     task = await engine.create(chain(1))
     (step,) = await engine.claim()
-    await engine.worker.submit([ResultToSubmit(step.lease, success(step, {"n": 1}))] * 2)
+    await engine.worker.submit([success(step, {"n": 1})] * 2)
     ((results,),) = await engine.sql("SELECT count(*) FROM tasker.step_results")
     assert (results, await engine.messages(RESULTS_QUEUE)) == (1, 1)
     await engine.process()
@@ -168,7 +168,7 @@ async def test_a_lease_that_is_just_being_submitted_is_not_lost(any_engine: Engi
     await any_engine.create(chain(1))
     (step,) = await any_engine.claim()
     async with rival(any_engine) as submitting:
-        await submitting.sql("SELECT 1 FROM tasker.submit_results_v1(%s::jsonb)", f"[{success(step, {})}]")
+        await submitting.sql(*submission(success(step, {})))
         assert await at_once(any_engine.worker.renew([step.lease])) == set()
         await submitting.commit()
     assert await any_engine.worker.renew([step.lease]) == {step.step_uuid}

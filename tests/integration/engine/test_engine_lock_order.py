@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from psycopg import AsyncConnection
 
-from tasker.persistence.database import Row
+from tasker.persistence.connections import Row
 from tests.engine import Engine, graph
 from tests.integration.engine.rivals import (
     assert_history_is_whole,
@@ -23,6 +23,17 @@ _RESULT = """
         'metadata', '{"retryable": true}'::jsonb)
 """
 
+_SUBMIT = f"""
+    IF v_json IS NOT NULL THEN
+        PERFORM tasker.submit_results_v1({
+    ", ".join(
+        f"ARRAY(SELECT (r ->> '{key}')::uuid FROM jsonb_array_elements(v_json) r)"
+        for key in ("task_uuid", "step_uuid", "lease_token")
+    )
+}, v_json);
+    END IF;
+"""
+
 #: What each kind of session does again and again; `v_json` is its one variable.
 _SESSIONS = {
     # Claims a lot, in the order of the messages, and submits it in another one. Some leases expire at once.
@@ -33,14 +44,14 @@ _SESSIONS = {
                 ARRAY['worker_test_queue'], ARRAY[0]::bigint[], 40, gen_random_uuid(), v_token,
                 CASE WHEN random() < 0.5 THEN '0 s' ELSE '30 s' END::interval, ARRAY['work'], '60 s', 65536, NULL) c) s;
         COMMIT;
-        IF v_json IS NOT NULL THEN PERFORM tasker.submit_results_v1(v_json); END IF;
+        {_SUBMIT}
     """,
     # Submits what others have claimed, as a late worker does.
     "latecomer": f"""
         SELECT jsonb_agg({_RESULT} ORDER BY random()) INTO v_json FROM (
             SELECT l.*, true AS ok FROM tasker.step_leases l ORDER BY random() LIMIT 40) s;
         COMMIT;
-        IF v_json IS NOT NULL THEN PERFORM tasker.submit_results_v1(v_json); END IF;
+        {_SUBMIT}
     """,
     "heartbeat": """
         PERFORM tasker.renew_leases_v1(
@@ -54,7 +65,7 @@ _SESSIONS = {
             'task_uuid', j.task_uuid, 'step_uuid', j.step_uuid, 'delay_seconds', 0, 'verdict',
             CASE WHEN j.state = 'enqueued_as_error_for_orchestration' THEN 'retry' ELSE 'none' END))
         INTO v_json FROM tasker.take_judgements_v1(20, 0, NULL) j WHERE j.step_uuid IS NOT NULL;
-        IF v_json IS NOT NULL THEN PERFORM tasker.apply_judgements_v1(v_json); END IF;
+        IF v_json IS NOT NULL THEN PERFORM tasker.apply_verdicts_v1(v_json); END IF;
     """,
     "timer": "PERFORM tasker.wake_tasks_v1(20);",
     "reconciler": """

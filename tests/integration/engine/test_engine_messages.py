@@ -21,7 +21,7 @@ from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.submitter import ResultSubmitter
-from tests.engine import Engine, chain, diamond, failure, success
+from tests.engine import Engine, chain, diamond, failure, submission, success
 from tests.integration.engine.faults import refuse, send_by_hand
 from tests.integration.engine.rivals import (
     assert_history_is_whole,
@@ -97,7 +97,7 @@ async def test_processing_does_not_lose_a_result_that_is_submitted_while_it_pops
     task = await any_engine.create(chain(1))
     (step,) = await any_engine.claim()
     async with rival(any_engine) as submitting:
-        await submitting.sql("SELECT 1 FROM tasker.submit_results_v1(%s::jsonb)", f"[{success(step, {})}]")
+        await submitting.sql(*submission(success(step, {})))
         await submitting.sql(f"LOCK TABLE pgmq.q_{RESULTS_QUEUE} IN ACCESS EXCLUSIVE MODE")
         processing = await start_blocked(any_engine, any_engine.orchestration.process_results(10))
         await submitting.commit()
@@ -109,7 +109,7 @@ async def test_judging_does_not_lose_a_failure_that_is_submitted_while_it_pops(a
     task = await any_engine.create(chain(1))
     (step,) = await any_engine.claim()
     async with rival(any_engine) as submitting:
-        await submitting.sql("SELECT 1 FROM tasker.submit_results_v1(%s::jsonb)", f"[{failure(step)}]")
+        await submitting.sql(*submission(failure(step)))
         await submitting.sql(f"LOCK TABLE pgmq.q_{JUDGEMENTS_QUEUE} IN ACCESS EXCLUSIVE MODE")
         judging = await start_blocked(any_engine, any_engine.judgements.tick())
         await submitting.commit()

@@ -16,7 +16,7 @@ from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
 from tasker.messaging.records import AppliedVerdict, SubmittedStep
 from tasker.orchestration.engine.judging import Judge
 from tasker.orchestration.loops.judgements import JudgementLoop
-from tasker.persistence.database import is_transient
+from tasker.persistence.failures import is_transient
 from tasker.persistence.listener import Wakeup
 from tasker.worker import step_handler
 from tasker.worker.handlers.attempts import WorkerIdentity

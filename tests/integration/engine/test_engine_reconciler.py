@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.messaging.records import Reconciled
 from tasker.orchestration.loops.reconciler import Reconciler
-from tests.engine import Engine, chain, diamond, success
+from tests.engine import Engine, chain, diamond, submission, success
 from tests.integration.engine.faults import send_by_hand
 from tests.integration.engine.rivals import (
     assert_history_is_whole,
@@ -277,7 +277,7 @@ async def test_a_submit_that_ends_the_lease_meanwhile_leaves_none_behind(any_eng
     (step,) = await any_engine.claim()
     await any_engine.move_clock(61)
     async with rival(any_engine) as submitting:
-        await submitting.sql("SELECT 1 FROM tasker.submit_results_v1(%s::jsonb)", f"[{success(step, {})}]")
+        await submitting.sql(*submission(success(step, {})))
         reconciling = await start(any_engine, any_engine.orchestration.reconcile(BEGINNING, 10, GRACE))
         await submitting.commit()
     await reconciling

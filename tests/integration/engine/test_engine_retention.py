@@ -177,8 +177,8 @@ async def test_what_changes_between_the_look_and_the_lock_counts(engine: Engine,
     await engine.run(task)
     await engine.move_clock(91 * DAY)
     for statement in (  # it has looked, and stops before it locks
-        "ALTER FUNCTION tasker.without_investigation_v1 RENAME TO looked",
-        "CREATE FUNCTION tasker.without_investigation_v1(p_tasks uuid[]) RETURNS uuid[] LANGUAGE plpgsql AS $$ "
+        "ALTER FUNCTION tasker.without_pending_entry_v1 RENAME TO looked",
+        "CREATE FUNCTION tasker.without_pending_entry_v1(p_tasks uuid[]) RETURNS uuid[] LANGUAGE plpgsql AS $$ "
         "DECLARE v_tasks uuid[] := tasker.looked(p_tasks); "
         "BEGIN PERFORM pg_advisory_xact_lock(7); RETURN v_tasks; END $$",
     ):

@@ -90,10 +90,7 @@ class Storm:
             await engine.worker.renew([step.lease for step in steps])
         kept = [step for step in steps if mood.random() > 0.05]  # the others' worker is lost
         results = [
-            ResultToSubmit(
-                step.lease, success(step, {"by": step.name}) if mood.random() > 0.15 else failure(step)
-            )
-            for step in kept
+            success(step, {"by": step.name}) if mood.random() > 0.15 else failure(step) for step in kept
         ]
         await engine.worker.submit(results)
         if mood.random() < 0.3:
@@ -140,7 +137,8 @@ class Storm:
 
     async def _hold(self, engine: Engine, mood: random.Random) -> None:
         """Stand in the way of whoever locks several steps, as an operator at one of them does."""
-        async with engine.database.transaction() as connection:
+        async with engine.database.transaction() as transaction:
+            connection = transaction.connection
             await connection.execute(
                 b"SELECT 1 FROM tasker.workflow_steps WHERE state IN ('enqueued', 'in_progress') "
                 b"ORDER BY random() LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"

@@ -15,13 +15,12 @@ from structlog.testing import capture_logs
 
 from tasker.messaging.bands import worker_queue
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
-from tasker.messaging.records import ResultToSubmit
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.results import ResultLoop
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence import listener as listener_module
-from tasker.persistence.database import Row
+from tasker.persistence.connections import Row
 from tasker.persistence.listener import Listener, Wakeup
 from tests.engine import NAMESPACE, Engine, chain, diamond, failure, success
 from tests.integration.engine.rivals import (
@@ -116,8 +115,7 @@ async def test_a_transaction_notifies_a_channel_once_however_much_it_sends(any_e
         assert await ear.heard() == {WORKERS: 1}
         steps = await any_engine.claim()
         await any_engine.worker.submit(
-            [ResultToSubmit(step.lease, success(step, {})) for step in steps[:10]]
-            + [ResultToSubmit(step.lease, failure(step)) for step in steps[10:]]
+            [success(step, {}) for step in steps[:10]] + [failure(step) for step in steps[10:]]
         )
         assert await ear.heard() == {RESULTS: 1, JUDGEMENTS: 1}
 
@@ -249,7 +247,8 @@ async def test_one_wakeup_may_serve_several_channels(engine: Engine) -> None:
     await listener.start()
     try:
         assert await _woken(wakeup) is None
-        async with engine.database.transaction() as connection:
+        async with engine.database.transaction() as transaction:
+            connection = transaction.connection
             await connection.execute(b"SELECT pg_notify('one', ''), pg_notify('two', '')")
         heard: set[str] = set()
         while heard != {"one", "two"}:

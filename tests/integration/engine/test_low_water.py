@@ -7,7 +7,7 @@ import pytest
 
 from tasker.messaging.low_water import LowWater
 from tasker.messaging.pgmq import RESULTS_QUEUE
-from tests.engine import NAMESPACE, Engine, chain, success
+from tests.engine import NAMESPACE, Engine, chain, submission, success
 from tests.integration.engine.faults import refuse
 from tests.integration.engine.rivals import rival
 
@@ -87,7 +87,7 @@ async def test_a_result_whose_lower_id_commits_late_is_found(engine: Engine, sec
         await engine.create(chain(1))
     late, early = await engine.claim()
     async with rival(engine) as slow:
-        await slow.sql("SELECT 1 FROM tasker.submit_results_v1(%s::jsonb)", f"[{success(late, {})}]")
+        await slow.sql(*submission(success(late, {})))
         await engine.succeed(early)  # a higher id, committed first
         assert (await engine.orchestration.process_results(10)).handled == 1
         seconds.now += 0.6
@@ -107,7 +107,7 @@ async def test_a_result_that_commits_a_moment_late_is_found_at_once(engine: Engi
     late, early = await engine.claim()
     await engine.orchestration.process_results(10)  # the full reading of this second
     async with rival(engine) as slow:
-        await slow.sql("SELECT 1 FROM tasker.submit_results_v1(%s::jsonb)", f"[{success(late, {})}]")
+        await slow.sql(*submission(success(late, {})))
         await engine.succeed(early)
         assert (await engine.orchestration.process_results(10)).handled == 1
         seconds.now += 0.4
@@ -120,7 +120,7 @@ async def test_after_an_error_the_next_reading_is_full(engine: Engine, seconds: 
         await engine.create(chain(1))
     late, early, third = await engine.claim()
     async with rival(engine) as slow:
-        await slow.sql("SELECT 1 FROM tasker.submit_results_v1(%s::jsonb)", f"[{success(late, {})}]")
+        await slow.sql(*submission(success(late, {})))
         await engine.succeed(early)
         assert (await engine.orchestration.process_results(10)).handled == 1
         seconds.now += 0.6

@@ -19,7 +19,8 @@ from psycopg.conninfo import make_conninfo
 from tasker.domain.leases import LEASE
 from tasker.domain.states import TaskState
 from tasker.messaging.records import Lease
-from tasker.persistence import database, task_listing
+from tasker.persistence import connections, database, sessions, task_listing
+from tasker.persistence.connections import Connection
 from tasker.persistence.task_listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
 from tests.dynamic import decide, split, workflow
 from tests.engine import Engine, diamond
@@ -44,7 +45,7 @@ HOT = {
     "submit_results_v1",
     "process_results_v1",
     "take_judgements_v1",
-    "apply_judgements_v1",
+    "apply_verdicts_v1",
     "wake_tasks_v1",
     "renew_leases_v1",
     "hydrate_step_v1",
@@ -157,7 +158,7 @@ def explaining(any_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callab
             ).fetchall()
         )
     leading = {name.removeprefix("tasker."): column for name, column in leading.items()}
-    configure = database._configure
+    configure = connections.configure
     url = make_conninfo(
         any_database_url, options=" ".join(f"-c {key}={value}" for key, value in _OPTIONS.items())
     )
@@ -166,11 +167,12 @@ def explaining(any_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callab
     async def explain() -> AsyncIterator[tuple[Engine, Plans]]:
         plans = Plans(leading)
 
-        async def configured(connection: database.Connection) -> None:
+        async def configured(connection: Connection) -> None:
             connection.add_notice_handler(plans.heed)
             await configure(connection)
 
-        monkeypatch.setattr(database, "_configure", configured)
+        for module in (database, sessions):
+            monkeypatch.setattr(module, "configure", configured)
         async with Engine(url) as engine:
             yield engine, plans
         monkeypatch.setattr(database, "_configure", configure)
@@ -428,4 +430,4 @@ async def test_no_plan_is_compiled(any_engine: Engine) -> None:
     """A plan that must read a whole small table would count as dear enough until PostgreSQL 17, and take 10 ms more."""
     async with any_engine.database.connection() as connection:
         assert await (await connection.execute("SHOW jit")).fetchall() == [("off",)]
-    assert await any_engine.orchestration._sessions.fetch_all(b"SHOW jit") == [("off",)]
+    assert await any_engine.orchestration._sessions.fetch_tuples(b"SHOW jit") == [("off",)]

@@ -30,7 +30,7 @@ async def _stand(engine: Engine) -> UUID:
 
 async def _look(engine: Engine, watch: Watch, task: UUID) -> None:
     """Go through everything once."""
-    await engine.orchestration._sessions.fetch_all(b"SELECT tasker.record_blocked_v1(%s)", ([task],))
+    await engine.orchestration._sessions.fetch_tuples(b"SELECT tasker.add_blocked_entries_v1(%s)", ([task],))
     await watch.store.page()
     await watch.store.newest_of(task)
     await watch.store.queue()

@@ -15,7 +15,7 @@ from tasker import client
 from tasker.config.settings import SettingsError
 from tasker.ctl.failures import ExitCode, failure_of
 from tasker.domain.errors import FieldViolation, TaskNotFoundError
-from tasker.persistence.database import DatabaseUrlError
+from tasker.persistence.connections import DatabaseUrlError
 from tasker.persistence.embedded import EmbeddedServerError
 from tasker.persistence.migrations import SchemaVersionError
 from tasker.persistence.schema_files import MigrationError

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from tasker.config.settings import WorkerSettings
-from tasker.persistence.database import as_unavailable
+from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.rpc.server import WORKER_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import worker_pb2, worker_pb2_grpc

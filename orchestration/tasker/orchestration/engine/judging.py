@@ -55,7 +55,7 @@ class Judge:
             )
         if (tolerated := _tolerated(step, result)) is not None:
             return AppliedVerdict(
-                step.task_uuid, step.step_uuid, "complete", reason=verdict.reason.value, outcome=tolerated
+                step.task_uuid, step.step_uuid, "complete", reason=verdict.reason.value, replacement=tolerated
             )
         return AppliedVerdict(step.task_uuid, step.step_uuid, "error", reason=verdict.reason.value)
 
@@ -71,7 +71,7 @@ class Judge:
             step.step_uuid,
             "error",
             reason=str(refusal),
-            outcome={
+            replacement={
                 "error": StepFailure(
                     str(refusal), error_type, retryable=False, context={"error_code": refusal.error_code}
                 ).to_json(),

@@ -21,7 +21,7 @@ from tasker.messaging.held import HeldStep
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.orchestration.engine.arguments import check_texts, storable
 from tasker.orchestration.engine.expansion import Creator, Expander
-from tasker.persistence.database import without_conflict
+from tasker.persistence.failures import without_conflict
 
 #: The longest texts that are kept with a transition.
 _LENGTHS: Final[Mapping[str, int]] = {"performed_by": 255, "requested_by": 255, "reason": 500}

@@ -13,7 +13,7 @@ import structlog
 
 from tasker.domain.errors import InvalidArgumentError, UnavailableError
 from tasker.domain.uuids import uuid7
-from tasker.persistence.database import is_transient
+from tasker.persistence.failures import is_transient
 from tasker.persistence.listener import Wakeup
 from tasker.persistence.transitions import TransitionReader, TransitionRecord
 

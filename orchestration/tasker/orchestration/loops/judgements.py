@@ -10,7 +10,7 @@ from tasker.messaging.records import AppliedVerdict
 from tasker.orchestration.engine.expansion import Creator, Expander
 from tasker.orchestration.engine.judging import Judge
 from tasker.orchestration.loops.results import BUSY_SECONDS
-from tasker.persistence.database import is_transient, without_conflict
+from tasker.persistence.failures import is_transient, without_conflict
 
 
 class JudgementLoop:

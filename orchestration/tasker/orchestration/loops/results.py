@@ -6,7 +6,7 @@ from typing import Final
 
 from tasker.messaging.pgmq import RESULTS_QUEUE, PgmqOrchestrationBroker
 from tasker.messaging.poison import PoisonSearch
-from tasker.persistence.database import is_transient
+from tasker.persistence.failures import is_transient
 
 #: How long a busy task's message is put back; look again then.
 BUSY_SECONDS: Final = 0.05

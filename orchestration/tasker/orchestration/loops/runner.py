@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from tasker.persistence.database import is_transient
+from tasker.persistence.failures import is_transient
 from tasker.persistence.listener import Wakeup
 
 log = structlog.get_logger(__name__)

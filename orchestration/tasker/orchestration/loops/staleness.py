@@ -9,7 +9,7 @@ import structlog
 
 from tasker.domain.staleness import ActionTaken, Reaction, StalenessLimits, reaction_to_staleness
 from tasker.domain.templates.document import Lifecycle
-from tasker.persistence.database import is_transient
+from tasker.persistence.failures import is_transient
 from tasker.persistence.staleness import StaleTask, StandingTasks, Turn
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from tasker.domain.errors import UnavailableError
 from tasker.orchestration.engine.orchestrator import Orchestrator
-from tasker.persistence.database import is_transient
+from tasker.persistence.failures import is_transient
 from tasker.persistence.probe import DatabaseProbe
 from tasker.rpc.context import ServicerContext
 from tasker.v1 import health_pb2, health_pb2_grpc

@@ -6,7 +6,7 @@ import structlog
 
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.records import ClaimedStep
-from tasker.persistence.database import patiently
+from tasker.persistence.failures import patiently
 from tasker.worker.handlers.attempts import Yielded
 from tasker.worker.handlers.sealing import SealedResult
 

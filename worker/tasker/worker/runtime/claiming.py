@@ -11,7 +11,7 @@ import structlog
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.poison import PoisonSearch
 from tasker.messaging.records import ClaimedStep
-from tasker.persistence.database import is_transient, patiently
+from tasker.persistence.failures import is_transient, patiently
 from tasker.worker.handlers.registry import HandlerRegistry
 
 log = structlog.get_logger(__name__)

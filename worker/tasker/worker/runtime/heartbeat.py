@@ -11,7 +11,7 @@ import structlog
 
 from tasker.domain.leases import LEASE_RENEWAL
 from tasker.messaging.pgmq import PgmqWorkerBroker
-from tasker.persistence.database import patiently
+from tasker.persistence.failures import patiently
 from tasker.worker.runtime.claims import OpenClaims
 
 log = structlog.get_logger(__name__)

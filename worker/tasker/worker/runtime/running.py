@@ -12,7 +12,7 @@ import structlog
 from tasker.domain.results import ErrorType
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.records import ClaimedStep
-from tasker.persistence.database import patiently
+from tasker.persistence.failures import patiently
 from tasker.worker.handlers.attempts import WorkerIdentity, Yielded, given_by_worker, not_resolved
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution

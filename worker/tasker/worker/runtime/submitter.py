@@ -11,7 +11,7 @@ import structlog
 from tasker.domain.results import ErrorType
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.records import ClaimedStep, ResultToSubmit
-from tasker.persistence.database import patiently
+from tasker.persistence.failures import patiently
 from tasker.worker.handlers.attempts import WorkerIdentity, given_by_worker
 from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.runtime.claims import OpenClaims

@@ -1,0 +1,80 @@
+"""Statements and the typed rows that they return."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from psycopg import AsyncCursor
+from psycopg.rows import AsyncRowFactory, class_row, scalar_row, tuple_row
+
+from tasker.persistence.connections import Connection
+
+Params: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
+Record = TypeVar("Record")
+
+
+class Queries(ABC):
+    """What can be asked of the database. Rows arrive as the class that the caller names: by name, never by position."""
+
+    async def fetch_all(self, record: type[Record], query: str, params: Params = None) -> list[Record]:
+        """Run one statement and return its rows; `record` takes their columns as arguments of the same names."""
+        return await self._run(query, params, _factory(record))
+
+    async def fetch_one(self, record: type[Record], query: str, params: Params = None) -> Record | None:
+        """Run one statement and return its first row, or None."""
+        rows = await self.fetch_all(record, query, params)
+        return rows[0] if rows else None
+
+    async def fetch_values(self, query: str, params: Params = None) -> list[Any]:
+        """Run one statement that returns a single column, and return that column."""
+        return await self._run(query, params, scalar_row)
+
+    async def fetch_value(self, query: str, params: Params = None) -> Any:
+        """Run one statement and return the first column of its first row; None when there is no row."""
+        values = await self.fetch_values(query, params)
+        return values[0] if values else None
+
+    async def execute(self, query: str, params: Params = None) -> None:
+        """Run one statement for what it does."""
+        await self._run(query, params, scalar_row)
+
+    async def fetch_tuples(self, query: str | bytes, params: Params = None) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows as tuples."""
+        return await self._run(query if isinstance(query, str) else query.decode(), params, tuple_row)
+
+    async def fetch_tuple(self, query: str | bytes, params: Params = None) -> tuple[Any, ...] | None:
+        """Run one statement and return its first row as a tuple, or None."""
+        rows = await self.fetch_tuples(query, params)
+        return rows[0] if rows else None
+
+    @abstractmethod
+    async def _run(self, query: str, params: Params, rows: AsyncRowFactory[Record]) -> list[Record]:
+        """Run one statement and return all its rows."""
+
+
+class Transaction(Queries):
+    """Statements in one transaction, which ends with the block that lent it; nothing is tried again."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    async def _run(self, query: str, params: Params, rows: AsyncRowFactory[Record]) -> list[Record]:
+        return await run(self.connection, query, params, rows)
+
+
+async def run(
+    connection: Connection, query: str, params: Params, rows: AsyncRowFactory[Record]
+) -> list[Record]:
+    """Run one statement on a connection and return all its rows; none if it returns nothing."""
+    async with AsyncCursor(connection, row_factory=rows) as cursor:
+        await cursor.execute(query.encode(), params)
+        return await cursor.fetchall() if cursor.description else []
+
+
+_FACTORIES: dict[type[Any], AsyncRowFactory[Any]] = {}
+
+
+def _factory(record: type[Record]) -> AsyncRowFactory[Record]:
+    return _FACTORIES.get(record) or _FACTORIES.setdefault(record, class_row(record))
