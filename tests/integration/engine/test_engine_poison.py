@@ -365,6 +365,21 @@ async def test_a_step_that_cannot_be_claimed_is_found_and_its_task_settled(engin
     await assert_nothing_drifted(engine)
 
 
+async def test_poison_that_cannot_even_be_recorded_keeps_no_other_step_from_a_worker(engine: Engine) -> None:
+    bad, good = await _bad_among_good(engine)
+    await refuse(engine, "tasker.workflow_steps", "NEW.name = 'bad'")  # not even into `error`
+    async with _consumer(engine):
+
+        async def complete() -> bool:
+            await engine.process()
+            return {await engine.state(task) for task in good} == {"complete"}
+
+        await until(complete, "the steps behind the poison do not run")
+    assert await poison(engine) == []
+    assert await engine.messages(WORKERS) == 1  # it stays, and is tried again
+    assert await engine.states(bad) == {"bad": "enqueued", "after": "pending"}
+
+
 async def test_garbled_messages_do_not_stop_a_worker(engine: Engine) -> None:
     await engine.register(chain(1))
     for n in range(9):  # more than it has slots

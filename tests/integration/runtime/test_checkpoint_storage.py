@@ -1,4 +1,4 @@
-"""How checkpoints are stored: fenced, bounded, and what failures say of their progress."""
+"""How checkpoints are stored: fenced, bounded, and what failures say of how far they are."""
 
 from __future__ import annotations
 

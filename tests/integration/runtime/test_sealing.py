@@ -142,7 +142,7 @@ def pages(context: StepContext) -> Any:
 
 
 @pytest.mark.parametrize("style", STYLES)
-async def test_a_cursor_moved_in_place_is_progress_and_every_run_begins_with_the_same(
+async def test_a_cursor_moved_in_place_is_further_and_every_run_begins_with_the_same(
     engine: Engine, start_worker: StartWorker, style: str
 ) -> None:
     seen: list[tuple[int, Any]] = []

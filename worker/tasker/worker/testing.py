@@ -110,12 +110,12 @@ async def run_handler(
             execution = Execution(
                 resolved, _anew(context), timeout_seconds=timeout_seconds, executor=executor, worker=_TESTER
             )
-            ended = await execution.end()
-            if isinstance(ended, SealedResult):
-                return ended.result
-            if (stalled := ended.stalled(context.checkpoint)) is not None:
+            end = await execution.end()
+            if isinstance(end, SealedResult):
+                return end.result
+            if (stalled := end.stalled(context.checkpoint)) is not None:
                 return stalled.result
-            checkpoint = _stored(context.checkpoint, ended)
+            checkpoint = _stored(context.checkpoint, end)
             if on_checkpoint is not None:
                 on_checkpoint(checkpoint)
             context = replace(context, checkpoint=checkpoint, cancelled=CancelSignal())

@@ -186,7 +186,7 @@ def _check_method(cls: type[StepHandler], name: str, method: str) -> None:
     if method.startswith("_"):
         raise HandlerMethodNotFoundError(name, method, "its name says it is private")
     found = getattr(cls, method, None)
-    if _is_helper(cls, method) or not callable(found):
+    if _is_ours(cls, method) or not callable(found):
         public = sorted(m for m, _ in inspect.getmembers(cls, inspect.isfunction) if _is_runnable(cls, m))
         raise HandlerMethodNotFoundError(
             name, method, f"{origin_of(cls)} has no such method; it has {', '.join(public)}"
@@ -210,10 +210,10 @@ def _check_context(cls: type[StepHandler], name: str, method: str) -> None:
 
 
 def _is_runnable(cls: type[StepHandler], method: str) -> bool:
-    return method == DEFAULT_METHOD or not (method.startswith("_") or _is_helper(cls, method))
+    return method == DEFAULT_METHOD or not (method.startswith("_") or _is_ours(cls, method))
 
 
-def _is_helper(cls: type[StepHandler], method: str) -> bool:
+def _is_ours(cls: type[StepHandler], method: str) -> bool:
     """Tell whether a method is what `StepHandler` and the mixins offer to authors, whoever overrides it."""
     ours = (base for base in cls.__mro__ if base.__module__.startswith(f"{__package__}."))
     return any(hasattr(base, method) for base in ours)

@@ -9,6 +9,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+#: What step creation adds to the configuration of a batch worker's instance.
+_BATCH_INPUTS: Final = frozenset({"cursor", "batch_metadata", "is_no_op", "__template_step_name"})
+
+#: Guards the moment between looking at a signal and waiting for it; held for nanoseconds.
+_signals = threading.Lock()
+
 
 class CancelSignal:
     """Tells a running handler that nobody waits for its result any more.
@@ -55,13 +61,6 @@ class CancelSignal:
 
     def __bool__(self) -> bool:  # `if context.cancelled:` must mean what it says
         return self.is_set()
-
-
-#: What step creation adds to the configuration of a batch worker's instance.
-_BATCH_INPUTS: Final = frozenset({"cursor", "batch_metadata", "is_no_op", "__template_step_name"})
-
-#: Guards the moment between looking at a signal and waiting for it; held for nanoseconds.
-_signals = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ class StepContext:
         dependencies: Names of the steps this one depends on directly, as its template declares them; their
             ancestors are in `dependency_results` too.
         checkpoint: What the step's last `checkpoint_yield` stored.
-        deadline: When the attempt times out (timezone-aware); `execute` sets it where it is None.
+        deadline: When the attempt times out (timezone-aware); the execution sets it where it is None.
         initialization: The template's `handler.initialization`; None means it is what `step_inputs` holds,
             where step creation puts it.
         task_name: Name of the task's template.
