@@ -175,7 +175,8 @@ def explaining(any_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callab
             monkeypatch.setattr(module, "configure", configured)
         async with Engine(url) as engine:
             yield engine, plans
-        monkeypatch.setattr(database, "_configure", configure)
+        for module in (database, sessions):
+            monkeypatch.setattr(module, "configure", configure)
 
     return explain
 
