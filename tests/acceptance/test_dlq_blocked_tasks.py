@@ -45,7 +45,7 @@ async def block(engine: Engine) -> UUID:
 # Tasks that failures block
 
 
-async def test_a_task_that_failures_block_is_put_before_a_person(watch: Watch) -> None:  # X4
+async def test_a_task_that_failures_block_is_put_before_a_person(watch: Watch) -> None:
     engine = watch.engine
     task = await engine.create(chain(2))
     await engine.fail(*await engine.claim(), retryable=False)
@@ -127,7 +127,7 @@ async def test_a_large_task_has_a_snapshot_of_bounded_size(watch: Watch) -> None
     assert len(entry.task_snapshot["steps"]) == 50
 
 
-async def test_a_task_and_its_entry_are_blocked_and_made_at_once(engine: Engine) -> None:  # X4
+async def test_a_task_and_its_entry_are_blocked_and_made_at_once(engine: Engine) -> None:
     """In one transaction: without the entry the task is not blocked either."""
     task = await engine.create(chain(1))
     await engine.fail(*await engine.claim(), retryable=False)
@@ -240,7 +240,7 @@ async def _register(engine: Engine, *, namespaces: list[str]) -> None:
     await engine.worker.register(hostname="h", version="1", namespaces=namespaces, handlers=["work"], slots=1)
 
 
-async def test_a_namespace_without_a_live_worker_is_reported(watch: Watch) -> None:  # X5
+async def test_a_namespace_without_a_live_worker_is_reported(watch: Watch) -> None:
     engine = watch.engine
     await _register(engine, namespaces=["other"])
     task = await engine.create(chain(2))
@@ -263,7 +263,7 @@ async def test_a_namespace_without_a_live_worker_is_reported(watch: Watch) -> No
     await engine.run(task)
 
 
-async def test_a_worker_that_lives_or_works_keeps_its_namespace_out(watch: Watch) -> None:  # X5
+async def test_a_worker_that_lives_or_works_keeps_its_namespace_out(watch: Watch) -> None:
     engine = watch.engine
     await _register(engine, namespaces=["test", "other"])
     queued = await engine.create(chain(1))
@@ -282,7 +282,7 @@ async def test_a_worker_that_lives_or_works_keeps_its_namespace_out(watch: Watch
 
 
 @pytest.mark.parametrize("end", ["dies", "stops"])
-async def test_a_worker_that_is_gone_serves_nothing(watch: Watch, end: str) -> None:  # X5
+async def test_a_worker_that_is_gone_serves_nothing(watch: Watch, end: str) -> None:
     engine = watch.engine
     await _register(engine, namespaces=["test"])
     tasks = [await engine.create(chain(1)) for _ in range(3)]
@@ -333,9 +333,7 @@ async def test_the_settings_say_when_to_give_up(engine: Engine, days: int, state
 
 
 @pytest.mark.parametrize(("after", "entries"), [(2, 1), (4, 0)])
-async def test_the_settings_say_when_a_worker_is_missing(
-    engine: Engine, after: int, entries: int
-) -> None:  # X5
+async def test_the_settings_say_when_a_worker_is_missing(engine: Engine, after: int, entries: int) -> None:
     task = await engine.create(chain(1))
     await minutes(engine, 3)
     settings = {"dlq_worker_unavailable": True, "dlq_worker_unavailable_minutes": after}
@@ -345,7 +343,7 @@ async def test_the_settings_say_when_a_worker_is_missing(
 
 
 @pytest.mark.parametrize(("wanted", "entries"), [(True, 1), (False, 0)])
-async def test_the_settings_say_whether_blocked_tasks_get_entries(  # X4
+async def test_the_settings_say_whether_blocked_tasks_get_entries(
     engine: Engine, wanted: bool, entries: int
 ) -> None:
     task = await engine.create(chain(1))

@@ -49,7 +49,7 @@ async def any_watch(any_engine: Engine) -> AsyncIterator[Watch]:
 # By hand
 
 
-async def test_an_operator_puts_any_task_before_a_person(  # X6
+async def test_an_operator_puts_any_task_before_a_person(
     engine: Engine, investigations: Investigations
 ) -> None:
     task = await engine.create(chain(1))

@@ -36,7 +36,7 @@ class GiveUpLoop:
 
 
 class UnservedLoop:
-    """Makes `worker_unavailable` entries for tasks whose steps are queued where no live worker serves them (X5)."""
+    """Makes `worker_unavailable` entries for tasks whose steps are queued where no live worker serves them."""
 
     name = "unserved"
 
