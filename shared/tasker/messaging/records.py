@@ -60,7 +60,7 @@ class ResultToSubmit:
     """What an execution produced.
 
     Attributes:
-        lease: What it ran under; another one has come since if it is too late.
+        lease: What its step ran under; if that is lost by now, the result is refused.
         payload: The result as JSON text.
     """
 
