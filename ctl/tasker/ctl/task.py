@@ -1,4 +1,4 @@
-"""`tasker task`: create tasks, look at them, follow them, cancel them."""
+"""`tasker task`: create tasks, look at them, watch them, cancel them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from tasker.client import SortField, Task, TaskQuery, TaskState
-from tasker.ctl import following, tables
+from tasker.ctl import tables, watching
 from tasker.ctl.arguments import TemplateName, context_object, instant, template_name
 from tasker.ctl.failures import ExitCode
 from tasker.ctl.output import Output, shown
@@ -25,7 +25,7 @@ from tasker.ctl.remote import (
 )
 from tasker.ctl.running import run
 
-app = typer.Typer(name="task", no_args_is_help=True, help="Create, list, follow and cancel tasks.")
+app = typer.Typer(name="task", no_args_is_help=True, help="Create, list, watch and cancel tasks.")
 
 #: Tasks that are asked for at once, so that the first ones show soon.
 _PAGE: Final = 100
@@ -103,12 +103,12 @@ def create(
                 )
             _show_created(task, output, alone=not (wait or watch), streaming=watch)
             if watch:
-                return await following.watch(client, task, output)
+                return await watching.watch(client, task, output)
             if not wait:
                 return ExitCode.CLEAN
-            settled = await following.wait(client, task, output)
+            settled = await watching.wait(client, task, output)
         _show_task(settled, output)
-        return following.ending(settled.state)
+        return watching.ending(settled.state)
 
     raise typer.Exit(run(work()))
 
@@ -219,7 +219,7 @@ def watch(
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a task until it is settled.
+    """Watch a task until it is settled.
 
     Shows every change from its first one on: on a terminal as a moving picture of its steps, otherwise as lines. The
     exit code is 0 if it is complete, else 1.
@@ -230,7 +230,7 @@ def watch(
         async with connected(address, timeout) as client:
             with output.busy(f"Asking {address}"):
                 task = await client.get(task_uuid)
-            return await following.watch(client, task, output)
+            return await watching.watch(client, task, output)
 
     raise typer.Exit(run(work()))
 
