@@ -11,12 +11,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
-import structlog
 import uvloop
 
 from tasker.domain.errors import TaskerError
-
-log = structlog.get_logger(__name__)
 
 Outcome = TypeVar("Outcome")
 
@@ -206,6 +203,9 @@ async def _end_tasks() -> None:
     if left:
         _, going_on = await asyncio.wait(left, timeout=LEFTOVER_SECONDS)
         if going_on:
+            import structlog  # here, since next to none of the commands gets to this point
+
+            log = structlog.get_logger(__name__)
             log.warning("tasks_left_behind", count=len(going_on))
             return
     await asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=LEFTOVER_SECONDS)

@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from tasker.client import SortField, Task, TaskQuery, TaskState
-from tasker.ctl import tables, watching
+from tasker.ctl import tables
 from tasker.ctl.arguments import TemplateName, context_object, instant, template_name
 from tasker.ctl.failures import ExitCode
 from tasker.ctl.output import Output, shown
@@ -25,7 +25,7 @@ from tasker.ctl.remote import (
 )
 from tasker.ctl.running import run
 
-app = typer.Typer(name="task", no_args_is_help=True, help="Create, list, watch and cancel tasks.")
+app = typer.Typer(no_args_is_help=True)
 
 #: Tasks that are asked for at once, so that the first ones show soon.
 _PAGE: Final = 100
@@ -33,6 +33,11 @@ _PAGE: Final = 100
 #: The first and the second end of a span.
 From = Annotated[datetime | None, typer.Option(parser=instant, metavar="TIME", help="At TIME or later.")]
 Until = Annotated[datetime | None, typer.Option(parser=instant, metavar="TIME", help="Before TIME.")]
+
+
+@app.callback()
+def task() -> None:
+    """Create, list, watch and cancel tasks."""
 
 
 @app.command()
@@ -82,6 +87,8 @@ def create(
 
     With --wait or --watch the exit code says how it ended: 0 if it is complete, else 1.
     """
+    from tasker.ctl import watching  # here: most commands show nothing that moves
+
     output = Output(as_json=as_json)
 
     async def work() -> ExitCode:
@@ -224,6 +231,8 @@ def watch(
     Shows every change from its first one on: on a terminal as a moving picture of its steps, otherwise as lines. The
     exit code is 0 if it is complete, else 1.
     """
+    from tasker.ctl import watching  # here: most commands show nothing that moves
+
     output = Output(as_json=as_json)
 
     async def work() -> ExitCode:

@@ -19,9 +19,14 @@ from tasker.domain.templates.findings import Finding, Report, Severity
 from tasker.domain.templates.loading import Document, load_documents
 from tasker.domain.templates.validation import validate as check
 
-app = typer.Typer(name="template", no_args_is_help=True, help="List, show and check templates.")
+app = typer.Typer(no_args_is_help=True)
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+
+
+@app.callback()
+def template() -> None:
+    """List, show and check templates."""
 
 
 @app.command("list")
