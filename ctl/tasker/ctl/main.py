@@ -47,7 +47,7 @@ def _end_soon(code: int) -> None:
     # Imported here: only what had a service or a client leaves threads.
     import logging
 
-    from tasker.ctl.running import LEFTOVER_SECONDS
+    from tasker.ctl.event_loop import LEFTOVER_SECONDS
 
     last = threading.Timer(LEFTOVER_SECONDS, os._exit, [code])
     last.daemon = True

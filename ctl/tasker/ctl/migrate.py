@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,16 +11,9 @@ from tasker.persistence import migrations
 from tasker.persistence.database import conninfo
 
 
-class Phase(StrEnum):
-    """When a migration is due: before the new code starts or after the old code is gone."""
-
-    PRE = "pre"
-    POST = "post"
-
-
 def migrate(
     phase: Annotated[
-        Phase | None,
+        migrations.Phase | None,
         typer.Option(help="Only what is due before (pre) or after (post) the code changes; both by default."),
     ] = None,
 ) -> None:
@@ -31,7 +23,7 @@ def migrate(
     """
     settings = Settings.load()
     url = conninfo(settings.database_url.get_secret_value(), application_name="tasker-migrate")
-    phases: tuple[migrations.Phase, ...] = ("pre", "post") if phase is None else (phase.value,)
+    phases: tuple[migrations.Phase, ...] = ("pre", "post") if phase is None else (phase,)
     applied = migrations.migrate(url, phases=phases)
     for migration in applied:
         typer.echo(f"applied {migration.version:04}_{migration.name} ({migration.phase})")

@@ -11,6 +11,7 @@ import typer
 from tasker.client import SortField, Task, TaskQuery, TaskState
 from tasker.ctl import tables
 from tasker.ctl.arguments import TemplateName, context_object, instant, template_name
+from tasker.ctl.event_loop import run
 from tasker.ctl.failures import ExitCode
 from tasker.ctl.output import Output, shown
 from tasker.ctl.remote import (
@@ -23,7 +24,6 @@ from tasker.ctl.remote import (
     ask,
     connected,
 )
-from tasker.ctl.running import run
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -201,7 +201,6 @@ def cancel(
     Repeating it is harmless. The exit code is 1 if the task had ended otherwise before.
     """
     output = Output(as_json=as_json)
-
     done = ask(
         lambda client: client.cancel(task_uuid, reason=reason, requested_by=requested_by),
         address,
@@ -256,7 +255,6 @@ def steps(
     With their results, oldest first; with --json one a line.
     """
     output = Output(as_json=as_json)
-
     found = ask(lambda client: client.steps(task_uuid), address, timeout, output)
     if not as_json:
         output.say(tables.step_table(found))
@@ -291,7 +289,7 @@ async def _list(query: TaskQuery, limit: int | None, address: str, timeout: floa
 
 
 def _show_created(task: Task, output: Output, *, alone: bool, streaming: bool) -> None:
-    """Say that a task was created: in a line, or as the first of the objects that follow."""
+    """Say that a task was created: in a line, or as the first of the objects to come."""
     if output.as_json:
         if alone:
             output.write(task)

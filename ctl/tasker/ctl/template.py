@@ -41,7 +41,6 @@ def list_templates(
     Every version of them; with --json one a line.
     """
     output = Output(as_json=as_json)
-
     listing = ask(lambda client: client.templates(namespace), address, timeout, output)
     if as_json:
         for template in listing.templates:
@@ -67,7 +66,6 @@ def show(
 ) -> None:
     """Show a template with its steps and schemas."""
     output = Output(as_json=as_json)
-
     found = ask(
         lambda client: client.template(template.namespace, template.name, template.version),
         address,

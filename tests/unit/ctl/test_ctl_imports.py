@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from tasker.ctl.commands import app
-from tasker.ctl.lazy import COMMANDS
+from tasker.ctl.commands import COMMANDS, app
 from tasker.v1 import tasks_pb2
 from tests.unit.client.scripted import played, sends, task_message
 
