@@ -14,8 +14,9 @@ from rich.console import Console
 from tasker.client import StepState, StepUpdate, Task, TaskerClient, TaskState
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
 from tasker.ctl.dev import migrated_database
+from tasker.ctl.event_loop import run
 from tasker.ctl.failures import ExitCode
-from tasker.ctl.running import run, started, stop_request
+from tasker.ctl.running import started, stop_request
 from tasker.domain.errors import TaskerError
 from tasker.orchestration.service import OrchestrationService
 from tasker.telemetry.logs import configure_logs

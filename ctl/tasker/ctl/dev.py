@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
+from tasker.ctl.event_loop import run
 from tasker.ctl.remote import ADDRESS_VARIABLE, DEFAULT_ADDRESS
-from tasker.ctl.running import run, serve, undisturbed
+from tasker.ctl.running import serve, undisturbed
 from tasker.ctl.worker import handlers_at
 from tasker.domain.templates.document import Template
 from tasker.orchestration.service import OrchestrationService

@@ -29,7 +29,6 @@ def health(
     The exit code is 0 if it is well, 1 if it is degraded, 5 if it cannot be reached or is not ready.
     """
     output = Output(as_json=as_json)
-
     found = ask(lambda client: client.health(probe), address, timeout, output)
     if as_json:
         output.write(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,14 +9,7 @@ import typer
 from tasker.config.settings import Settings
 from tasker.persistence import migrations
 from tasker.persistence.connections import conninfo
-from tasker.persistence.schema_files import Phase as PhaseName
-
-
-class Phase(StrEnum):
-    """When a migration is due: before the new code starts or after the old code is gone."""
-
-    PRE = "pre"
-    POST = "post"
+from tasker.persistence.schema_files import Phase
 
 
 def migrate(
@@ -35,7 +27,7 @@ def migrate(
     """
     settings = Settings.load()
     url = conninfo(settings.database_url.get_secret_value(), application_name="tasker-migrate")
-    phases: tuple[PhaseName, ...] = ("pre", "post") if phase is None else (phase.value,)
+    phases: tuple[Phase, ...] = ("pre", "post") if phase is None else (phase,)
     plan = migrations.plan(url, phases=phases) if dry_run else migrations.migrate(url, phases=phases)
     if plan.pgmq:
         typer.echo(f"{'would install' if dry_run else 'installed'} PGMQ")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tasker.config.settings import OrchestrationSettings
-from tasker.ctl.running import run, serve
+from tasker.ctl.event_loop import run
+from tasker.ctl.running import serve
 from tasker.orchestration.service import OrchestrationService
 from tasker.telemetry.logs import configure_logs
 

@@ -24,7 +24,7 @@ class Output:
     Attributes:
         as_json: Whether programs read it: one object, or one object a line.
         console: Standard output for people; colours only on a terminal.
-        errors: Standard error, for what is not the answer: progress and remarks.
+        errors: Standard error, for what is not the answer: what goes on, and remarks.
     """
 
     def __init__(self, *, as_json: bool) -> None:

@@ -17,10 +17,10 @@ from tasker.client import (
     UnavailableError,
     UnimplementedError,
 )
+from tasker.ctl.event_loop import run
 from tasker.ctl.output import Output
-from tasker.ctl.running import run
 
-Answer = TypeVar("Answer")
+Returned = TypeVar("Returned")
 
 ADDRESS_VARIABLE: Final = "TASKER_ADDRESS"
 DEFAULT_ADDRESS: Final = "127.0.0.1:9190"
@@ -52,11 +52,11 @@ _REASONS: Final = (
 
 
 def ask(
-    question: Callable[[TaskerClient], Awaitable[Answer]], address: str, timeout: float, output: Output
-) -> Answer:
+    question: Callable[[TaskerClient], Awaitable[Returned]], address: str, timeout: float, output: Output
+) -> Returned:
     """Return what a service answers to one question, and show meanwhile that it is asked."""
 
-    async def work() -> Answer:
+    async def work() -> Returned:
         async with connected(address, timeout) as client:
             with output.busy(f"Asking {address}"):
                 return await question(client)

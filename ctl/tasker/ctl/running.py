@@ -9,28 +9,17 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, Protocol, TypeVar
-
-import structlog
-import uvloop
+from typing import Any, Final, Protocol
 
 from tasker.domain.errors import TaskerError
-
-log = structlog.get_logger(__name__)
-
-Outcome = TypeVar("Outcome")
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: How long tidying up may take once somebody has insisted.
 _LAST_SECONDS: Final = 5.0
-#: How long tasks, and then threads, may still go on after everything has stopped; few of them need any of it.
-LEFTOVER_SECONDS: Final = 2.0
 
 
 class Service(Protocol):
     """What can be run: started in order, stopped in reverse."""
-
-    address: str
 
     async def start(self) -> None:
         """Return once it answers."""
@@ -177,35 +166,3 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             raise KeyboardInterrupt
-
-
-def run(main: Coroutine[Any, Any, Outcome]) -> Outcome:
-    """Run a coroutine on the fastest event loop there is.
-
-    Afterwards tasks that are left are cancelled. Neither those that do not care, nor threads, can hold up the caller
-    for longer than a moment; `asyncio.run` would wait for all of them.
-    """
-    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    loop = runner.get_loop()
-    try:
-        return runner.run(main)
-    finally:
-        try:
-            runner.run(_end_tasks())
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
-
-
-async def _end_tasks() -> None:
-    """Cancel the tasks that are left, then close the generators that are open; leave behind what goes on."""
-    loop = asyncio.get_running_loop()
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    if left:
-        _, going_on = await asyncio.wait(left, timeout=LEFTOVER_SECONDS)
-        if going_on:
-            log.warning("tasks_left_behind", count=len(going_on))
-            return
-    await asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=LEFTOVER_SECONDS)

@@ -104,7 +104,7 @@ def step_table(steps: Iterable[Step]) -> Table:
     made = table("STEP", "STATE", "ATTEMPTS", "RESULT", right=("ATTEMPTS",))
     for step in steps:
         made.add_row(
-            shown(step.name), state(step.state), f"{step.attempts}/{step.max_attempts}", _outcome(step)
+            shown(step.name), state(step.state), f"{step.attempts}/{step.max_attempts}", _result(step)
         )
     return made
 
@@ -180,7 +180,7 @@ def _facts(facts: Iterable[tuple[str, object]]) -> RenderableType:
     return Padding(made, 0, expand=False)
 
 
-def _outcome(step: Step) -> Text:
+def _result(step: Step) -> Text:
     if step.error is not None:
         return shown(step.error.get("message") or "", "red")
     return shown(json_text(step.result)) if step.state is StepState.COMPLETE else Text()

@@ -1,4 +1,4 @@
-"""`tasker task`: create tasks, look at them, follow them, cancel them."""
+"""`tasker task`: create tasks, look at them, watch them, cancel them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from uuid import UUID
 import typer
 
 from tasker.client import SortField, Task, TaskQuery, TaskState
-from tasker.ctl import following, tables
+from tasker.ctl import tables
 from tasker.ctl.arguments import TemplateName, context_object, instant, template_name
+from tasker.ctl.event_loop import run
 from tasker.ctl.failures import ExitCode
 from tasker.ctl.output import Output, shown
 from tasker.ctl.remote import (
@@ -23,9 +24,8 @@ from tasker.ctl.remote import (
     ask,
     connected,
 )
-from tasker.ctl.running import run
 
-app = typer.Typer(name="task", no_args_is_help=True, help="Create, list, follow and cancel tasks.")
+app = typer.Typer(no_args_is_help=True)
 
 #: Tasks that are asked for at once, so that the first ones show soon.
 _PAGE: Final = 100
@@ -33,6 +33,11 @@ _PAGE: Final = 100
 #: The first and the second end of a span.
 From = Annotated[datetime | None, typer.Option(parser=instant, metavar="TIME", help="At TIME or later.")]
 Until = Annotated[datetime | None, typer.Option(parser=instant, metavar="TIME", help="Before TIME.")]
+
+
+@app.callback()
+def task() -> None:
+    """Create, list, watch and cancel tasks."""
 
 
 @app.command()
@@ -82,6 +87,8 @@ def create(
 
     With --wait or --watch the exit code says how it ended: 0 if it is complete, else 1.
     """
+    from tasker.ctl import watching  # here: most commands show nothing that moves
+
     output = Output(as_json=as_json)
 
     async def work() -> ExitCode:
@@ -103,12 +110,12 @@ def create(
                 )
             _show_created(task, output, alone=not (wait or watch), streaming=watch)
             if watch:
-                return await following.watch(client, task, output)
+                return await watching.watch(client, task, output)
             if not wait:
                 return ExitCode.CLEAN
-            settled = await following.wait(client, task, output)
+            settled = await watching.wait(client, task, output)
         _show_task(settled, output)
-        return following.ending(settled.state)
+        return watching.ending(settled.state)
 
     raise typer.Exit(run(work()))
 
@@ -194,7 +201,6 @@ def cancel(
     Repeating it is harmless. The exit code is 1 if the task had ended otherwise before.
     """
     output = Output(as_json=as_json)
-
     done = ask(
         lambda client: client.cancel(task_uuid, reason=reason, requested_by=requested_by),
         address,
@@ -219,18 +225,20 @@ def watch(
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a task until it is settled.
+    """Watch a task until it is settled.
 
     Shows every change from its first one on: on a terminal as a moving picture of its steps, otherwise as lines. The
     exit code is 0 if it is complete, else 1.
     """
+    from tasker.ctl import watching  # here: most commands show nothing that moves
+
     output = Output(as_json=as_json)
 
     async def work() -> ExitCode:
         async with connected(address, timeout) as client:
             with output.busy(f"Asking {address}"):
                 task = await client.get(task_uuid)
-            return await following.watch(client, task, output)
+            return await watching.watch(client, task, output)
 
     raise typer.Exit(run(work()))
 
@@ -247,7 +255,6 @@ def steps(
     With their results, oldest first; with --json one a line.
     """
     output = Output(as_json=as_json)
-
     found = ask(lambda client: client.steps(task_uuid), address, timeout, output)
     if not as_json:
         output.say(tables.step_table(found))
@@ -282,7 +289,7 @@ async def _list(query: TaskQuery, limit: int | None, address: str, timeout: floa
 
 
 def _show_created(task: Task, output: Output, *, alone: bool, streaming: bool) -> None:
-    """Say that a task was created: in a line, or as the first of the objects that follow."""
+    """Say that a task was created: in a line, or as the first of the objects to come."""
     if output.as_json:
         if alone:
             output.write(task)

@@ -19,9 +19,14 @@ from tasker.domain.templates.findings import Finding, Report, Severity
 from tasker.domain.templates.loading import Document, load_documents
 from tasker.domain.templates.validation import validate as check
 
-app = typer.Typer(name="template", no_args_is_help=True, help="List, show and check templates.")
+app = typer.Typer(no_args_is_help=True)
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+
+
+@app.callback()
+def template() -> None:
+    """List, show and check templates."""
 
 
 @app.command("list")
@@ -36,7 +41,6 @@ def list_templates(
     Every version of them; with --json one a line.
     """
     output = Output(as_json=as_json)
-
     listing = ask(lambda client: client.templates(namespace), address, timeout, output)
     if as_json:
         for template in listing.templates:
@@ -62,7 +66,6 @@ def show(
 ) -> None:
     """Show a template with its steps and schemas."""
     output = Output(as_json=as_json)
-
     found = ask(
         lambda client: client.template(template.namespace, template.name, template.version),
         address,

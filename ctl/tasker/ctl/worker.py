@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from tasker.config.settings import WorkerSettings
-from tasker.ctl.running import run, serve
+from tasker.ctl.event_loop import run
+from tasker.ctl.running import serve
 from tasker.telemetry.logs import configure_logs
 from tasker.worker import HandlerRegistry, load_handlers
 from tasker.worker.service import WorkerService

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from google.protobuf import json_format
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tasker.client.health_records import Health, HealthCheck, HealthInfo
@@ -21,7 +21,6 @@ from tasker.client.template_records import (
     TemplateListing,
     TemplateSummary,
 )
-from tasker.domain.context import with_exact_integers
 from tasker.domain.states import StepState, TaskState
 from tasker.v1 import common_pb2, health_pb2, tasks_pb2, templates_pb2
 
@@ -175,11 +174,7 @@ def template(message: templates_pb2.TemplateDetail) -> Template:
         description=_optional(message, "description"),
         steps=tuple(_step_definition(one) for one in message.steps),
         input_schema=_json_text(message, "input_schema_json"),
-        configuration=(
-            with_exact_integers(json_format.MessageToDict(message.configuration))
-            if message.HasField("configuration")
-            else None
-        ),
+        configuration=_plain(message.configuration) if message.HasField("configuration") else None,
     )
 
 
@@ -231,7 +226,16 @@ def _json(message: Message, field: str) -> Any:
         return json.loads(getattr(message, exact))
     if not message.HasField(field):
         return None
-    return with_exact_integers(json_format.MessageToDict(getattr(message, field)))
+    return _plain(getattr(message, field))
+
+
+def _plain(message: Struct) -> Any:
+    # Imported here: a service that sends the exact text leaves nothing to convert, and this costs more than the rest.
+    from google.protobuf import json_format
+
+    from tasker.domain.context import with_exact_integers
+
+    return with_exact_integers(json_format.MessageToDict(message))
 
 
 def _instant(message: Timestamp) -> datetime:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
-from tasker.ctl.main import app
+from tasker.ctl.commands import app
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "command-line.md"
 MARK = "<!-- Made from the commands' own help by tests/unit/ctl/test_ctl_reference.py: change those instead. -->\n"
@@ -20,8 +21,9 @@ def helps(command: Any, name: str, parent: typer.Context | None = None) -> Itera
     context = typer.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
     text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
     yield f"### {context.command_path}\n\n```text\n{text}\n```\n"
-    for subcommand, inner in sorted(getattr(command, "commands", {}).items()):
-        yield from helps(inner, subcommand, context)
+    if isinstance(command, TyperGroup):
+        for subcommand in sorted(command.list_commands(context)):
+            yield from helps(command.get_command(context, subcommand), subcommand, context)
 
 
 def test_docs_command_line_md_is_what_help_says() -> None:

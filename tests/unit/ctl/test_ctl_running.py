@@ -15,7 +15,6 @@ class Probe:
     """A service that notes what happens to it."""
 
     def __init__(self, name: str, notes: list[str], *, stopping: Exception | None = None) -> None:
-        self.address = name
         self._name = name
         self._notes = notes
         self._stopping = stopping

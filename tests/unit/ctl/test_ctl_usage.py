@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasker.ctl.main import execute
+from tasker.version import VERSION
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -64,6 +65,11 @@ def test_a_group_alone_shows_its_help(group: tuple[str, ...], run: Run) -> None:
     code, out, err = run(*group)
     assert (code, out) == (2, "")
     assert err.startswith("Usage: tasker")
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("--version", "task")])
+def test_the_version_comes_before_everything_else(arguments: tuple[str, ...], run: Run) -> None:
+    assert run(*arguments) == (0, f"tasker {VERSION}\n", "")
 
 
 def test_help_is_no_error(run: Run) -> None:

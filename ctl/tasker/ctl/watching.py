@@ -1,4 +1,4 @@
-"""Following a task until it is settled: as a moving picture, as lines, as JSON, or behind a bar."""
+"""Watching a task until it is settled: as a moving picture, as lines, as JSON, or behind a bar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tasker.client import StepUpdate, Task, TaskerClient, TaskerClientError, TaskState, TaskUpdate, Template
 from tasker.ctl.failures import ExitCode
 from tasker.ctl.output import Output, shown
-from tasker.ctl.waves import Waves
+from tasker.ctl.picture import TaskPicture
 
 Update = TaskUpdate | StepUpdate
 
@@ -26,11 +26,11 @@ async def watch(client: TaskerClient, task: Task, output: Output) -> ExitCode:
         How the command ends: whether the task came to what it was made for.
     """
     if output.as_json:
-        last = await _follow(client, task, lambda update: output.write(update, type=_type(update)))
+        last = await _each_update(client, task, lambda update: output.write(update, type=_type(update)))
     elif output.is_live:
-        last = await _picture(client, task, output)
+        last = await _show_picture(client, task, output)
     else:
-        last = await _follow(client, task, lambda update: _say(update, output))
+        last = await _each_update(client, task, lambda update: _say(update, output))
     if last.error_message and not output.as_json:
         output.say(shown(last.error_message, "red"))
     return ending(last.state)
@@ -51,17 +51,17 @@ async def wait(client: TaskerClient, task: Task, output: Output) -> Task:
                     done.add(update.name)
                     progress.update(bar, completed=len(done))
 
-            await _follow(client, task, move)
+            await _each_update(client, task, move)
     return await client.wait(task.task_uuid)
 
 
 def ending(state: TaskState) -> ExitCode:
-    """Return how a command ends that followed a task to this state."""
+    """Return how a command ends that watched a task until this state."""
     good = state in (TaskState.COMPLETE, TaskState.RESOLVED_MANUALLY)
     return ExitCode.CLEAN if good else ExitCode.FAILURE
 
 
-async def _follow(client: TaskerClient, task: Task, show: Callable[[Update], None]) -> TaskUpdate:
+async def _each_update(client: TaskerClient, task: Task, show: Callable[[Update], None]) -> TaskUpdate:
     """Show each update; return the last one about the task."""
     last = TaskUpdate(task_uuid=task.task_uuid, at=task.updated_at, state=task.state)
     async for update in client.watch(task.task_uuid, steps=True, from_start=True):
@@ -71,12 +71,12 @@ async def _follow(client: TaskerClient, task: Task, show: Callable[[Update], Non
     return last
 
 
-async def _picture(client: TaskerClient, task: Task, output: Output) -> TaskUpdate:
+async def _show_picture(client: TaskerClient, task: Task, output: Output) -> TaskUpdate:
     names = [step.name for step in await client.steps(task.task_uuid)]
     template = await _template_of(client, task)
-    waves = Waves.of(task, names, template, room=output.console.size.height - _MARGIN)
-    with Live(waves, console=output.console, refresh_per_second=8):
-        return await _follow(client, task, waves.move)
+    picture = TaskPicture.of(task, names, template, room=output.console.size.height - _MARGIN)
+    with Live(picture, console=output.console, refresh_per_second=8):
+        return await _each_update(client, task, picture.move)
 
 
 async def _template_of(client: TaskerClient, task: Task) -> Template | None:

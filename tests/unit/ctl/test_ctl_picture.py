@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 
 from tasker.client import StepDefinition, StepState, StepUpdate, TaskState, TaskUpdate, Template, parsing
-from tasker.ctl.waves import Waves
+from tasker.ctl.picture import TaskPicture
 from tests.unit.client.scripted import STEP, TASK, task_message
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -41,9 +41,9 @@ def template(parents: Mapping[str, Sequence[str]]) -> Template:
     )
 
 
-def waves(parents: Mapping[str, Sequence[str]], *, known: bool = True, room: int = 30) -> Waves:
+def picture_of(parents: Mapping[str, Sequence[str]], *, known: bool = True, room: int = 30) -> TaskPicture:
     task = parsing.task(task_message(namespace="shop", name="checkout", version="1.0.0"))
-    return Waves.of(task, list(parents), template(parents) if known else None, room=room)
+    return TaskPicture.of(task, list(parents), template(parents) if known else None, room=room)
 
 
 def moved(name: str, state: StepState, *, after: float = 0, attempt: int = 1) -> StepUpdate:
@@ -51,22 +51,22 @@ def moved(name: str, state: StepState, *, after: float = 0, attempt: int = 1) ->
     return StepUpdate(task_uuid=TASK, step_uuid=STEP, name=name, at=at, state=state, attempt=attempt)
 
 
-def drawn(picture: Waves) -> list[str]:
+def drawn(picture: TaskPicture) -> list[str]:
     console = Console(width=120, color_system=None)
     with console.capture() as printed:
         console.print(picture)
     return [line.rstrip() for line in printed.get().splitlines()]
 
 
-def test_steps_stand_in_the_wave_behind_the_last_one_they_wait_for() -> None:
+def test_steps_stand_in_the_level_behind_the_last_one_they_wait_for() -> None:
     shuffled = {"end": ["left", "far"], "far": ["right"], **DIAMOND, "alone": []} | {"end": ["left", "far"]}
-    assert {name: step.wave for name, step in waves(shuffled).steps.items()} == {
+    assert {name: step.level for name, step in picture_of(shuffled).steps.items()} == {
         "start": 0, "alone": 0, "left": 1, "right": 1, "far": 2, "end": 3,
     }  # fmt: skip
 
 
-def test_a_picture_shows_waves_states_and_who_waits() -> None:
-    picture = waves(DIAMOND)
+def test_a_picture_shows_levels_states_and_who_waits() -> None:
+    picture = picture_of(DIAMOND)
     picture.move(moved("start", StepState.IN_PROGRESS))
     picture.move(moved("start", StepState.ENQUEUED_FOR_ORCHESTRATION, after=0.25))
     picture.move(moved("start", StepState.COMPLETE, after=9))
@@ -84,7 +84,7 @@ def test_a_picture_shows_waves_states_and_who_waits() -> None:
 
 
 def test_the_time_of_a_running_step_runs() -> None:
-    picture = waves(DIAMOND)
+    picture = picture_of(DIAMOND)
     picture.move(moved("start", StepState.IN_PROGRESS))
     step = picture.steps["start"]
     assert step.took(NOON + timedelta(seconds=3)) == "3.0 s"
@@ -95,40 +95,40 @@ def test_the_time_of_a_running_step_runs() -> None:
 
 
 def test_the_task_moves_too() -> None:
-    picture = waves(DIAMOND)
+    picture = picture_of(DIAMOND)
     picture.move(TaskUpdate(task_uuid=TASK, at=NOON, state=TaskState.BLOCKED_BY_FAILURES))
     assert "blocked_by_failures" in drawn(picture)[0]
 
 
-def test_a_step_that_comes_later_finds_its_wave() -> None:
-    picture = waves(DIAMOND)
+def test_a_step_that_comes_later_finds_its_level() -> None:
+    picture = picture_of(DIAMOND)
     late = picture.steps.pop("right")
     picture.move(moved("right", StepState.ENQUEUED))
     picture.move(moved("unheard_of", StepState.ENQUEUED))
-    assert picture.steps["right"].wave == late.wave == 1
+    assert picture.steps["right"].level == late.level == 1
     assert list(picture.steps)[-1] == "end"
 
 
 def test_an_instance_of_a_batch_stands_where_its_batch_worker_would() -> None:
-    picture = waves({"split": [], "part": ["split"], "join": ["part"]})
+    picture = picture_of({"split": [], "part": ["split"], "join": ["part"]})
     for late in ("part", "join"):
         del picture.steps[late]
     for name in ("part_001", "part_1000", "join"):
         picture.move(moved(name, StepState.ENQUEUED))
-    assert {name: step.wave for name, step in picture.steps.items()} == {
+    assert {name: step.level for name, step in picture.steps.items()} == {
         "split": 0, "part_001": 1, "part_1000": 1, "join": 2,
     }  # fmt: skip
 
 
-def test_without_its_template_all_steps_are_one_wave() -> None:
-    assert {step.wave for step in waves(DIAMOND, known=False).steps.values()} == {0}
+def test_without_its_template_all_steps_are_one_level() -> None:
+    assert {step.level for step in picture_of(DIAMOND, known=False).steps.values()} == {0}
 
 
 def test_what_does_not_fit_is_summed_up() -> None:
     wide: dict[str, list[str]] = (
         {"start": []} | {f"s{n}": ["start"] for n in range(100)} | {"end": [f"s{n}" for n in range(100)]}
     )
-    picture = waves(wide, room=30)
+    picture = picture_of(wide, room=30)
     picture.move(moved("start", StepState.COMPLETE))
     for number in range(3):
         picture.move(moved(f"s{number}", StepState.IN_PROGRESS))

@@ -1,4 +1,4 @@
-"""A task as a picture of its graph: steps in waves, each wave below the one it waits for."""
+"""A task as a picture of its graph: steps by level, each level below the one it waits for."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _INSTANCE: Final = re.compile(r"_[0-9]{3,}$", re.ASCII)
 
 @dataclass(slots=True)
 class StepView:
-    """A step as far as it was followed.
+    """A step as far as it was watched.
 
     Attributes:
         name: The step.
-        wave: How many waves have to be over before it may run.
+        level: How many steps lie between it and the start of the graph, at most.
         parents: The steps it waits for.
         state: Where it stands.
         attempt: Attempts made so far.
@@ -48,7 +48,7 @@ class StepView:
     """
 
     name: str
-    wave: int
+    level: int
     parents: tuple[str, ...]
     state: StepState = StepState.PENDING
     attempt: int = 0
@@ -72,14 +72,14 @@ class StepView:
 
 
 @dataclass(slots=True)
-class Waves:
-    """The steps of a task in waves, moved by what is heard of them.
+class TaskPicture:
+    """The steps of a task by level, moved by what is heard of them.
 
     Attributes:
-        task: The task when following began.
+        task: The task when watching began.
         state: Where it stands.
-        steps: Its steps by name, in the order of the waves.
-        room: How many lines a picture may have; with more steps than that each wave becomes one line.
+        steps: Its steps by name, in the order of their levels.
+        room: How many lines a picture may have; with more steps than that each level becomes one line.
     """
 
     task: Task
@@ -87,23 +87,23 @@ class Waves:
     steps: dict[str, StepView]
     room: int
     _parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    _wave_of: Mapping[str, int] = field(default_factory=dict)
+    _level_of: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, task: Task, names: Iterable[str], template: Template | None, *, room: int) -> Waves:
+    def of(cls, task: Task, names: Iterable[str], template: Template | None, *, room: int) -> TaskPicture:
         """Return the picture of a task.
 
         Args:
             task: The task.
             names: Its steps.
-            template: Its template, which knows who waits for whom; without it all steps are one wave.
+            template: Its template, which knows who waits for whom; without it all steps are on one level.
             room: How many lines there are.
         """
         parents = {step.name: step.dependencies for step in template.steps} if template else {}
-        waves = cls(task, task.state, {}, room, parents, _waves(parents))
-        for name in sorted(names, key=lambda name: waves._wave_of.get(name, 0)):
-            waves.steps[name] = waves._new(name)
-        return waves
+        picture = cls(task, task.state, {}, room, parents, _levels(parents))
+        for name in sorted(names, key=lambda name: picture._level_of.get(name, 0)):
+            picture.steps[name] = picture._new(name)
+        return picture
 
     def move(self, update: TaskUpdate | StepUpdate) -> None:
         """Take an update."""
@@ -113,7 +113,7 @@ class Waves:
         if update.name not in self.steps:  # a decision or a batch has just created it
             grown = {**self.steps, update.name: self._new(update.name)}
             # In one go: the picture is drawn by another thread.
-            self.steps = dict(sorted(grown.items(), key=lambda item: item[1].wave))
+            self.steps = dict(sorted(grown.items(), key=lambda item: item[1].level))
         self.steps[update.name].move(update)
 
     def __rich__(self) -> RenderableType:
@@ -129,8 +129,8 @@ class Waves:
         return sum(step.state.satisfies_children for step in self.steps.values())
 
     def _new(self, name: str) -> StepView:
-        known = name if name in self._wave_of else _INSTANCE.sub("", name)
-        return StepView(name, self._wave_of.get(known, 0), self._parents.get(known, ()))
+        known = name if name in self._level_of else _INSTANCE.sub("", name)
+        return StepView(name, self._level_of.get(known, 0), self._parents.get(known, ()))
 
     def _list(self) -> Table:
         now = datetime.now(UTC)
@@ -139,24 +139,24 @@ class Waves:
         for step in self.steps.values():
             waits = step.state is StepState.PENDING and step.parents
             grid.add_row(
-                Text(str(step.wave + 1) if step.wave != last else "", "dim"),
+                Text(str(step.level + 1) if step.level != last else "", "dim"),
                 _marked(step),
                 state(step.state),
                 step.took(now) or (shown(f"after {', '.join(step.parents)}", "dim") if waits else ""),
                 f"attempt {step.attempt}" if step.attempt > 1 else "",
             )
-            last = step.wave
+            last = step.level
         return grid
 
     def _summary(self) -> Table:
-        """Return one line a wave: how many of its steps are in which state."""
+        """Return one line a level: how many of its steps are in which state."""
         counts: dict[int, Counter[StepState]] = {}
         for step in self.steps.values():
-            counts.setdefault(step.wave, Counter())[step.state] += 1
+            counts.setdefault(step.level, Counter())[step.state] += 1
         grid = Table.grid(padding=(0, 2))
-        for wave, states in counts.items():
+        for level, states in counts.items():
             parts = [Text.assemble(f"{count} ", state(one)) for one, count in states.items()]
-            grid.add_row(Text(str(wave + 1), "dim"), Text(", ").join(parts))
+            grid.add_row(Text(str(level + 1), "dim"), Text(", ").join(parts))
         return grid
 
 
@@ -165,15 +165,15 @@ def _marked(step: StepView) -> Text:
     return Text.assemble((mark, state(step.state).style), " ", shown(step.name))
 
 
-def _waves(parents: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
-    """Return the wave of each step: one more than the highest of those it waits for, from 0."""
+def _levels(parents: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+    """Return the level of each step: one more than the highest of those it waits for, from 0."""
     sorter = TopologicalSorter(parents)
     sorter.prepare()
-    wave_of: dict[str, int] = {}
+    level_of: dict[str, int] = {}
     number = 0
     while sorter.is_active():
         ready = sorter.get_ready()
-        wave_of |= dict.fromkeys(ready, number)
+        level_of |= dict.fromkeys(ready, number)
         sorter.done(*ready)
         number += 1
-    return wave_of
+    return level_of
