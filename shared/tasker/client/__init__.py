@@ -1,4 +1,4 @@
-"""The typed client: create tasks, look at them, follow them, cancel them; async and sync.
+"""The typed client: create tasks, look at them, watch them, cancel them; async and sync.
 
 May import the domain and the generated stubs, nothing else of ours.
 """

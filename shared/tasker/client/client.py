@@ -306,7 +306,7 @@ class TaskerClient:
     def watch(
         self, task_uuid: UUID | str, *, steps: bool = False, from_start: bool = False
     ) -> AsyncGenerator[TaskUpdate | StepUpdate, None]:
-        """Follow a task: yield every change in the order of the commits until the task is settled.
+        """Watch a task: yield every change in the order of the commits until the task is settled.
 
         Settled means terminal or `blocked_by_failures`; that update says `is_last`. A lost connection is
         taken up where it broke off, so that nothing is missed and nothing comes twice.

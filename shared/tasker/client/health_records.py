@@ -13,7 +13,7 @@ HealthProbe = Literal["basic", "ready", "detailed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheck:
-    """The outcome of one check.
+    """What one check found.
 
     Attributes:
         status: `healthy`, `degraded`, `unhealthy` or `unknown`.

@@ -27,7 +27,7 @@ class Step:
         ready_for_execution: Whether it may be enqueued now.
         total_parents: How many steps it waits for.
         completed_parents: How many of them are done.
-        results: The stored outcome of the last attempt: `success`, `result`, `error`, `metadata`.
+        results: The stored result of the last attempt: `success`, `result`, `error`, `metadata`.
         backoff_request_seconds: The delay before its next attempt, as it was last computed.
         created_at: When it was created.
         updated_at: When its state last changed.

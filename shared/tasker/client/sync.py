@@ -44,14 +44,14 @@ def _iterates(
         async def start() -> AsyncGenerator[Item, None]:
             return method(self._client, *args, **kwargs)
 
-        async def following() -> Item:
+        async def next_item() -> Item:
             return await anext(items)
 
         items = self._run(start())
         try:
             while True:
                 try:
-                    item = self._run(following())
+                    item = self._run(next_item())
                 except StopAsyncIteration:
                     return
                 yield item

@@ -1,4 +1,4 @@
-"""Following a task over connections that may break."""
+"""Watching a task over connections that may break."""
 
 from __future__ import annotations
 

@@ -177,11 +177,11 @@ def _series_ms(backoff: Backoff, base: int, attempt: int, cap: int) -> int:
         case Backoff.EXPONENTIAL:
             return base << min(attempt - 1, cap.bit_length())
         case Backoff.FIBONACCI:
-            wait, following = base, base
+            wait, after = base, base
             for _ in range(attempt - 1):
                 if wait >= cap:
                     break
-                wait, following = following, wait + following
+                wait, after = after, wait + after
             return wait
 
 

@@ -86,7 +86,7 @@ class DlqServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateInvestigation(self, request, context):
-        """Record findings or the end of an investigation. Absent fields keep their value.
+        """Record what a person found about an entry, or what became of it. Absent fields keep their value.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -184,7 +184,7 @@ Global___DetailedHealthResponse: _TypeAlias = DetailedHealthResponse  # noqa: Y0
 
 @_typing.final
 class HealthCheck(_message.Message):
-    """Outcome of one check."""
+    """What one check found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

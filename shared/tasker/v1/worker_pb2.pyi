@@ -331,7 +331,7 @@ Global___WorkerDetailedChecks: _TypeAlias = WorkerDetailedChecks  # noqa: Y015
 
 @_typing.final
 class WorkerHealthCheck(_message.Message):
-    """Outcome of one check."""
+    """What one check found."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -336,7 +336,7 @@ class WorkerTemplateServiceServicer:
     """
 
     def ListTemplates(self, request, context):
-        """List what the worker holds in its template cache.
+        """List what is in the worker's template cache.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
