@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from tasker.domain.leases import LEASE
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tests.engine import Engine, chain, diamond, failure, success
 from tests.integration.engine.faults import poison
 from tests.integration.engine.rivals import (

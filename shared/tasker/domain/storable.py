@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, Final
 
 from tasker.domain.errors import TaskerError
@@ -49,6 +49,11 @@ def encode_json(value: object) -> str:
     if _NUL in text and (problem := _first_problem(value)) is not None:
         raise ResultNotStorableError(problem)
     return text
+
+
+def json_array(texts: Iterable[str]) -> str:
+    """Return the JSON text of an array whose members are JSON texts already."""
+    return f"[{','.join(texts)}]"
 
 
 def serialization_problem(value: object) -> str | None:

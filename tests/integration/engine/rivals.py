@@ -12,8 +12,8 @@ from uuid import UUID
 from psycopg import AsyncConnection, OperationalError
 
 from tasker.domain.uuids import uuid7
-from tasker.messaging.records import TaskToCreate
 from tasker.persistence.connections import Row
+from tasker.persistence.operations.create import TaskToCreate
 from tests.engine import Engine
 
 Outcome = TypeVar("Outcome")

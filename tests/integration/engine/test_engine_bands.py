@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from tasker.domain.errors import InvalidArgumentError
-from tasker.messaging.bands import Band, Turns, worker_queue
+from tasker.messaging.claim_order import ClaimOrder
+from tasker.messaging.queues import Band, worker_queue
 from tests.engine import NAMESPACE, Engine, chain
 
 HIGH, NORMAL, LOW = (worker_queue(NAMESPACE, band) for band in Band)
@@ -70,7 +71,7 @@ async def test_under_a_backlog_each_band_gets_its_share_and_none_starves(engine:
     for priority in (-1, 0, 1):
         for _ in range(20):
             await engine.request(template, priority=priority)
-    turns = Turns([NAMESPACE])
+    turns = ClaimOrder([NAMESPACE])
     shares = Counter[str]()
     for _ in range(10):
         (step,) = await engine.worker.claim(turns.next(), ["work"], 1)
@@ -85,12 +86,12 @@ async def test_whatever_comes_first_the_other_bands_fill_free_slots(engine: Engi
     template = await engine.register(chain(1))
     for priority in (-1, 0, 1):
         await engine.request(template, priority=priority)
-    assert len(await engine.worker.claim(Turns([NAMESPACE]).next(), ["work"], 10)) == 3
+    assert len(await engine.worker.claim(ClaimOrder([NAMESPACE]).next(), ["work"], 10)) == 3
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 10])
 def test_every_namespace_comes_first_in_every_band(count: int) -> None:
-    turns = Turns([f"n{number}" for number in range(count)])
+    turns = ClaimOrder([f"n{number}" for number in range(count)])
     firsts = Counter(turns.next()[0] for _ in range(10 * count))
     assert firsts == {
         worker_queue(f"n{number}", band): share
@@ -101,8 +102,8 @@ def test_every_namespace_comes_first_in_every_band(count: int) -> None:
 
 
 def test_only_wanted_queues_are_looked_at() -> None:
-    assert Turns(["a", "b"]).next({worker_queue("b", Band.LOW)}) == [worker_queue("b", Band.LOW)]
-    assert Turns([]).next() == []
+    assert ClaimOrder(["a", "b"]).next({worker_queue("b", Band.LOW)}) == [worker_queue("b", Band.LOW)]
+    assert ClaimOrder([]).next() == []
 
 
 @pytest.mark.parametrize("namespace", ["very_high", "very_low", "_high"])

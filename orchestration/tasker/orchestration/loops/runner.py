@@ -24,7 +24,7 @@ class Loop(Protocol):
         """How logs call it."""
 
     async def tick(self) -> float:
-        """Do one batch; return how many seconds to wait unless woken, 0 to go on at once."""
+        """Do one group; return how many seconds to wait unless woken, 0 to go on at once."""
 
 
 class LoopRunner:
