@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tests.engine import Engine, chain, diamond, failure, success
 from tests.integration.engine.faults import poison

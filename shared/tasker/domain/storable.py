@@ -1,4 +1,4 @@
-"""Which values PostgreSQL can keep as jsonb, and their text."""
+"""Which values PostgreSQL can keep as jsonb, and their text; and which texts it can keep."""
 
 from __future__ import annotations
 
@@ -63,6 +63,13 @@ def serialization_problem(value: object) -> str | None:
     except ResultNotStorableError as error:
         return error.problem
     return None
+
+
+def text_problem(text: str, longest: int | None = None) -> str | None:
+    """Return why a text of a request cannot be kept, or None if it can: too many characters, or a NUL among them."""
+    if longest is not None and len(text) > longest:
+        return f"has {len(text)} characters, maximum {longest}"
+    return "must not hold a NUL character" if "\x00" in text else None
 
 
 def _problem_of(value: object, error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.messaging.queues import worker_queue
 from tasker.persistence.templates import StoredTemplate
 from tests.engine import Engine, chain

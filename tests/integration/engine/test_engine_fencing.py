@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.persistence.operations.claim import ClaimedStep
 from tasker.persistence.operations.renew import Lease

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.persistence.operations.claim import ClaimedStep
 from tasker.persistence.operations.renew import Lease
 from tests.engine import Engine, chain

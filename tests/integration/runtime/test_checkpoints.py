@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.worker import HandlerRegistry, StepContext, StepHandler, StepHandlerResult, checkpoint_yield
 from tasker.worker.runtime.worker import Worker
 from tests import services

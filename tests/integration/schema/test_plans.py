@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.domain.states import TaskState
 from tasker.persistence import connections, database, sessions, task_listing
 from tasker.persistence.connections import Connection

@@ -18,8 +18,8 @@ from tasker.domain.errors import (
     UnavailableError,
 )
 from tasker.domain.identity import check_idempotency_key, context_digest, identity_hash
+from tasker.domain.storable import text_problem
 from tasker.domain.templates.document import StepType
-from tasker.domain.texts import text_problem
 from tasker.domain.uuids import uuid7
 from tasker.orchestration.engine.catalogue import RegisteredTemplate, TemplateCatalogue
 from tasker.orchestration.engine.group_commit import GroupCommit

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.persistence.operations.clock import now
 from tasker.persistence.operations.sweep import sweep_leases
 from tasker.persistence.sessions import Session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.persistence.operations.renew import Lease
 from tasker.persistence.queries import Queries
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.persistence.operations.renew import Lease
 from tasker.persistence.queries import Queries
 

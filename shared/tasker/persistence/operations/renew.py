@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.persistence.queries import Queries
 
 _RENEW: Final = "SELECT step_uuid FROM tasker.renew_leases_v1(%s, %s::uuid[], %s::uuid[], %s::uuid[], %s)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.persistence.queries import Queries
 
 _SWEEP: Final = "SELECT tasker.sweep_leases_v1(%s, %s)"

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from tasker.domain.leases import LEASE_RENEWAL
+from tasker.domain.retry import LEASE_RENEWAL
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.renew import renew_leases
 from tasker.persistence.queries import Queries
