@@ -104,8 +104,8 @@ async def test_its_partitions_work(any_engine: Engine) -> None:
     assert audited == 3 * 4 + 1  # the one that failed
 
     await any_engine.move_clock(91 * 86_400)
-    batch = await any_engine.delete_old_tasks(10, timedelta(days=90), BEGINNING)
-    assert batch.rows["tasks"] == 3
+    deleted = await any_engine.delete_old_tasks(10, timedelta(days=90), BEGINNING)
+    assert deleted.rows["tasks"] == 3
     assert [partition for _, partition in await _rows(any_engine)] == [later]
 
 

@@ -71,10 +71,10 @@ async def test_under_a_backlog_each_band_gets_its_share_and_none_starves(engine:
     for priority in (-1, 0, 1):
         for _ in range(20):
             await engine.request(template, priority=priority)
-    turns = ClaimOrder([NAMESPACE])
+    order = ClaimOrder([NAMESPACE])
     shares = Counter[str]()
     for _ in range(10):
-        (step,) = await engine.worker.claim(turns.next(), ["work"], 1)
+        (step,) = await engine.worker.claim(order.next(), ["work"], 1)
         ((priority,),) = await engine.sql(
             "SELECT priority FROM tasker.tasks WHERE task_uuid = %s", step.task_uuid
         )
@@ -91,14 +91,14 @@ async def test_whatever_comes_first_the_other_bands_fill_free_slots(engine: Engi
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 10])
 def test_every_namespace_comes_first_in_every_band(count: int) -> None:
-    turns = ClaimOrder([f"n{number}" for number in range(count)])
-    firsts = Counter(turns.next()[0] for _ in range(10 * count))
+    order = ClaimOrder([f"n{number}" for number in range(count)])
+    firsts = Counter(order.next()[0] for _ in range(10 * count))
     assert firsts == {
         worker_queue(f"n{number}", band): share
         for number in range(count)
         for band, share in ((Band.HIGH, 6), (Band.NORMAL, 3), (Band.LOW, 1))
     }
-    assert all(set(turns.next()) == set(turns.queues()) for _ in range(10))
+    assert all(set(order.next()) == set(order.queues()) for _ in range(10))
 
 
 def test_only_wanted_queues_are_looked_at() -> None:

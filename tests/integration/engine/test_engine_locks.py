@@ -36,8 +36,8 @@ NO_GRACE = timedelta(0)
 
 async def _process(engine: Engine, task: UUID) -> None:
     await engine.succeed(*await engine.claim())
-    batch = await engine.orchestration.process_results(10)
-    assert (batch.handled, batch.delayed) == (1, 0)
+    processed = await engine.orchestration.process_results(10)
+    assert (processed.handled, processed.delayed) == (1, 0)
     assert await engine.states(task) == {"s1": "complete", "s2": "enqueued"}
 
 
@@ -87,7 +87,7 @@ async def test_an_evaluation_lets_foreign_key_checks_pass(any_engine: Engine) ->
         await at_once(inserting.lock("tasks", task, "FOR KEY SHARE NOWAIT"))
 
 
-# process skips tasks that are locked; one busy task never stalls a batch
+# process skips tasks that are locked; one busy task never stalls a group
 
 
 async def test_a_busy_task_does_not_stall_the_results_of_others(any_engine: Engine) -> None:
@@ -96,10 +96,10 @@ async def test_a_busy_task_does_not_stall_the_results_of_others(any_engine: Engi
     async with rival(any_engine) as evaluating:
         await evaluating.lock("tasks", busy)
         before = await now(any_engine)
-        batch = await at_once(any_engine.orchestration.process_results(10))
+        processed = await at_once(any_engine.orchestration.process_results(10))
         after = await now(any_engine)
 
-        assert (batch.handled, batch.delayed) == (1, 1)
+        assert (processed.handled, processed.delayed) == (1, 1)
         assert await any_engine.states(free) == {"s1": "complete", "s2": "enqueued"}
         assert await any_engine.states(busy) == {"s1": "enqueued_for_orchestration", "s2": "pending"}
         # Only the message whose task it got is gone; the other comes back 50 ms later.
@@ -108,8 +108,8 @@ async def test_a_busy_task_does_not_stall_the_results_of_others(any_engine: Engi
         assert before <= due - timedelta(milliseconds=50) <= after
 
     await any_engine.move_clock(0.05)
-    batch = await any_engine.orchestration.process_results(10)
-    assert (batch.handled, batch.delayed) == (1, 0)
+    processed = await any_engine.orchestration.process_results(10)
+    assert (processed.handled, processed.delayed) == (1, 0)
     assert await any_engine.states(busy) == {"s1": "complete", "s2": "enqueued"}
     assert await any_engine.messages(RESULTS_QUEUE) == 0
 
@@ -143,13 +143,13 @@ async def test_every_message_of_a_busy_task_waits_with_it(engine: Engine) -> Non
     await engine.succeed(*await engine.claim())  # left and right
     async with rival(engine) as evaluating:
         await evaluating.lock("tasks", task)
-        batch = await at_once(engine.orchestration.process_results(10))
-        assert (batch.handled, batch.delayed) == (0, 2)
+        processed = await at_once(engine.orchestration.process_results(10))
+        assert (processed.handled, processed.delayed) == (0, 2)
     await engine.move_clock(0.05)
     await engine.run(task)
 
 
-async def test_two_orchestrators_share_a_batch_without_waiting(any_engine: Engine) -> None:
+async def test_two_orchestrators_share_a_group_without_waiting(any_engine: Engine) -> None:
     first, second = [await any_engine.create(chain(1)) for _ in range(2)]
     await any_engine.succeed(*await any_engine.claim())
     async with rival(any_engine) as other:  # messages, too, are skipped while somebody holds them
@@ -157,8 +157,8 @@ async def test_two_orchestrators_share_a_batch_without_waiting(any_engine: Engin
             "SELECT handled, delayed FROM tasker.process_results_v1(1, 0, NULL)"
         )
         assert (handled, delayed) == (1, 0)
-        batch = await at_once(any_engine.orchestration.process_results(10))
-        assert (batch.handled, batch.delayed) == (1, 0)
+        processed = await at_once(any_engine.orchestration.process_results(10))
+        assert (processed.handled, processed.delayed) == (1, 0)
         await other.commit()
     assert [await any_engine.state(task) for task in (first, second)] == ["complete", "complete"]
 
@@ -175,7 +175,7 @@ async def test_the_timer_and_the_reconciler_pass_by_a_busy_task(engine: Engine) 
         assert [each.task_uuid for each in reconciled] == [free]
         assert await engine.states(free) == {"s1": "enqueued"}
         assert await engine.states(busy) == {"s1": "waiting_for_retry"}
-        # What is due but held is no reason to ask again without a pause.
+        # What is due but locked is no reason to ask again without a pause.
         assert await engine.timers.tick() > 0
     assert (await engine.wake_tasks(10)).woken == 1
 
@@ -231,17 +231,17 @@ async def test_a_late_submit_and_the_sweeper_do_not_deadlock(database_url: str) 
     assert await deadlocks(database_url) == 0
 
 
-# a batch of creates inserts identities sorted
+# a group of creates inserts identities sorted
 
 
-async def test_batches_that_share_identities_in_opposite_order_do_not_deadlock(database_url: str) -> None:
+async def test_groups_that_share_identities_in_opposite_order_do_not_deadlock(database_url: str) -> None:
     async with Engine(database_url) as one, Engine(database_url) as other:
         await one.create(chain(1))
         identities = [bytes([n] * 32) for n in (1, 2, 3)]
         forward = [await task_like_others(one, identity) for identity in identities]
         backward = [await task_like_others(one, identity) for identity in reversed(identities)]
         async with rival(one) as third:
-            # Somebody holds the middle one, so both batches stop half-way.
+            # Somebody holds the middle one, so both groups stop half-way.
             await third.sql(
                 "INSERT INTO tasker.task_identities VALUES (%s, gen_random_uuid(), tasker.now())",
                 identities[1],

@@ -165,7 +165,7 @@ async def test_a_claim_drops_messages_of_steps_that_moved_on(any_engine: Engine)
     await assert_history_is_whole(any_engine, task)
 
 
-async def test_a_batch_of_dropped_messages_does_not_hide_the_step_behind_it(engine: Engine) -> None:
+async def test_a_group_of_dropped_messages_does_not_hide_the_step_behind_it(engine: Engine) -> None:
     task = await engine.create(chain(1))
     done = (await engine.steps(task))["s1"].step_uuid
     await engine.run(task)

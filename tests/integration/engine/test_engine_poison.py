@@ -57,7 +57,7 @@ async def _reason(engine: Engine, task: UUID) -> str:
     return str(reason)
 
 
-# the batch is tried one by one; the poison is recorded and its step moves to `error`
+# the group is tried one by one; the poison is recorded and its step moves to `error`
 
 
 async def test_a_poisonous_result_is_found_and_its_task_settled(any_engine: Engine) -> None:
@@ -257,7 +257,7 @@ async def test_a_failure_of_the_database_is_no_poison(engine: Engine, sqlstate: 
 async def test_a_failure_of_the_database_during_the_search_is_no_poison_either(engine: Engine) -> None:
     bad, good = await _bad_among_good(engine)
     await engine.succeed(*await engine.claim())
-    # The batch fails for good, then, tried one by one, the first of them meets a database in trouble.
+    # The group fails for good, then, tried one by one, the first of them meets a database in trouble.
     await refuse(engine, "tasker.workflow_steps", "NEW.state = 'complete'", last=1)
     await refuse(engine, "tasker.workflow_steps", "NEW.state = 'complete'", sqlstate="53200", last=1)
     with pytest.raises(psycopg.errors.OutOfMemory):

@@ -200,8 +200,8 @@ async def test_its_poison_goes_with_a_task_however_young(engine: Engine) -> None
     garbled = {"task_uuid": str(task), "step_uuid": "garbled"}
     msg_id = await send_by_hand(engine, RESULTS_QUEUE, garbled)
     await engine.orchestration.record_poison(RESULTS_QUEUE, msg_id, "ValueError: garbled")
-    batch = await engine.delete_old_tasks(10, AGE, BEGINNING)
-    assert batch.rows["poison_messages"] == 1
+    deleted = await engine.delete_old_tasks(10, AGE, BEGINNING)
+    assert deleted.rows["poison_messages"] == 1
 
 
 async def test_its_identity_may_be_used_again(engine: Engine) -> None:
@@ -227,7 +227,7 @@ async def _done(engine: Engine, count: int, document: dict[str, Any] | None = No
     return tasks
 
 
-async def test_a_walk_goes_on_batch_by_batch_and_begins_anew(engine: Engine) -> None:
+async def test_a_walk_goes_on_group_by_group_and_begins_anew(engine: Engine) -> None:
     done = await _done(engine, 7)
     await engine.database.execute(  # the third and fourth are not over yet
         "UPDATE tasker.tasks SET state = 'pending', terminal_at = NULL, completed_at = NULL "
@@ -237,7 +237,7 @@ async def test_a_walk_goes_on_batch_by_batch_and_begins_anew(engine: Engine) -> 
     await engine.move_clock(91 * DAY)
     retention = _retention(engine, group_size=2)
     waits = [await retention.tick() for _ in range(4)]
-    assert waits == [0.1, 0, 0.1, 60]  # the second batch found nothing to delete
+    assert waits == [0.1, 0, 0.1, 60]  # the second group found nothing to delete
     assert await _tasks(engine) == set(done[2:4])
     await engine.database.execute("UPDATE tasker.tasks SET state = 'cancelled', terminal_at = created_at")
     await _walk(retention)
@@ -246,8 +246,8 @@ async def test_a_walk_goes_on_batch_by_batch_and_begins_anew(engine: Engine) -> 
 
 async def test_a_walk_reads_nothing_that_is_too_young(engine: Engine) -> None:
     await _done(engine, 3)
-    batch = await engine.delete_old_tasks(1, AGE, BEGINNING)
-    assert (batch.last_uuid, batch.rows) == (None, {})
+    deleted = await engine.delete_old_tasks(1, AGE, BEGINNING)
+    assert (deleted.last_uuid, deleted.rows) == (None, {})
 
 
 async def test_a_task_that_somebody_holds_is_left_for_the_next_walk(engine: Engine) -> None:
@@ -274,17 +274,17 @@ async def test_orchestrators_share_the_work_without_doing_it_twice(database_url:
             ticks = await at_once(_walk(_retention(two, group_size=15)))
             assert ticks == 3
             await other.rollback()
-        assert await _tasks(one) == set(done[:15])  # what it found held it passed over
+        assert await _tasks(one) == set(done[:15])  # what it found locked it passed over
         counts = [0, 0]
 
         async def walk(number: int, engine: Engine) -> None:
             after = BEGINNING
             while True:
-                batch = await engine.delete_old_tasks(2, AGE, after)
-                counts[number] += batch.rows.get("tasks", 0)
-                if batch.last_uuid is None:
+                deleted = await engine.delete_old_tasks(2, AGE, after)
+                counts[number] += deleted.rows.get("tasks", 0)
+                if deleted.last_uuid is None:
                     return
-                after = batch.last_uuid
+                after = deleted.last_uuid
 
         async def none_left() -> bool:
             await asyncio.gather(walk(0, one), walk(1, two))
@@ -295,7 +295,7 @@ async def test_orchestrators_share_the_work_without_doing_it_twice(database_url:
         assert not any((await _rows(one)).values())
 
 
-async def test_a_batch_is_all_or_nothing(engine: Engine) -> None:
+async def test_a_group_is_all_or_nothing(engine: Engine) -> None:
     await _done(engine, 3)
     await engine.move_clock(91 * DAY)
     before = await _rows(engine)
@@ -387,8 +387,8 @@ async def test_its_plans_do_not_depend_on_statistics(
         )
         await engine.move_clock(91 * DAY)
         plans.used.clear()
-        batch = await engine.delete_old_tasks(20, AGE, BEGINNING)
-        assert batch.rows["tasks"] == 20
+        deleted = await engine.delete_old_tasks(20, AGE, BEGINNING)
+        assert deleted.rows["tasks"] == 20
         await delete_old_poison(engine.sessions, 20, AGE)
         assert any("DELETE FROM tasker.step_results" in statement for statement, _ in plans.used)
         assert plans.flaws() == set()

@@ -181,7 +181,7 @@ async def test_a_lifecycle_that_cannot_be_read_is_that_tasks_trouble_alone(watch
 
 
 async def test_another_instance_finishes_what_a_crash_left(watch: Watch) -> None:
-    """The database fails in the middle of a batch, and with it the instance; what it had done stays."""
+    """The database fails in the middle of a group, and with it the instance; what it had done stays."""
     engine = watch.engine
     tasks = await _stale(engine, 5)
     await refuse(engine, "tasker.tasks_dlq", "true", sqlstate="57P01", first=3, last=3)
@@ -216,10 +216,10 @@ async def test_a_broken_connection_in_the_middle_costs_nothing(watch: Watch) -> 
 
 async def test_a_task_that_somebody_holds_is_left_alone(watch: Watch) -> None:
     engine = watch.engine
-    held, free = await _stale(engine, 2)
+    locked, free = await _stale(engine, 2)
     detector = await watch.detector()
     async with rival(engine) as evaluator:
-        await evaluator.lock("tasks", held)
+        await evaluator.lock("tasks", locked)
         with capture_logs() as logs:
             await at_once(detector.tick())
         assert [entry["task_uuid"] for entry in logs] == [str(free)]

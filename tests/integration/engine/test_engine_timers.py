@@ -100,7 +100,7 @@ async def test_the_loop_sleeps_until_the_next_timer_but_no_longer_than_its_poll(
     assert await engine.timers.tick() == 5
 
 
-async def test_more_due_tasks_than_a_batch_are_taken_at_once_one_batch_after_the_other(
+async def test_more_due_tasks_than_a_group_are_taken_at_once_one_group_after_the_other(
     engine: Engine,
 ) -> None:
     tasks = [await engine.create(chain(1)) for _ in range(5)]

@@ -88,12 +88,7 @@ class StalenessDetector:
             reaction = self._reaction_to(task)
             if not reaction:
                 return
-            dry_run = self._rules.dry_run
-            closed = (
-                ClosedTask(closed=True, dlq_entry_uuid=None)
-                if dry_run
-                else await close_stale_task(self._queries, task, self._rules.limits, reaction)
-            )
+            closed = await self._close(task, reaction)
         except Exception as error:
             if is_transient(error):
                 raise
@@ -103,7 +98,16 @@ class StalenessDetector:
             entry = (
                 {"dlq_entry_uuid": str(closed.dlq_entry_uuid)} if closed.dlq_entry_uuid is not None else {}
             )
-            log.warning("task_staleness_detected", **_facts(task, reaction.action(dry_run=dry_run)), **entry)
+            log.warning(
+                "task_staleness_detected",
+                **_facts(task, reaction.action(dry_run=self._rules.dry_run)),
+                **entry,
+            )
+
+    async def _close(self, task: StaleTask, reaction: Reaction) -> ClosedTask:
+        if self._rules.dry_run:
+            return ClosedTask(closed=True, dlq_entry_uuid=None)
+        return await close_stale_task(self._queries, task, self._rules.limits, reaction)
 
     def _reaction_to(self, task: StaleTask) -> Reaction:
         return reaction_to_staleness(
