@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 from uuid import UUID
 
-from tasker.messaging.records import ClaimedStep
+from tasker.persistence.operations.claim import ClaimedStep
 from tests.engine import NAMESPACE, Engine, success
 
 #: Where a transaction that expands a task can be made to wait: while it adds the steps, while it completes the step

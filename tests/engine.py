@@ -14,15 +14,14 @@ from tasker.domain.templates.document import Template
 from tasker.domain.templates.expansion import DecisionLimits
 from tasker.domain.templates.validation import parse
 from tasker.domain.uuids import uuid7
-from tasker.messaging.bands import Turns
+from tasker.messaging.claim_order import ClaimOrder
 from tasker.messaging.pgmq import PgmqOrchestrationBroker, PgmqWorkerBroker
-from tasker.messaging.records import ClaimedStep, ResultToSubmit
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import Creation, NewTask, TaskCreator
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
-from tasker.orchestration.engine.judging import Judge
+from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.engine.operators import Operators
-from tasker.orchestration.engine.revisions import Revisions
+from tasker.orchestration.engine.revisions import planned_revisions
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.leases import LeaseSweeper
 from tasker.orchestration.loops.reconciler import Reconciler
@@ -30,6 +29,17 @@ from tasker.orchestration.loops.results import ResultLoop
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.connections import Row
 from tasker.persistence.database import Database
+from tasker.persistence.operations.checkpoint import checkpoint_step
+from tasker.persistence.operations.claim import ClaimedStep, hydrate_step
+from tasker.persistence.operations.create import CreatedTask, TaskToCreate, create_tasks
+from tasker.persistence.operations.reconcile import ReconciledTask, reconcile_tasks
+from tasker.persistence.operations.renew import Lease, renew_leases
+from tasker.persistence.operations.retain import DeletedTasks, delete_old_tasks
+from tasker.persistence.operations.submit import ResultToSubmit
+from tasker.persistence.operations.sweep import sweep_leases
+from tasker.persistence.operations.wake import WokenTasks, wake_tasks
+from tasker.persistence.operations.workers import register_worker, retire_worker
+from tasker.persistence.sessions import MOST_REQUESTS
 from tasker.persistence.tasks import TaskReader
 from tasker.persistence.templates import TemplateStore
 from tasker.persistence.transitions import TransitionReader
@@ -90,32 +100,38 @@ class Engine:
         self.url = database_url
         self.jitter = 0.0
         self.database = Database(database_url, application_name="test", max_size=4)
-        self.orchestration = PgmqOrchestrationBroker(self.database)
+        self.sessions = self.database.sessions()
+        self.requests = self.database.sessions(at_most=MOST_REQUESTS)
+        self.sweeping = self.database.session()
+        self.orchestration = PgmqOrchestrationBroker(self.sessions)
         self.worker_uuid = uuid7()
+        self.worker_sessions = self.database.sessions()
+        self.worker_requests = self.database.sessions(at_most=MOST_REQUESTS)
         self.worker = PgmqWorkerBroker(
-            self.database, worker_uuid=self.worker_uuid, refusal_limit=timedelta(seconds=60)
+            self.worker_sessions, worker_uuid=self.worker_uuid, refusal_limit=timedelta(seconds=60)
         )
         self.store = TemplateStore(self.database)
         self.reader = TaskReader(self.database)
         self.transitions = TransitionReader(self.database)
+        revisions = planned_revisions(self.store, environment)
         self.creator = TaskCreator(
-            TemplateCatalogue(self.store, environment=environment),
-            self.orchestration,
+            TemplateCatalogue(self.store, revisions),
+            self.sessions,
             self.reader,
             environment=environment,
         )
         self.expander = Expander(
-            Revisions(self.store, environment=environment),
+            revisions,
             environment=environment,
             decisions=decisions or DecisionLimits(),
             batches=batches or BatchLimits(),
         )
-        self.operators = Operators(self.orchestration, self.expander)
+        self.operators = Operators(self.requests, self.expander)
         self.results = ResultLoop(self.orchestration)
         self.judgements = JudgementLoop(self.orchestration, Judge(lambda: self.jitter), self.expander)
-        self.timers = TimerLoop(self.orchestration)
-        self.sweeper = LeaseSweeper(self.orchestration)
-        self.reconciler = Reconciler(self.orchestration)
+        self.timers = TimerLoop(self.sessions)
+        self.sweeper = LeaseSweeper(self.sweeping)
+        self.reconciler = Reconciler(self.sessions)
 
     async def __aenter__(self) -> Self:
         await self.database.open()
@@ -126,10 +142,16 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.creator.stop()
-        await self.worker.close()
-        await self.orchestration.close()
+        await self.disconnect()
         await self.transitions.close()
         await self.database.close()
+
+    async def disconnect(self) -> None:
+        """Close all sessions; the next calls open new ones."""
+        for sessions in (
+            self.sessions, self.requests, self.sweeping, self.worker_sessions, self.worker_requests
+        ):  # fmt: skip
+            await sessions.close()
 
     async def register(self, document: Mapping[str, Any]) -> Template:
         """Register a template."""
@@ -154,7 +176,7 @@ class Engine:
 
     async def claim(self, limit: int = 100, *, handlers: Sequence[str] = ("work",)) -> list[ClaimedStep]:
         """Claim what is enqueued."""
-        return await self.worker.claim(Turns([NAMESPACE]).queues(), handlers, limit)
+        return await self.worker.claim(ClaimOrder([NAMESPACE]).queues(), handlers, limit)
 
     async def succeed(self, *steps: ClaimedStep, result: object = None) -> set[UUID]:
         """Submit successes; return the accepted ones."""
@@ -171,6 +193,62 @@ class Engine:
         ):
             await self.results.tick()
             await self.judgements.tick()
+
+    async def create_tasks(self, tasks: Sequence[TaskToCreate]) -> dict[UUID, CreatedTask]:
+        """Create tasks whose templates are planned."""
+        return await create_tasks(self.sessions, "test", tasks)
+
+    async def wake_tasks(self, limit: int) -> WokenTasks:
+        """Look at tasks whose timer is due."""
+        return await wake_tasks(self.sessions, limit)
+
+    async def sweep_leases(self, limit: int) -> int:
+        """Submit a failure for steps whose lease has expired; return for how many."""
+        return await sweep_leases(self.sweeping, limit)
+
+    async def reconcile(self, after: UUID, limit: int, grace: timedelta) -> list[ReconciledTask]:
+        """Repair what tasks keep about themselves."""
+        return await reconcile_tasks(self.sessions, after, limit, grace)
+
+    async def delete_old_tasks(self, limit: int, age: timedelta, after: UUID) -> DeletedTasks:
+        """Delete what ended long ago."""
+        return await delete_old_tasks(self.sessions, limit, age, after)
+
+    async def renew(self, leases: Sequence[Lease]) -> set[UUID]:
+        """Renew leases, and the worker's sign of life; return the steps whose lease is lost."""
+        return await renew_leases(self.worker_sessions, self.worker_uuid, leases)
+
+    async def checkpoint(self, lease: Lease, checkpoint: str) -> dict[str, Any] | None:
+        """Store how far a step has come."""
+        return await checkpoint_step(self.worker_requests, lease, checkpoint)
+
+    async def hydrate(self, step: ClaimedStep) -> None:
+        """Fetch what did not travel with a claim."""
+        await hydrate_step(self.worker_requests, step)
+
+    async def register_worker(
+        self,
+        *,
+        namespaces: Sequence[str],
+        handlers: Sequence[str] = ("work",),
+        hostname: str = "here",
+        version: str = "1",
+        slots: int = 1,
+    ) -> None:
+        """Announce the worker."""
+        await register_worker(
+            self.worker_sessions,
+            self.worker_uuid,
+            hostname=hostname,
+            version=version,
+            namespaces=namespaces,
+            handlers=handlers,
+            slots=slots,
+        )
+
+    async def retire_worker(self) -> None:
+        """Say that the worker runs no more."""
+        await retire_worker(self.worker_sessions, self.worker_uuid)
 
     async def run(self, task_uuid: UUID, *, rounds: int = 100) -> None:
         """Claim, succeed and process until the task is over."""
@@ -220,7 +298,9 @@ class Engine:
 
     async def sql(self, query: str, *params: object) -> list[Row]:
         """Run any statement."""
-        return await self.database.fetch_tuples(query, params)
+        async with self.database.connection() as connection:
+            cursor = await connection.execute(query.encode(), params)
+            return await cursor.fetchall() if cursor.description else []
 
 
 def success(step: ClaimedStep, result: object) -> ResultToSubmit:

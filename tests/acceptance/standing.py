@@ -9,10 +9,11 @@ from uuid import UUID
 
 from structlog.testing import capture_logs
 
-from tasker.domain.staleness import StalenessLimits
+from tasker.domain.staleness import Reaction, StalenessLimits
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
 from tasker.persistence.investigations import InvestigationStore, TaskStaleness
-from tasker.persistence.staleness import StandingTasks
+from tasker.persistence.operations.fail import ClosedTask, close_stale_task
+from tasker.persistence.operations.staleness import StaleTask, stale_tasks
 from tests.engine import Engine, chain
 
 #: The states that have a limit of their own.
@@ -27,13 +28,21 @@ class Watch:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.tasks = StandingTasks(engine.database)
+        self.detecting = engine.database.session()
+        self.sessions = engine.database.sessions()
         self.store = InvestigationStore(engine.database)
+
+    async def close(self) -> None:
+        """Close the sessions; the next calls open new ones."""
+        await self.detecting.close()
+        await self.sessions.close()
 
     async def detector(self, **rules: Any) -> StalenessDetector:
         """Return a detector that has waited for its first interval, as of now."""
-        detector = StalenessDetector(self.tasks, DetectionRules(**{"interval": INTERVAL} | rules))
-        await self.tasks.close()
+        detector = StalenessDetector(
+            self.detecting, self.sessions, DetectionRules(**{"interval": INTERVAL} | rules)
+        )
+        await self.close()
         await self.engine.move_clock(-INTERVAL.total_seconds())
         assert await detector.tick() == INTERVAL.total_seconds()
         await self.engine.move_clock(INTERVAL.total_seconds())
@@ -46,6 +55,14 @@ class Watch:
             while await detector.tick() == 0:
                 pass
         return [dict(entry) for entry in logs if entry["event"] == "task_staleness_detected"]
+
+    async def stale(self, limits: StalenessLimits, limit: int) -> list[StaleTask]:
+        """Return stale tasks."""
+        return await stale_tasks(self.sessions, limits, limit)
+
+    async def close_stale(self, task: StaleTask, limits: StalenessLimits, reaction: Reaction) -> ClosedTask:
+        """Do something about a stale task."""
+        return await close_stale_task(self.sessions, task, limits, reaction)
 
     async def of(self, task: UUID, **limits: int) -> TaskStaleness:
         """Return what monitoring says about a task."""

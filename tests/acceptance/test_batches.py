@@ -72,7 +72,7 @@ async def test_an_instance_does_not_see_the_shares_of_the_others(engine: Engine,
     await hands.succeed("b", result=outcome | {"rows": 20})
     step = await hands.take("w_001")
     seen = step.dependencies
-    await engine.worker.hydrate(step)
+    await engine.hydrate(step)
     assert step.dependencies == seen
     left = {k: v for k, v in outcome["batch_processing_outcome"].items() if k != "cursor_configs"}
     assert seen == {"b": {"batch_processing_outcome": left, "rows": 20}}

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from tasker.config.settings import WorkerSettings
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.worker import (
     BatchAggregationScenario,
     BatchConfig,

@@ -94,7 +94,7 @@ async def _taken_by_a_fourth(engine: Engine, take: str, taken_by: str | None) ->
 
 
 async def _wake(engine: Engine) -> int:
-    return (await engine.orchestration.wake_tasks(4))[0]
+    return (await engine.wake_tasks(4)).woken
 
 
 async def _process(engine: Engine) -> int:
@@ -128,9 +128,7 @@ async def test_reconcilers_side_by_side_repair_each_task_once(database_url: str)
         await one.sql("SELECT pgmq.purge_queue('worker_test_queue')")
         await one.move_clock(60)
         grace = timedelta(seconds=30)
-        batches = await asyncio.gather(
-            *(engine.orchestration.reconcile(BEGINNING, TASKS, grace) for engine in (one, two))
-        )
+        batches = await asyncio.gather(*(engine.reconcile(BEGINNING, TASKS, grace) for engine in (one, two)))
         resent = [task.task_uuid for batch in batches for task in batch if task.resent]
         assert sorted(resent) == sorted(set(resent))
         assert {task.task_uuid for batch in batches for task in batch} == set(tasks)

@@ -8,8 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tasker.messaging.pgmq import HYDRATION_BYTES
-from tasker.messaging.records import ClaimedStep
+from tasker.persistence.operations.claim import HYDRATION_BYTES, ClaimedStep
 from tests.engine import Engine, chain, graph
 
 #: One long branch, one short one beside it, and a join of both.
@@ -80,7 +79,7 @@ async def test_a_step_resolved_by_hand_supplies_no_result(engine: Engine) -> Non
         "unmet_parents = 0 WHERE task_uuid = %s",
         (task,),
     )
-    await engine.orchestration.reconcile(UUID(int=0), 10, engine.reconciler._grace * 0)
+    await engine.reconcile(UUID(int=0), 10, engine.reconciler._grace * 0)
     (step,) = await engine.claim()
     assert (step.name, step.dependencies) == ("s2", {})
 
@@ -112,7 +111,7 @@ async def test_a_large_context_stays_behind_until_it_is_fetched(any_engine: Engi
     await any_engine.process()
     (step,) = await any_engine.claim()
     assert (step.context, step.dependencies, step.hydrated) == (None, {}, False)
-    await any_engine.worker.hydrate(step)
+    await any_engine.hydrate(step)
     assert (step.context, step.dependencies, step.hydrated) == (context, {"s1": {"small": True}}, True)
 
 
@@ -129,5 +128,5 @@ async def test_large_results_stay_behind_until_they_are_fetched(any_engine: Engi
         await any_engine.process()
     (step,) = await any_engine.claim()
     assert (step.context, step.dependencies, step.hydrated) == (None, {}, False)
-    await any_engine.worker.hydrate(step)
+    await any_engine.hydrate(step)
     assert (step.context, step.dependencies, step.hydrated) == ({"n": 1}, results, True)

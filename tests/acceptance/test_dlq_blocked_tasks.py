@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.engine.orchestrator import Orchestrator
+from tasker.orchestration.loops.give_up import GiveUpLoop
 from tasker.orchestration.loops.runner import Loop
-from tasker.orchestration.loops.standing import GiveUpLoop, UnservedLoop
+from tasker.orchestration.loops.unserved import UnservedLoop
 from tests.acceptance.standing import Watch, minutes, stand
 from tests.engine import Engine, chain, graph
 from tests.integration.engine.faults import refuse
@@ -25,7 +26,7 @@ from tests.integration.engine.rivals import assert_history_is_whole, at_once, ri
 async def watch(any_engine: Engine) -> AsyncIterator[Watch]:
     watch = Watch(any_engine)
     yield watch
-    await watch.tasks.close()
+    await watch.close()
 
 
 async def fail_for_good(engine: Engine) -> None:
@@ -164,7 +165,7 @@ DAY = 24 * 3600
 async def test_a_blocked_task_is_given_up_after_days(watch: Watch) -> None:
     engine = watch.engine
     task = await block(engine)
-    loop = GiveUpLoop(watch.tasks, age=MONTH)
+    loop = GiveUpLoop(watch.sessions, age=MONTH)
     await engine.move_clock(30 * DAY - 60)
     assert await loop.tick() == 600
     assert await engine.state(task) == "blocked_by_failures"
@@ -202,7 +203,7 @@ async def test_what_an_operator_does_starts_the_days_anew(watch: Watch) -> None:
     await engine.operators.resolve_manually(task, step, performed_by="sam", reason="not needed")
     assert await engine.state(task) == "blocked_by_failures"
     await engine.move_clock(2 * DAY)
-    loop = GiveUpLoop(watch.tasks, age=MONTH)
+    loop = GiveUpLoop(watch.sessions, age=MONTH)
     await loop.tick()
     assert await engine.state(task) == "blocked_by_failures"
     await engine.move_clock(28 * DAY)
@@ -214,7 +215,7 @@ async def test_a_task_that_was_given_up_resumes_by_a_reset(watch: Watch) -> None
     engine = watch.engine
     task = await block(engine)
     await engine.move_clock(31 * DAY)
-    await GiveUpLoop(watch.tasks, age=MONTH).tick()
+    await GiveUpLoop(watch.sessions, age=MONTH).tick()
     step = (await engine.steps(task))["s1"].step_uuid
     await engine.operators.reset_for_retry(task, step, performed_by="sam", reason="repaired")
     await engine.run(task)
@@ -225,7 +226,7 @@ async def test_giving_up_goes_on_until_none_is_left_and_waits_for_nobody(watch: 
     engine = watch.engine
     held, *others = [await block(engine) for _ in range(4)]
     await engine.move_clock(31 * DAY)
-    loop = GiveUpLoop(watch.tasks, age=MONTH, batch_size=2)
+    loop = GiveUpLoop(watch.sessions, age=MONTH, group_size=2)
     async with rival(engine) as operator:
         await operator.lock("tasks", held)
         assert [await at_once(loop.tick()), await at_once(loop.tick())] == [0, 600]
@@ -237,14 +238,14 @@ async def test_giving_up_goes_on_until_none_is_left_and_waits_for_nobody(watch: 
 
 
 async def _register(engine: Engine, *, namespaces: list[str]) -> None:
-    await engine.worker.register(hostname="h", version="1", namespaces=namespaces, handlers=["work"], slots=1)
+    await engine.register_worker(hostname="h", version="1", namespaces=namespaces, handlers=["work"], slots=1)
 
 
 async def test_a_namespace_without_a_live_worker_is_reported(watch: Watch) -> None:
     engine = watch.engine
     await _register(engine, namespaces=["other"])
     task = await engine.create(chain(2))
-    loop = UnservedLoop(watch.tasks, grace=timedelta(minutes=5))
+    loop = UnservedLoop(watch.sessions, grace=timedelta(minutes=5))
     await minutes(engine, 1)
     assert await loop.tick() == 60
     assert await watch.entries(task) == []  # a restart of the workers takes a moment
@@ -267,7 +268,7 @@ async def test_a_worker_that_lives_or_works_keeps_its_namespace_out(watch: Watch
     engine = watch.engine
     await _register(engine, namespaces=["test", "other"])
     queued = await engine.create(chain(1))
-    loop = UnservedLoop(watch.tasks, grace=timedelta(seconds=30))
+    loop = UnservedLoop(watch.sessions, grace=timedelta(seconds=30))
     await minutes(engine, 1)
     await loop.tick()
     assert await watch.entries(queued) == []
@@ -278,7 +279,7 @@ async def test_a_worker_that_lives_or_works_keeps_its_namespace_out(watch: Watch
     await loop.tick()
     assert {first.task_uuid, second.task_uuid} == {queued, running}
     assert await watch.entries(queued) == []  # claimed, so no longer queued
-    await engine.worker.retire()
+    await engine.retire_worker()
 
 
 @pytest.mark.parametrize("end", ["dies", "stops"])
@@ -287,9 +288,9 @@ async def test_a_worker_that_is_gone_serves_nothing(watch: Watch, end: str) -> N
     await _register(engine, namespaces=["test"])
     tasks = [await engine.create(chain(1)) for _ in range(3)]
     if end == "stops":
-        await engine.worker.retire()
+        await engine.retire_worker()
     await minutes(engine, 1.6 if end == "dies" else 1)
-    loop = UnservedLoop(watch.tasks, grace=timedelta(seconds=30), batch_size=2)
+    loop = UnservedLoop(watch.sessions, grace=timedelta(seconds=30), group_size=2)
     assert [await loop.tick(), await loop.tick()] == [0, 60]
     for task in tasks:
         assert await watch.entries(task) == [("worker_unavailable", "steps_in_process", "pending")]
@@ -319,8 +320,8 @@ async def loops_of(engine: Engine, **settings: object) -> AsyncIterator[dict[str
     """Yield the loops of an orchestrator with these settings, by name; nothing runs but what the test ticks."""
     orchestrator = Orchestrator(OrchestrationSettings.load(database_url=engine.url, **settings))
     yield {runner.name: runner._loop for runner in orchestrator._runners}
-    await orchestrator._broker.close()
-    await orchestrator._standing_tasks.close()
+    await orchestrator._sessions.close()
+    await orchestrator._detecting.close()
 
 
 @pytest.mark.parametrize(("days", "state"), [(7, "error"), (9, "blocked_by_failures")])

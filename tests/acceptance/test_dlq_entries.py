@@ -43,7 +43,7 @@ def investigations(store: InvestigationStore) -> Investigations:
 async def any_watch(any_engine: Engine) -> AsyncIterator[Watch]:
     watch = Watch(any_engine)
     yield watch
-    await watch.tasks.close()
+    await watch.close()
 
 
 # By hand

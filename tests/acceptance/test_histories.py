@@ -102,7 +102,7 @@ async def test_no_history_has_a_gap_whatever_happened(engine: Engine, document: 
                     await engine.fail(step)
                 case 1:
                     await engine.move_clock(31)  # its worker is lost
-                    await engine.orchestration.sweep_leases(10)
+                    await engine.sweep_leases(10)
                     await engine.succeed(step)
                 case _:
                     await engine.succeed(step)

@@ -12,7 +12,7 @@ from tasker.config.investigations import InvestigationSettings
 from tasker.domain.investigations import DlqReason, ResolutionStatus
 from tasker.domain.staleness import WARNING_PERCENTAGE, ActionTaken, StalenessLimits, reaction_to_staleness
 from tasker.domain.templates.document import Lifecycle, StalenessAction
-from tasker.orchestration.loops import staleness, standing
+from tasker.orchestration.loops import give_up, staleness, unserved
 from tasker.persistence.investigations import InvestigationStore
 from tests.acceptance.standing import stand
 from tests.engine import Engine
@@ -103,7 +103,7 @@ def test_the_settings_are_those_of_the_code() -> None:
 
 def test_the_events_are_those_of_the_code() -> None:
     events, actions = tables("In the log")
-    source = "".join(Path(str(module.__file__)).read_text() for module in (staleness, standing))
+    source = "".join(Path(str(module.__file__)).read_text() for module in (staleness, give_up, unserved))
     assert {words(event)[0] for event, *_ in events} == set(re.findall(r'log\.\w+\(\s*"(\w+)"', source))
     assert {words(action)[0] for action, _ in actions} == {action.value for action in ActionTaken}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from tasker.domain.leases import LEASE
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
+from tasker.domain.retry import LEASE
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tests.engine import Engine, chain, diamond, failure, success
 from tests.integration.engine.faults import poison
 from tests.integration.engine.rivals import (
@@ -158,8 +158,8 @@ async def test_a_result_that_arrives_while_its_task_is_enqueuing_is_not_lost(
         await enqueuing.sql("SELECT * FROM tasker.process_results_v1(10, 0, NULL)")
         # ... when the other branch reports, and its message is looked at.
         assert await any_engine.succeed(right) == {right.step_uuid}
-        batch = await any_engine.orchestration.process_results(10)
-        assert (batch.handled, batch.delayed) == (0, 1)
+        processed = await any_engine.orchestration.process_results(10)
+        assert (processed.handled, processed.delayed) == (0, 1)
         await enqueuing.commit()
     await any_engine.move_clock(0.05)
     await any_engine.process()

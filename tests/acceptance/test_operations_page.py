@@ -78,8 +78,7 @@ async def test_its_partitions_work(any_engine: Engine) -> None:
     before = await any_engine.create(document)
     running = await any_engine.create(document)
     await any_engine.run(before)
-    await any_engine.orchestration.close()  # the services are stopped
-    await any_engine.worker.close()
+    await any_engine.disconnect()  # the services are stopped
     await any_engine.database.execute(partitioning)
 
     failed = await any_engine.create(document)
@@ -105,8 +104,8 @@ async def test_its_partitions_work(any_engine: Engine) -> None:
     assert audited == 3 * 4 + 1  # the one that failed
 
     await any_engine.move_clock(91 * 86_400)
-    batch = await any_engine.orchestration.delete_old_tasks(10, timedelta(days=90), BEGINNING)
-    assert batch.rows["tasks"] == 3
+    deleted = await any_engine.delete_old_tasks(10, timedelta(days=90), BEGINNING)
+    assert deleted.rows["tasks"] == 3
     assert [partition for _, partition in await _rows(any_engine)] == [later]
 
 

@@ -449,6 +449,6 @@ async def test_a_timer_of_a_cancelled_task_is_gone(engine: Engine) -> None:
     await engine.operators.cancel(task)
     await engine.move_clock(3600)
     await engine.timers.tick()
-    await engine.orchestration.reconcile(BEGINNING, 10, engine.reconciler._grace * 0)
+    await engine.reconcile(BEGINNING, 10, engine.reconciler._grace * 0)
     assert await engine.states(task) == {"s1": "cancelled"}
     assert await engine.sql("SELECT wake_at FROM tasker.tasks") == [(None,)]

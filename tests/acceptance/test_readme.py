@@ -187,7 +187,9 @@ def test_the_path_of_a_task_names_functions_that_are_called() -> None:
     assert path
     # Those in the rows of the table; the text below it names one that SQL calls.
     named = set(re.findall(r"\w+_v\d+(?=`[^\n]*\|$)", path[1], re.M))
-    called = "".join(file.read_text("utf-8") for file in (ROOT / "shared/tasker/messaging").glob("*.py"))
+    called = "".join(
+        file.read_text("utf-8") for file in (ROOT / "shared/tasker/persistence/operations").glob("*.py")
+    )
     assert "expand_tasks_v1" in named
     assert named <= set(re.findall(r"(?<=tasker\.)\w+_v\d+", called))
 

@@ -74,7 +74,7 @@ async def test_a_lost_worker_is_audited_as_the_one_that_had_the_step(any_engine:
     task = await any_engine.create(chain(1))
     await any_engine.claim()
     await any_engine.move_clock(31)
-    await any_engine.orchestration.sweep_leases(10)
+    await any_engine.sweep_leases(10)
     rows = await _audit(any_engine, task, "worker_uuid, success, status, error ->> 'error_type'")
     assert rows == [(any_engine.worker_uuid, False, "error", "worker_lost")]
 

@@ -19,7 +19,7 @@ async def test_a_task_that_stood_still_is_resumed_and_completes(engine: Engine, 
     task = await stand(engine, state)
     await minutes(engine, 61)
     await watch.detect()
-    await watch.tasks.close()
+    await watch.close()
     assert await engine.state(task) == "error"
     await engine.operators.resume(task, **WHO)
     await minutes(engine, 2)

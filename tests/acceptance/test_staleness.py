@@ -24,7 +24,7 @@ BOTH = "transitioned_to_dlq_and_error"
 async def watch(any_engine: Engine) -> AsyncIterator[Watch]:
     watch = Watch(any_engine)
     yield watch
-    await watch.tasks.close()
+    await watch.close()
 
 
 # Retries and their clock
@@ -237,7 +237,7 @@ async def test_a_task_whose_steps_move_on_is_not_stale(watch: Watch) -> None:
     for _ in range(2):
         (step,) = await engine.claim()
         await minutes(engine, 25)
-        await engine.worker.renew([step.lease])
+        await engine.renew([step.lease])
         await engine.succeed(step)
         assert (await watch.of(task)).health is StalenessHealth.HEALTHY  # its result waits
         assert await watch.detect() == []
@@ -409,7 +409,7 @@ async def test_what_follows_is_what_the_template_and_the_settings_say(
     assert [event["action_taken"] for event in await watch.detect(**settings)] == ([action] if action else [])
     assert (await watch.entries(task) != [], await engine.state(task) == "error") == (entered, failed)
     assert [event for event in await watch.detect(**settings) if entered or failed] == []
-    await watch.tasks.close()
+    await watch.close()
 
 
 async def test_events_can_be_left_out(watch: Watch) -> None:

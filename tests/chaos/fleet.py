@@ -14,7 +14,7 @@ from typing import Any, Self
 import psycopg
 from grpc import StatusCode, aio
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tests.chaos.processes import ServiceProcess, stop_all
 from tests.engine import chain, graph
 from tests.services import Client, until, write_templates

@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 
 from tasker.domain import errors
 from tasker.domain.errors import FieldViolation
-from tasker.rpc.context import ServicerContext
 from tasker.rpc.errors import STATUS_OF, status_of
+from tasker.rpc.interceptor import ServicerContext
 from tasker.rpc.server import ServiceRegistration, build_server
 from tasker.v1 import tasks_pb2, tasks_pb2_grpc
 

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc import StatusCode, aio
 
-from tasker.rpc.context import ServicerContext
+from tasker.rpc.interceptor import ServicerContext
 from tasker.rpc.server import (
     ORCHESTRATION_OPTIONS,
     WORKER_OPTIONS,

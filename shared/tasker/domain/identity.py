@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from tasker.domain.errors import InvalidArgumentError
-from tasker.domain.texts import text_problem
+from tasker.domain.storable import text_problem
 
 #: How long an idempotency key may be.
 MAX_IDEMPOTENCY_KEY_CHARACTERS: Final = 255

@@ -11,6 +11,11 @@ from typing import Any, Final
 
 from tasker.domain.results import BackoffType, ErrorType, OrchestrationMetadata, StepExecutionResult
 
+#: How long a worker may be silent before its steps run elsewhere: the life of a lease, whatever the step's timeout.
+LEASE: Final = timedelta(seconds=30)
+#: How often a worker renews all its leases, in one statement.
+LEASE_RENEWAL: Final = timedelta(seconds=10)
+
 #: No wait is longer, whatever a template or a server says.
 GLOBAL_CAP: Final = timedelta(seconds=3600)
 #: Jitter moves a wait by at most this share of it, either way.

@@ -1,10 +1,10 @@
-"""Which values PostgreSQL can keep as jsonb, and their text."""
+"""Which values PostgreSQL can keep as jsonb, and their text; and which texts it can keep."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, Final
 
 from tasker.domain.errors import TaskerError
@@ -51,6 +51,11 @@ def encode_json(value: object) -> str:
     return text
 
 
+def json_array(texts: Iterable[str]) -> str:
+    """Return the JSON text of an array whose members are JSON texts already."""
+    return f"[{','.join(texts)}]"
+
+
 def serialization_problem(value: object) -> str | None:
     """Return why a value cannot be stored as jsonb, or None if it can."""
     try:
@@ -58,6 +63,13 @@ def serialization_problem(value: object) -> str | None:
     except ResultNotStorableError as error:
         return error.problem
     return None
+
+
+def text_problem(text: str, longest: int | None = None) -> str | None:
+    """Return why a text of a request cannot be kept, or None if it can: too many characters, or a NUL among them."""
+    if longest is not None and len(text) > longest:
+        return f"has {len(text)} characters, maximum {longest}"
+    return "must not hold a NUL character" if "\x00" in text else None
 
 
 def _problem_of(value: object, error: Exception) -> str:

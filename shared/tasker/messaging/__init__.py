@@ -1,4 +1,4 @@
-"""How steps travel between the services: the port both sides use and its adapters.
+"""Queues: their names, in which order a worker looks at them, and the brokers that move work through them.
 
-Imported by the engines; together with `persistence` the only place that knows psycopg.
+Imported by the engine, the loops and the runtime. What they move is changed by `persistence.operations`.
 """

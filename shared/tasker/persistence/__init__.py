@@ -1,4 +1,4 @@
 """PostgreSQL: connections, migrations, the embedded server for development, and the queries of the services.
 
-Imported by the services' engines and by `messaging`; together with `messaging` the only place that knows psycopg.
+Imported by the services' engines and by `messaging`; the only place that knows psycopg.
 """

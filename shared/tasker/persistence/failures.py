@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, TypeVar
 
 import psycopg
@@ -70,6 +70,14 @@ async def without_conflict(call: Callable[[], Awaitable[Returned]]) -> Returned:
     )(again)
 
 
+def pauses(longest_seconds: float = _LONGEST_PAUSE_SECONDS) -> Iterator[float]:
+    """Yield how many seconds to wait after each failure of a row: twice as many each time, up to the longest pause."""
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 2, longest_seconds)
+
+
 async def patiently(
     call: Callable[[], Awaitable[Returned]],
     event: str,
@@ -87,13 +95,13 @@ async def patiently(
         longest_pause_seconds: Where the pauses stop to grow.
         facts: What the log says with each failure.
     """
-    pause = _FIRST_PAUSE_SECONDS
+    waits = pauses(longest_pause_seconds)
     while True:
         try:
             return await call()
         except Exception as error:
             if not outlasts(error):
                 raise
+            pause = next(waits)
             log.warning(event, error=type(error).__name__, retry_seconds=pause, **facts)
         await asyncio.sleep(pause)
-        pause = min(pause * 2, longest_pause_seconds)

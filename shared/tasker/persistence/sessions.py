@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 from psycopg import AsyncConnection
 from psycopg.rows import AsyncRowFactory
@@ -13,6 +14,10 @@ from psycopg.rows import AsyncRowFactory
 from tasker.persistence.connections import PINNED, Connection, configure, hung_up
 from tasker.persistence.failures import without_conflict
 from tasker.persistence.queries import Params, Queries, Record, Transaction, run
+
+#: However many requests of operators an orchestrator gets at once, or running steps of a worker fetch and store what
+#: is theirs, they take no more connections than this.
+MOST_REQUESTS: Final = 4
 
 
 class Session(Queries):

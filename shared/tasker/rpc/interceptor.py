@@ -12,8 +12,11 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 
 from tasker.domain.errors import InvalidArgumentError
-from tasker.rpc.context import ServicerContext
 from tasker.rpc.errors import status_of
+
+#: What grpc hands to servicers with each call. Generic for type checkers only, hence the quotes; the messages are named
+#: by the method's own signature.
+ServicerContext: TypeAlias = "aio.ServicerContext[Any, Any]"
 
 # Messages of every type pass through here unseen.
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"

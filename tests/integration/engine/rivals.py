@@ -12,11 +12,11 @@ from uuid import UUID
 from psycopg import AsyncConnection, OperationalError
 
 from tasker.domain.uuids import uuid7
-from tasker.messaging.records import TaskToCreate
 from tasker.persistence.connections import Row
+from tasker.persistence.operations.create import TaskToCreate
 from tests.engine import Engine
 
-Outcome = TypeVar("Outcome")
+Returned = TypeVar("Returned")
 
 #: Far beyond anything here takes; only a broken rule gets there.
 PATIENCE_SECONDS = 20.0
@@ -91,7 +91,7 @@ async def sessions_waiting(engine: Engine) -> int:
     return int(count)
 
 
-async def start(engine: Engine, call: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
+async def start(engine: Engine, call: Coroutine[Any, Any, Returned]) -> asyncio.Task[Returned]:
     """Start a call and return once it is done or waits for a lock."""
     before = await sessions_waiting(engine)
     task = asyncio.create_task(call)
@@ -103,14 +103,14 @@ async def start(engine: Engine, call: Coroutine[Any, Any, Outcome]) -> asyncio.T
     return task
 
 
-async def start_blocked(engine: Engine, call: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
+async def start_blocked(engine: Engine, call: Coroutine[Any, Any, Returned]) -> asyncio.Task[Returned]:
     """Start a call that must wait for a lock, and return once it does."""
     task = await start(engine, call)
     assert not task.done(), f"the call did not wait for the lock: {task.exception() or task.result()!r}"
     return task
 
 
-async def at_once(call: Awaitable[Outcome]) -> Outcome:
+async def at_once(call: Awaitable[Returned]) -> Returned:
     """Await a call that must not wait for any lock."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):

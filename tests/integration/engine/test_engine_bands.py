@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from tasker.domain.errors import InvalidArgumentError
-from tasker.messaging.bands import Band, Turns, worker_queue
+from tasker.messaging.claim_order import ClaimOrder
+from tasker.messaging.queues import Band, worker_queue
 from tests.engine import NAMESPACE, Engine, chain
 
 HIGH, NORMAL, LOW = (worker_queue(NAMESPACE, band) for band in Band)
@@ -70,10 +71,10 @@ async def test_under_a_backlog_each_band_gets_its_share_and_none_starves(engine:
     for priority in (-1, 0, 1):
         for _ in range(20):
             await engine.request(template, priority=priority)
-    turns = Turns([NAMESPACE])
+    order = ClaimOrder([NAMESPACE])
     shares = Counter[str]()
     for _ in range(10):
-        (step,) = await engine.worker.claim(turns.next(), ["work"], 1)
+        (step,) = await engine.worker.claim(order.next(), ["work"], 1)
         ((priority,),) = await engine.sql(
             "SELECT priority FROM tasker.tasks WHERE task_uuid = %s", step.task_uuid
         )
@@ -85,24 +86,24 @@ async def test_whatever_comes_first_the_other_bands_fill_free_slots(engine: Engi
     template = await engine.register(chain(1))
     for priority in (-1, 0, 1):
         await engine.request(template, priority=priority)
-    assert len(await engine.worker.claim(Turns([NAMESPACE]).next(), ["work"], 10)) == 3
+    assert len(await engine.worker.claim(ClaimOrder([NAMESPACE]).next(), ["work"], 10)) == 3
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 10])
 def test_every_namespace_comes_first_in_every_band(count: int) -> None:
-    turns = Turns([f"n{number}" for number in range(count)])
-    firsts = Counter(turns.next()[0] for _ in range(10 * count))
+    order = ClaimOrder([f"n{number}" for number in range(count)])
+    firsts = Counter(order.next()[0] for _ in range(10 * count))
     assert firsts == {
         worker_queue(f"n{number}", band): share
         for number in range(count)
         for band, share in ((Band.HIGH, 6), (Band.NORMAL, 3), (Band.LOW, 1))
     }
-    assert all(set(turns.next()) == set(turns.queues()) for _ in range(10))
+    assert all(set(order.next()) == set(order.queues()) for _ in range(10))
 
 
 def test_only_wanted_queues_are_looked_at() -> None:
-    assert Turns(["a", "b"]).next({worker_queue("b", Band.LOW)}) == [worker_queue("b", Band.LOW)]
-    assert Turns([]).next() == []
+    assert ClaimOrder(["a", "b"]).next({worker_queue("b", Band.LOW)}) == [worker_queue("b", Band.LOW)]
+    assert ClaimOrder([]).next() == []
 
 
 @pytest.mark.parametrize("namespace", ["very_high", "very_low", "_high"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasker.domain.leases import LEASE
-from tasker.messaging.bands import worker_queue
+from tasker.domain.retry import LEASE
+from tasker.messaging.queues import worker_queue
 from tasker.persistence.templates import StoredTemplate
 from tests.engine import Engine, chain
 
@@ -53,4 +53,4 @@ async def test_a_template_that_changes_while_it_is_read_is_not_kept(
     await catalogue.get(template.namespace_name, template.name, template.version)
     monkeypatch.setattr(store, "find", find)
     later = await catalogue.get(template.namespace_name, template.name, template.version)
-    assert len(later.steps) == 2
+    assert len(later.revision.steps) == 2

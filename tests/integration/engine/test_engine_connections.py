@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tasker.domain.errors import TaskerError
-from tasker.messaging.records import ClaimedStep, Lease
+from tasker.persistence.operations.claim import ClaimedStep
+from tasker.persistence.operations.renew import Lease
 from tests.engine import Engine, chain
 from tests.integration.engine.rivals import rival, until
 
@@ -20,7 +21,7 @@ async def watch(engine: Engine, step: ClaimedStep) -> None:
 
 
 async def cancel(engine: Engine, step: ClaimedStep) -> None:
-    await engine.orchestration.cancel(step.task_uuid, {})
+    await engine.operators.cancel(step.task_uuid)
 
 
 async def resolve(engine: Engine, step: ClaimedStep) -> None:
@@ -31,11 +32,11 @@ async def resolve(engine: Engine, step: ClaimedStep) -> None:
 
 
 async def hydrate(engine: Engine, step: ClaimedStep) -> None:
-    await engine.worker.hydrate(step)
+    await engine.hydrate(step)
 
 
 async def checkpoint(engine: Engine, step: ClaimedStep) -> None:
-    await engine.worker.checkpoint(Lease(step.task_uuid, step.step_uuid, step.lease_token), "{}")
+    await engine.checkpoint(Lease(step.task_uuid, step.step_uuid, step.lease_token), "{}")
 
 
 @pytest.mark.parametrize(

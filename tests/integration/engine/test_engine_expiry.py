@@ -14,6 +14,7 @@ from tasker.domain.errors import InvalidStepTransitionError
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.listener import Listener
+from tasker.persistence.operations.wake import WokenTasks
 from tests.engine import Engine, chain, graph
 from tests.integration.engine.rivals import (
     assert_history_is_whole,
@@ -69,10 +70,10 @@ async def test_a_task_expires_with_all_its_steps_and_not_before(any_engine: Engi
     await any_engine.fail(failing)
     await any_engine.process()
     await any_engine.move_clock(HOUR - 0.001)
-    assert (await any_engine.orchestration.wake_tasks(10))[2] == []
+    assert (await any_engine.wake_tasks(10)).expired == []
     assert await any_engine.state(task) == "steps_in_process"
     await any_engine.move_clock(0.001)
-    assert await any_engine.orchestration.wake_tasks(10) == (1, None, [task])
+    assert await any_engine.wake_tasks(10) == WokenTasks(1, None, [task])
 
     assert await any_engine.state(task) == "cancelled"
     assert set((await any_engine.states(task)).values()) == {"cancelled"}
@@ -133,7 +134,7 @@ async def test_a_hundred_expire_in_one_call(any_engine: Engine) -> None:
     await asyncio.gather(*(any_engine.request(template) for _ in range(120)))
     await any_engine.claim(50)
     await any_engine.move_clock(HOUR)
-    assert [len((await any_engine.orchestration.wake_tasks(100))[2]) for _ in range(3)] == [100, 20, 0]
+    assert [len((await any_engine.wake_tasks(100)).expired) for _ in range(3)] == [100, 20, 0]
     assert await any_engine.sql("SELECT DISTINCT state FROM tasker.workflow_steps") == [("cancelled",)]
     assert await any_engine.sql("SELECT DISTINCT state FROM tasker.tasks") == [("cancelled",)]
     await assert_history_is_whole(any_engine)
@@ -157,9 +158,9 @@ async def test_a_last_result_that_holds_the_task_first_wins(engine: Engine) -> N
     await engine.move_clock(HOUR)
     async with rival(engine) as other:
         await other.sql("SELECT * FROM tasker.process_results_v1(10, 0, NULL)")
-        assert (await at_once(engine.orchestration.wake_tasks(10)))[0] == 0
+        assert (await at_once(engine.wake_tasks(10))).woken == 0
         await other.commit()
-    assert (await engine.orchestration.wake_tasks(10))[0] == 0
+    assert (await engine.wake_tasks(10)).woken == 0
     assert await engine.state(task) == "complete"
     await assert_history_is_whole(engine, task)
 
@@ -188,9 +189,9 @@ async def test_a_claim_that_comes_first_is_cancelled_and_one_that_comes_later_fi
     await engine.move_clock(HOUR)
     async with rival(engine) as other:
         assert await other.claim(task, early) == [early]
-        expiring = await start_blocked(engine, engine.orchestration.wake_tasks(10))
+        expiring = await start_blocked(engine, engine.wake_tasks(10))
         await other.commit()
-    assert (await expiring)[2] == [task]
+    assert (await expiring).expired == [task]
     assert await engine.claim() == []
     assert set((await engine.states(task)).values()) == {"cancelled"}
     await assert_history_is_whole(engine, task)
@@ -205,8 +206,8 @@ async def test_timers_side_by_side_cancel_each_task_once(database_url: str) -> N
         expired: list[UUID] = []
 
         async def none_left() -> bool:
-            for _, _, some in await asyncio.gather(*(e.orchestration.wake_tasks(7) for e in (one, two))):
-                expired.extend(some)
+            for woken in await asyncio.gather(*(e.wake_tasks(7) for e in (one, two))):
+                expired.extend(woken.expired)
             return len(expired) >= len(tasks)
 
         await until(none_left, "tasks do not expire")
@@ -273,7 +274,7 @@ async def test_a_blocked_task_that_has_expired_cannot_be_resumed(engine: Engine)
 @pytest.mark.parametrize("ttl", ["1s", "9s"])
 async def test_a_short_time_wakes_the_loop_that_sleeps(engine: Engine, ttl: str) -> None:
     listener = Listener(engine.database.url_parameters)
-    ticks = _Ticks(TimerLoop(engine.orchestration, poll_seconds=3600))
+    ticks = _Ticks(TimerLoop(engine.sessions, poll_seconds=3600))
     runner = LoopRunner(ticks, listener.subscribe("tasker_timer"))
     await listener.start()
     await listener.wait_connected()

@@ -9,9 +9,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tasker.domain.leases import LEASE
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tasker.messaging.records import ClaimedStep, Lease
+from tasker.domain.retry import LEASE
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
+from tasker.persistence.operations.claim import ClaimedStep
+from tasker.persistence.operations.renew import Lease
 from tests.engine import Engine, chain, submission, success
 from tests.integration.engine.rivals import (
     assert_history_is_whole,
@@ -37,7 +38,7 @@ async def _retried(engine: Engine) -> ClaimedStep:
 async def _lose(engine: Engine) -> None:
     """Let the leases expire, have them swept and the loss judged."""
     await engine.move_clock(LEASE_SECONDS + 1)
-    assert await engine.orchestration.sweep_leases(100) > 0
+    assert await engine.sweep_leases(100) > 0
     await engine.process()
 
 
@@ -85,7 +86,7 @@ async def test_a_lease_is_not_renewed_under_another_token(engine: Engine) -> Non
     before = await _lease_expiries(engine)
     await engine.move_clock(20)
     other = Lease(step.task_uuid, step.step_uuid, uuid4())
-    assert await engine.worker.renew([other]) == {step.step_uuid}
+    assert await engine.renew([other]) == {step.step_uuid}
     assert await _lease_expiries(engine) == before
 
 
@@ -115,7 +116,7 @@ async def test_all_leases_are_renewed_in_one_statement_and_the_lost_ones_named(a
         "UPDATE tasker.step_leases SET expires_at = 'infinity' WHERE step_uuid = ANY (%s)",
         ([step.step_uuid for step in kept],),
     )
-    assert await any_engine.orchestration.sweep_leases(10) == 1
+    assert await any_engine.sweep_leases(10) == 1
     for statement in (
         "CREATE SEQUENCE public.statements",
         "CREATE FUNCTION public.count() RETURNS trigger LANGUAGE plpgsql AS "
@@ -124,7 +125,7 @@ async def test_all_leases_are_renewed_in_one_statement_and_the_lost_ones_named(a
     ):
         await any_engine.database.execute(statement)
 
-    assert await any_engine.worker.renew([step.lease for step in (lost, *kept)]) == {lost.step_uuid}
+    assert await any_engine.renew([step.lease for step in (lost, *kept)]) == {lost.step_uuid}
     assert await any_engine.sql("SELECT last_value, is_called FROM public.statements") == [(1, True)]
     ((fresh,),) = await any_engine.sql(
         "SELECT count(*) FROM tasker.step_leases WHERE expires_at = tasker.now() + interval '30 s'"
@@ -140,23 +141,23 @@ async def test_a_lease_lasts_thirty_seconds_from_its_last_renewal_whatever_the_t
     (step,) = await engine.claim()
     for _ in range(4):
         await engine.move_clock(29.999)
-        assert await engine.orchestration.sweep_leases(10) == 0
-        assert await engine.worker.renew([step.lease]) == set()
+        assert await engine.sweep_leases(10) == 0
+        assert await engine.renew([step.lease]) == set()
     await engine.move_clock(29.999)
-    assert await engine.orchestration.sweep_leases(10) == 0
+    assert await engine.sweep_leases(10) == 0
     await engine.move_clock(0.001)
-    assert await engine.orchestration.sweep_leases(10) == 1
+    assert await engine.sweep_leases(10) == 1
     assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
 
 
 async def test_renewing_keeps_the_worker_itself_alive(engine: Engine) -> None:
-    await engine.worker.register(
+    await engine.register_worker(
         hostname="here", version="1", namespaces=["test"], handlers=["work"], slots=4
     )
     await engine.create(chain(1))
     (step,) = await engine.claim()
     await engine.move_clock(60)
-    await engine.worker.renew([step.lease])
+    await engine.renew([step.lease])
     ((age, in_use),) = await engine.sql(
         "SELECT tasker.now() - heartbeat_at, slots_in_use FROM tasker.workers"
     )
@@ -169,9 +170,9 @@ async def test_a_lease_that_is_just_being_submitted_is_not_lost(any_engine: Engi
     (step,) = await any_engine.claim()
     async with rival(any_engine) as submitting:
         await submitting.sql(*submission(success(step, {})))
-        assert await at_once(any_engine.worker.renew([step.lease])) == set()
+        assert await at_once(any_engine.renew([step.lease])) == set()
         await submitting.commit()
-    assert await any_engine.worker.renew([step.lease]) == {step.step_uuid}
+    assert await any_engine.renew([step.lease]) == {step.step_uuid}
 
 
 # the sweeper acts as a worker and only submits a `worker_lost` result
@@ -182,10 +183,10 @@ async def test_the_sweeper_submits_for_the_worker_and_nothing_else(any_engine: E
     task = await any_engine.create(chain(2))
     (step,) = await any_engine.claim()
     await any_engine.move_clock(LEASE_SECONDS - 0.001)
-    assert await any_engine.orchestration.sweep_leases(10) == 0
+    assert await any_engine.sweep_leases(10) == 0
     assert await any_engine.states(task) == {"s1": "in_progress", "s2": "pending"}
     await any_engine.move_clock(0.001)
-    assert await any_engine.orchestration.sweep_leases(10) == 1
+    assert await any_engine.sweep_leases(10) == 1
 
     assert await any_engine.states(task) == {"s1": "enqueued_as_error_for_orchestration", "s2": "pending"}
     assert await any_engine.state(task) == "steps_in_process"  # the task is judged by others
@@ -208,7 +209,7 @@ async def test_a_late_result_that_comes_before_the_sweeper_wins(any_engine: Engi
     (step,) = await any_engine.claim()
     await any_engine.move_clock(LEASE_SECONDS + 60)
     assert await any_engine.succeed(step) == {step.step_uuid}
-    assert await any_engine.orchestration.sweep_leases(10) == 0
+    assert await any_engine.sweep_leases(10) == 0
     await any_engine.process()
     assert await any_engine.state(task) == "complete"
     assert (await any_engine.steps(task))["s1"].attempts == 1
@@ -218,7 +219,7 @@ async def test_a_late_result_that_comes_after_the_sweeper_is_discarded(any_engin
     task = await any_engine.create(chain(1))
     (step,) = await any_engine.claim()
     await any_engine.move_clock(LEASE_SECONDS + 60)
-    assert await any_engine.orchestration.sweep_leases(10) == 1
+    assert await any_engine.sweep_leases(10) == 1
     assert await any_engine.succeed(step) == set()
     await any_engine.process()
     assert await any_engine.succeed(step) == set()
@@ -260,9 +261,9 @@ async def test_a_lease_renewed_just_now_is_not_swept(engine: Engine) -> None:
             engine.worker_uuid, step.task_uuid, step.step_uuid, step.lease_token, LEASE,
         )  # fmt: skip
         assert lost == []
-        assert await at_once(engine.orchestration.sweep_leases(10)) == 0
+        assert await at_once(engine.sweep_leases(10)) == 0
         await renewing.commit()
-    assert await engine.orchestration.sweep_leases(10) == 0
+    assert await engine.sweep_leases(10) == 0
 
 
 # no sweep until one lease time after the sweeper's (re)connect
@@ -313,10 +314,10 @@ async def test_nothing_is_swept_until_one_lease_time_after_postgresql_started(an
         "UPDATE tasker.clock SET shift = shift + (pg_postmaster_start_time() - tasker.now())"
     )
     await any_engine.move_clock(LEASE_SECONDS - 0.001)
-    assert await any_engine.orchestration.sweep_leases(10) == 0
+    assert await any_engine.sweep_leases(10) == 0
     assert await any_engine.states(task) == {"s1": "in_progress"}
     await any_engine.move_clock(0.001)
-    assert await any_engine.orchestration.sweep_leases(10) == 1
+    assert await any_engine.sweep_leases(10) == 1
 
 
 # retried while attempts remain; `on_worker_lost: fail` opts out
@@ -405,7 +406,7 @@ async def test_a_lease_that_its_step_left_behind_does_not_keep_the_others_from_b
         "UPDATE tasker.workflow_steps SET state = 'cancelled' WHERE task_uuid = %s", (left,)
     )
     await engine.move_clock(LEASE_SECONDS + 1)
-    assert sum([await engine.orchestration.sweep_leases(1) for _ in range(2)]) == 1
+    assert sum([await engine.sweep_leases(1) for _ in range(2)]) == 1
     assert await engine.states(left) == {"s1": "cancelled"}
     assert await engine.states(lost) == {"s1": "enqueued_as_error_for_orchestration"}
     assert not await engine.sql("SELECT 1 FROM tasker.step_leases")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tests.engine import Engine, chain, diamond
 from tests.integration.engine.rivals import (
     CLAIM,
@@ -36,8 +36,8 @@ NO_GRACE = timedelta(0)
 
 async def _process(engine: Engine, task: UUID) -> None:
     await engine.succeed(*await engine.claim())
-    batch = await engine.orchestration.process_results(10)
-    assert (batch.handled, batch.delayed) == (1, 0)
+    processed = await engine.orchestration.process_results(10)
+    assert (processed.handled, processed.delayed) == (1, 0)
     assert await engine.states(task) == {"s1": "complete", "s2": "enqueued"}
 
 
@@ -51,14 +51,12 @@ async def _wake(engine: Engine, task: UUID) -> None:
     await engine.fail(*await engine.claim())
     await engine.process()
     await engine.move_clock(10)
-    assert (await engine.orchestration.wake_tasks(10))[0] == 1
+    assert (await engine.wake_tasks(10)).woken == 1
     assert (await engine.states(task))["s1"] == "enqueued"
 
 
 async def _reconcile(engine: Engine, task: UUID) -> None:
-    assert [each.task_uuid for each in await engine.orchestration.reconcile(BEGINNING, 10, NO_GRACE)] == [
-        task
-    ]
+    assert [each.task_uuid for each in await engine.reconcile(BEGINNING, 10, NO_GRACE)] == [task]
 
 
 async def _poison(engine: Engine, task: UUID) -> None:
@@ -89,7 +87,7 @@ async def test_an_evaluation_lets_foreign_key_checks_pass(any_engine: Engine) ->
         await at_once(inserting.lock("tasks", task, "FOR KEY SHARE NOWAIT"))
 
 
-# process skips tasks that are locked; one busy task never stalls a batch
+# process skips tasks that are locked; one busy task never stalls a group
 
 
 async def test_a_busy_task_does_not_stall_the_results_of_others(any_engine: Engine) -> None:
@@ -98,10 +96,10 @@ async def test_a_busy_task_does_not_stall_the_results_of_others(any_engine: Engi
     async with rival(any_engine) as evaluating:
         await evaluating.lock("tasks", busy)
         before = await now(any_engine)
-        batch = await at_once(any_engine.orchestration.process_results(10))
+        processed = await at_once(any_engine.orchestration.process_results(10))
         after = await now(any_engine)
 
-        assert (batch.handled, batch.delayed) == (1, 1)
+        assert (processed.handled, processed.delayed) == (1, 1)
         assert await any_engine.states(free) == {"s1": "complete", "s2": "enqueued"}
         assert await any_engine.states(busy) == {"s1": "enqueued_for_orchestration", "s2": "pending"}
         # Only the message whose task it got is gone; the other comes back 50 ms later.
@@ -110,8 +108,8 @@ async def test_a_busy_task_does_not_stall_the_results_of_others(any_engine: Engi
         assert before <= due - timedelta(milliseconds=50) <= after
 
     await any_engine.move_clock(0.05)
-    batch = await any_engine.orchestration.process_results(10)
-    assert (batch.handled, batch.delayed) == (1, 0)
+    processed = await any_engine.orchestration.process_results(10)
+    assert (processed.handled, processed.delayed) == (1, 0)
     assert await any_engine.states(busy) == {"s1": "complete", "s2": "enqueued"}
     assert await any_engine.messages(RESULTS_QUEUE) == 0
 
@@ -145,13 +143,13 @@ async def test_every_message_of_a_busy_task_waits_with_it(engine: Engine) -> Non
     await engine.succeed(*await engine.claim())  # left and right
     async with rival(engine) as evaluating:
         await evaluating.lock("tasks", task)
-        batch = await at_once(engine.orchestration.process_results(10))
-        assert (batch.handled, batch.delayed) == (0, 2)
+        processed = await at_once(engine.orchestration.process_results(10))
+        assert (processed.handled, processed.delayed) == (0, 2)
     await engine.move_clock(0.05)
     await engine.run(task)
 
 
-async def test_two_orchestrators_share_a_batch_without_waiting(any_engine: Engine) -> None:
+async def test_two_orchestrators_share_a_group_without_waiting(any_engine: Engine) -> None:
     first, second = [await any_engine.create(chain(1)) for _ in range(2)]
     await any_engine.succeed(*await any_engine.claim())
     async with rival(any_engine) as other:  # messages, too, are skipped while somebody holds them
@@ -159,8 +157,8 @@ async def test_two_orchestrators_share_a_batch_without_waiting(any_engine: Engin
             "SELECT handled, delayed FROM tasker.process_results_v1(1, 0, NULL)"
         )
         assert (handled, delayed) == (1, 0)
-        batch = await at_once(any_engine.orchestration.process_results(10))
-        assert (batch.handled, batch.delayed) == (1, 0)
+        processed = await at_once(any_engine.orchestration.process_results(10))
+        assert (processed.handled, processed.delayed) == (1, 0)
         await other.commit()
     assert [await any_engine.state(task) for task in (first, second)] == ["complete", "complete"]
 
@@ -172,14 +170,14 @@ async def test_the_timer_and_the_reconciler_pass_by_a_busy_task(engine: Engine) 
     await engine.move_clock(10)
     async with rival(engine) as evaluating:
         await evaluating.lock("tasks", busy)
-        assert (await at_once(engine.orchestration.wake_tasks(10)))[0] == 1
-        reconciled = await at_once(engine.orchestration.reconcile(BEGINNING, 10, NO_GRACE))
+        assert (await at_once(engine.wake_tasks(10))).woken == 1
+        reconciled = await at_once(engine.reconcile(BEGINNING, 10, NO_GRACE))
         assert [each.task_uuid for each in reconciled] == [free]
         assert await engine.states(free) == {"s1": "enqueued"}
         assert await engine.states(busy) == {"s1": "waiting_for_retry"}
-        # What is due but held is no reason to ask again without a pause.
+        # What is due but locked is no reason to ask again without a pause.
         assert await engine.timers.tick() > 0
-    assert (await engine.orchestration.wake_tasks(10))[0] == 1
+    assert (await engine.wake_tasks(10)).woken == 1
 
 
 # heartbeat and sweepers use SKIP LOCKED
@@ -192,7 +190,7 @@ async def test_a_heartbeat_does_not_wait_for_a_lease_in_use(any_engine: Engine) 
     async with rival(any_engine) as submitting:
         await submitting.lock("step_leases", used.step_uuid, "FOR UPDATE")
         await any_engine.move_clock(20)
-        assert await at_once(any_engine.worker.renew([used.lease, idle.lease])) == set()
+        assert await at_once(any_engine.renew([used.lease, idle.lease])) == set()
         rows = await any_engine.sql("SELECT step_uuid, expires_at FROM tasker.step_leases")
         expiries = {step_uuid: expires_at for step_uuid, expires_at in rows}  # noqa: C416 - typed
         assert expiries[idle.step_uuid] - expiries[used.step_uuid] >= timedelta(seconds=19)
@@ -206,12 +204,12 @@ async def test_the_sweeper_does_not_wait_for_a_step_in_use(any_engine: Engine, t
     await any_engine.move_clock(60)
     async with rival(any_engine) as submitting:
         await submitting.lock(table, used.step_uuid, "FOR UPDATE")
-        assert await at_once(any_engine.orchestration.sweep_leases(10)) == 1
+        assert await at_once(any_engine.sweep_leases(10)) == 1
         ((swept,),) = await any_engine.sql(
             "SELECT step_uuid FROM tasker.workflow_steps WHERE state = 'enqueued_as_error_for_orchestration'"
         )
         assert swept == idle.step_uuid
-    assert await any_engine.orchestration.sweep_leases(10) == 1
+    assert await any_engine.sweep_leases(10) == 1
 
 
 async def test_a_late_submit_and_the_sweeper_do_not_deadlock(database_url: str) -> None:
@@ -223,33 +221,33 @@ async def test_a_late_submit_and_the_sweeper_do_not_deadlock(database_url: str) 
         async with rival(engine) as other:
             # The sweeper meets a step that somebody holds while the worker of the other one submits after all.
             await other.lock("workflow_steps", first.step_uuid)
-            sweeping = await start(engine, engine.orchestration.sweep_leases(10))
+            sweeping = await start(engine, engine.sweep_leases(10))
             submitting = await start(engine, engine.succeed(second))
             await other.rollback()
             lost, accepted = await sweeping, await submitting
-        assert lost + len(accepted) + await engine.orchestration.sweep_leases(10) == 2
+        assert lost + len(accepted) + await engine.sweep_leases(10) == 2
         await engine.process()
         await assert_nothing_drifted(engine)
     assert await deadlocks(database_url) == 0
 
 
-# a batch of creates inserts identities sorted
+# a group of creates inserts identities sorted
 
 
-async def test_batches_that_share_identities_in_opposite_order_do_not_deadlock(database_url: str) -> None:
+async def test_groups_that_share_identities_in_opposite_order_do_not_deadlock(database_url: str) -> None:
     async with Engine(database_url) as one, Engine(database_url) as other:
         await one.create(chain(1))
         identities = [bytes([n] * 32) for n in (1, 2, 3)]
         forward = [await task_like_others(one, identity) for identity in identities]
         backward = [await task_like_others(one, identity) for identity in reversed(identities)]
         async with rival(one) as third:
-            # Somebody holds the middle one, so both batches stop half-way.
+            # Somebody holds the middle one, so both groups stop half-way.
             await third.sql(
                 "INSERT INTO tasker.task_identities VALUES (%s, gen_random_uuid(), tasker.now())",
                 identities[1],
             )
-            first = await start_blocked(one, one.orchestration.create("test", forward))
-            second = await start_blocked(one, other.orchestration.create("test", backward))
+            first = await start_blocked(one, one.create_tasks(forward))
+            second = await start_blocked(one, other.create_tasks(backward))
             await third.rollback()
             created = (await first) | (await second)
 
@@ -276,7 +274,7 @@ async def test_a_create_waits_for_the_fate_of_an_equal_one(
         await other.sql(
             "INSERT INTO tasker.task_identities VALUES (%s, gen_random_uuid(), tasker.now())", identity
         )
-        creating = await start_blocked(any_engine, any_engine.orchestration.create("test", [task]))
+        creating = await start_blocked(any_engine, any_engine.create_tasks([task]))
         await other.rollback()
     assert (await creating)[task.task_uuid].existing_uuid is None
     assert await any_engine.state(task.task_uuid) == "steps_in_process"
@@ -488,7 +486,7 @@ async def test_a_step_cancelled_while_its_retry_is_due_is_not_enqueued(engine: E
     step = (await engine.steps(task))["s1"].step_uuid
     async with rival(engine) as cancelling:
         await cancelling.sql(_CANCEL, step, "waiting_for_retry")
-        waking = await start_blocked(engine, engine.orchestration.wake_tasks(10))
+        waking = await start_blocked(engine, engine.wake_tasks(10))
         await cancelling.commit()
     await waking
     assert await engine.states(task) == {"s1": "cancelled"}
@@ -552,7 +550,7 @@ async def test_the_timer_finds_a_step_that_was_touched_meanwhile(engine: Engine)
     await engine.process()
     await engine.move_clock(10)
     step = (await engine.steps(task))["s1"].step_uuid
-    await _touched_while_waiting(engine, step, engine.orchestration.wake_tasks(10))
+    await _touched_while_waiting(engine, step, engine.wake_tasks(10))
     assert await engine.states(task) == {"s1": "enqueued"}
 
 
@@ -645,7 +643,7 @@ async def test_a_create_reads_the_clock_after_it_has_the_identity(engine: Engine
         await other.sql(
             "INSERT INTO tasker.task_identities VALUES (%s, gen_random_uuid(), tasker.now())", identity
         )
-        creating = await start_blocked(engine, engine.orchestration.create("test", [task]))
+        creating = await start_blocked(engine, engine.create_tasks([task]))
         await engine.move_clock(100)
         await other.rollback()
     created = (await creating)[task.task_uuid]
@@ -695,7 +693,7 @@ async def test_a_failure_of_an_ended_task_is_recorded_and_sets_no_timer(engine: 
     assert await engine.sql("SELECT wake_at FROM tasker.tasks") == [(None,)]
     await engine.move_clock(10_000)
     await engine.timers.tick()
-    await engine.orchestration.reconcile(BEGINNING, 10, NO_GRACE)
+    await engine.reconcile(BEGINNING, 10, NO_GRACE)
     assert await engine.states(task) == {"s1": "waiting_for_retry"}
     assert await engine.state(task) == "error"
     assert await engine.messages(WORKERS) == 0

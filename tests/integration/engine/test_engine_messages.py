@@ -15,8 +15,8 @@ import pytest
 
 from tasker.domain.results import ResultStatus, StepExecutionResult
 from tasker.domain.uuids import uuid7
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tasker.messaging.records import ClaimedStep
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
+from tasker.persistence.operations.claim import ClaimedStep
 from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.runtime.claims import OpenClaims
@@ -165,7 +165,7 @@ async def test_a_claim_drops_messages_of_steps_that_moved_on(any_engine: Engine)
     await assert_history_is_whole(any_engine, task)
 
 
-async def test_a_batch_of_dropped_messages_does_not_hide_the_step_behind_it(engine: Engine) -> None:
+async def test_a_group_of_dropped_messages_does_not_hide_the_step_behind_it(engine: Engine) -> None:
     task = await engine.create(chain(1))
     done = (await engine.steps(task))["s1"].step_uuid
     await engine.run(task)
@@ -286,7 +286,7 @@ async def test_a_worker_without_the_handler_puts_the_step_back_for_longer_and_lo
     any_engine: Engine,
 ) -> None:
     task = await any_engine.create(chain(1))
-    await any_engine.worker.register(
+    await any_engine.register_worker(
         hostname="elsewhere", version="1", namespaces=["test"], handlers=["work"], slots=1
     )
     await any_engine.freeze_clock()
@@ -295,7 +295,7 @@ async def test_a_worker_without_the_handler_puts_the_step_back_for_longer_and_lo
         assert await _delay(any_engine) == expected
         await any_engine.move_clock(expected - 0.001)
         assert await any_engine.claim(handlers=["work"]) == []  # out of sight for everybody
-        await any_engine.worker.renew([])
+        await any_engine.renew([])
         await any_engine.move_clock(0.001)
     assert await any_engine.states(task) == {"s1": "enqueued"}
     (step,) = await any_engine.claim()
@@ -320,7 +320,7 @@ async def _refuse_for(engine: Engine, seconds: int) -> None:
         assert await engine.claim(handlers=["other"]) == []
         wait = await _delay(engine)
         await engine.move_clock(wait)
-        await engine.worker.renew([])
+        await engine.renew([])
         passed += wait
 
 
@@ -332,7 +332,7 @@ async def _offer(engine: Engine, **more: Any) -> None:
         "handlers": ["work"],
         "slots": 1,
     }
-    await engine.worker.register(**(offer | more))
+    await engine.register_worker(**(offer | more))
 
 
 async def test_a_step_that_no_live_worker_can_run_is_claimed_to_fail_after_the_limit(
@@ -381,7 +381,7 @@ async def test_the_limit_counts_from_when_a_live_worker_offered_the_handler_last
     await engine.create(chain(1))
     await _offer(engine)
     await _refuse_for(engine, 100)
-    await engine.worker.retire()  # a rolling deploy: the next one is about to start
+    await engine.retire_worker()  # a rolling deploy: the next one is about to start
     refusals = f"SELECT message ->> 'refusals' FROM pgmq.q_{WORKERS}"
     ((before,),) = await engine.sql(refusals)
     assert await engine.claim(handlers=["other"]) == []
@@ -394,7 +394,7 @@ async def test_a_worker_that_is_gone_does_not_offer_its_handlers(engine: Engine,
     await _offer(engine)
     await _refuse_for(engine, 61)
     if gone == "stopped":
-        await engine.worker.retire()
+        await engine.retire_worker()
     else:
         await engine.database.execute(
             "UPDATE tasker.workers SET heartbeat_at = tasker.now() - interval '91 s'"

@@ -11,19 +11,18 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tasker.messaging.bands import worker_queue
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
-from tasker.messaging.records import AppliedVerdict, SubmittedStep
-from tasker.orchestration.engine.judging import Judge
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel, worker_queue
+from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.persistence.failures import is_transient
 from tasker.persistence.listener import Wakeup
+from tasker.persistence.operations.judge import StepVerdict, SubmittedStep
 from tasker.worker import step_handler
 from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.consumer import StepConsumer
-from tasker.worker.runtime.revisions import RevisionCache
+from tasker.worker.runtime.revisions import known_revisions
 from tasker.worker.runtime.running import StepRunner
 from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.submitter import ResultSubmitter
@@ -58,7 +57,7 @@ async def _reason(engine: Engine, task: UUID) -> str:
     return str(reason)
 
 
-# the batch is tried one by one; the poison is recorded and its step moves to `error`
+# the group is tried one by one; the poison is recorded and its step moves to `error`
 
 
 async def test_a_poisonous_result_is_found_and_its_task_settled(any_engine: Engine) -> None:
@@ -101,7 +100,7 @@ async def test_a_failure_that_cannot_be_judged_is_found_and_its_task_settled(any
 class _Confused(Judge):
     """Fails over the step `bad`, before anything reaches the database."""
 
-    def judge(self, step: SubmittedStep) -> AppliedVerdict:
+    def judge(self, step: SubmittedStep) -> StepVerdict:
         if step.name == "bad":
             raise ValueError("cannot make head or tail of it")
         return super().judge(step)
@@ -258,7 +257,7 @@ async def test_a_failure_of_the_database_is_no_poison(engine: Engine, sqlstate: 
 async def test_a_failure_of_the_database_during_the_search_is_no_poison_either(engine: Engine) -> None:
     bad, good = await _bad_among_good(engine)
     await engine.succeed(*await engine.claim())
-    # The batch fails for good, then, tried one by one, the first of them meets a database in trouble.
+    # The group fails for good, then, tried one by one, the first of them meets a database in trouble.
     await refuse(engine, "tasker.workflow_steps", "NEW.state = 'complete'", last=1)
     await refuse(engine, "tasker.workflow_steps", "NEW.state = 'complete'", sqlstate="53200", last=1)
     with pytest.raises(psycopg.errors.OutOfMemory):
@@ -275,7 +274,7 @@ async def test_a_killed_backend_is_no_poison(engine: Engine, loop: str) -> None:
     (step,) = await engine.claim()
     await (engine.succeed(step) if loop == "results" else engine.fail(step, retryable=False))
     tick = engine.results.tick if loop == "results" else engine.judgements.tick
-    query = "%process_results%" if loop == "results" else "%apply_judgements%"
+    query = "%process_results%" if loop == "results" else "%apply_verdicts%"
     async with rival(engine) as other:
         await other.lock("workflow_steps", step.step_uuid)
         ticking = await start_blocked(engine, tick())
@@ -294,7 +293,7 @@ async def test_a_statement_timeout_is_no_poison(engine: Engine) -> None:
     await engine.succeed(step)
     ((name,),) = await engine.sql("SELECT current_database()")
     await engine.database.execute(f"ALTER DATABASE {name} SET statement_timeout = '50ms'")
-    await engine.orchestration.close()  # the setting is for new sessions
+    await engine.disconnect()  # the setting is for new sessions
     async with rival(engine) as other:
         await other.sql("SET LOCAL statement_timeout = 0")
         await other.lock("workflow_steps", step.step_uuid)
@@ -303,7 +302,7 @@ async def test_a_statement_timeout_is_no_poison(engine: Engine) -> None:
     assert await poison(engine) == []
     assert await engine.messages(RESULTS_QUEUE) == 1
     await engine.database.execute(f"ALTER DATABASE {name} RESET statement_timeout")
-    await engine.orchestration.close()
+    await engine.disconnect()
     await engine.process()
     assert await engine.state(task) == "complete"
 
@@ -325,7 +324,7 @@ async def _consumer(engine: Engine) -> AsyncIterator[None]:
     claims, slots = OpenClaims(), Slots(4)
     submitter = ResultSubmitter(engine.worker, claims, identity)
     runner = StepRunner(
-        engine.worker, registry, RevisionCache(engine.store), claims, submitter,
+        engine.worker_requests, registry, known_revisions(engine.store), claims, submitter,
         slots=slots, handler_timeout_seconds=10, result_validation="warn", identity=identity,
     )  # fmt: skip
     consumer = StepConsumer(

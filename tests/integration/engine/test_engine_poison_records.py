@@ -7,8 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from tasker.messaging.bands import worker_queue
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, worker_queue
 from tasker.persistence.poison import PoisonCounts, PoisonReader
 from tests.engine import NAMESPACE, Engine, chain
 from tests.integration.engine.faults import poison, send_by_hand

@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tasker.messaging.records import Reconciled
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.orchestration.loops.reconciler import Reconciler
+from tasker.persistence.operations.reconcile import ReconciledTask
 from tests.engine import Engine, chain, diamond, submission, success
 from tests.integration.engine.faults import send_by_hand
 from tests.integration.engine.rivals import (
@@ -29,8 +29,8 @@ GRACE = timedelta(seconds=60)
 NO_GRACE = timedelta(0)
 
 
-async def _reconcile(engine: Engine, *, grace: timedelta = NO_GRACE) -> list[Reconciled]:
-    return await at_once(engine.orchestration.reconcile(BEGINNING, 100, grace))
+async def _reconcile(engine: Engine, *, grace: timedelta = NO_GRACE) -> list[ReconciledTask]:
+    return await at_once(engine.reconcile(BEGINNING, 100, grace))
 
 
 async def _change(engine: Engine, task: UUID, change: str) -> None:
@@ -248,9 +248,9 @@ async def test_a_running_step_without_a_lease_is_given_to_the_sweeper(any_engine
     (step,) = await any_engine.claim()
     await any_engine.database.execute("DELETE FROM tasker.step_leases")
     await any_engine.move_clock(61)
-    assert await any_engine.orchestration.sweep_leases(10) == 0  # nothing there to expire
+    assert await any_engine.sweep_leases(10) == 0  # nothing there to expire
     await _reconcile(any_engine, grace=GRACE)
-    assert await any_engine.orchestration.sweep_leases(10) == 1
+    assert await any_engine.sweep_leases(10) == 1
     assert await any_engine.succeed(step) == set()
     await any_engine.process()
     assert await any_engine.states(task) == {"s1": "waiting_for_retry"}
@@ -264,9 +264,9 @@ async def test_a_long_running_step_keeps_its_lease(engine: Engine) -> None:
     (step,) = await engine.claim()
     for _ in range(10):
         await engine.move_clock(20)
-        await engine.worker.renew([step.lease])
+        await engine.renew([step.lease])
         await _reconcile(engine, grace=GRACE)
-        assert await engine.orchestration.sweep_leases(10) == 0
+        assert await engine.sweep_leases(10) == 0
     await engine.succeed(step)
     await engine.process()
     assert await engine.state(task) == "complete"
@@ -278,7 +278,7 @@ async def test_a_submit_that_ends_the_lease_meanwhile_leaves_none_behind(any_eng
     await any_engine.move_clock(61)
     async with rival(any_engine) as submitting:
         await submitting.sql(*submission(success(step, {})))
-        reconciling = await start(any_engine, any_engine.orchestration.reconcile(BEGINNING, 10, GRACE))
+        reconciling = await start(any_engine, any_engine.reconcile(BEGINNING, 10, GRACE))
         await submitting.commit()
     await reconciling
     assert not await any_engine.sql("SELECT 1 FROM tasker.step_leases")
@@ -301,10 +301,10 @@ async def test_reconcilers_side_by_side_repair_and_report_each_drift_once(databa
         tasks = [await one.create(chain(2)) for _ in range(20)]
         await one.database.execute("UPDATE tasker.tasks SET backoff_steps = 1")
         await one.database.execute(f"DELETE FROM pgmq.q_{WORKERS}")
-        found: list[Reconciled] = []
+        found: list[ReconciledTask] = []
 
         async def walk(engine: Engine) -> None:
-            found.extend(await engine.orchestration.reconcile(BEGINNING, 100, NO_GRACE))
+            found.extend(await engine.reconcile(BEGINNING, 100, NO_GRACE))
 
         async def all_found() -> bool:
             await asyncio.gather(*map(walk, (one, two, three)))
@@ -319,7 +319,7 @@ async def test_reconcilers_side_by_side_repair_and_report_each_drift_once(databa
 
 async def test_a_walk_visits_every_open_task_and_begins_anew(engine: Engine) -> None:
     tasks = [await engine.create(chain(1)) for _ in range(5)]
-    walk = Reconciler(engine.orchestration, batch_size=2, pause_seconds=30, grace=NO_GRACE)
+    walk = Reconciler(engine.sessions, group_size=2, pause_seconds=30, grace=NO_GRACE)
     for _ in range(2):
         await engine.database.execute("UPDATE tasker.tasks SET backoff_steps = 1")
         with capture_logs() as logs:

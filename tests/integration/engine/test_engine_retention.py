@@ -13,9 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasker.config.settings import OrchestrationSettings
-from tasker.messaging.pgmq import RESULTS_QUEUE
+from tasker.messaging.queues import RESULTS_QUEUE
 from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.orchestration.loops.retention import Retention
+from tasker.persistence.operations.retain import delete_old_poison
 from tests.engine import Engine, chain, diamond
 from tests.integration.engine.faults import refuse, send_by_hand
 from tests.integration.engine.rivals import assert_history_is_whole, at_once, rival, start_blocked, until
@@ -27,7 +28,7 @@ BEGINNING = UUID(int=0)
 
 
 def _retention(engine: Engine, **more: Any) -> Retention:
-    return Retention(engine.orchestration, age=AGE, **more)
+    return Retention(engine.sessions, age=AGE, **more)
 
 
 async def _walk(retention: Retention) -> int:
@@ -185,7 +186,7 @@ async def test_what_changes_between_the_look_and_the_lock_counts(engine: Engine,
         await engine.database.execute(statement)
     async with rival(engine) as other:
         await other.sql("SELECT pg_advisory_xact_lock(7)")
-        deleting = await start_blocked(engine, engine.orchestration.delete_old_tasks(10, AGE, BEGINNING))
+        deleting = await start_blocked(engine, engine.delete_old_tasks(10, AGE, BEGINNING))
         await other.sql(change, task)
         await other.commit()
     assert (await deleting).rows == {}
@@ -199,8 +200,8 @@ async def test_its_poison_goes_with_a_task_however_young(engine: Engine) -> None
     garbled = {"task_uuid": str(task), "step_uuid": "garbled"}
     msg_id = await send_by_hand(engine, RESULTS_QUEUE, garbled)
     await engine.orchestration.record_poison(RESULTS_QUEUE, msg_id, "ValueError: garbled")
-    batch = await engine.orchestration.delete_old_tasks(10, AGE, BEGINNING)
-    assert batch.rows["poison_messages"] == 1
+    deleted = await engine.delete_old_tasks(10, AGE, BEGINNING)
+    assert deleted.rows["poison_messages"] == 1
 
 
 async def test_its_identity_may_be_used_again(engine: Engine) -> None:
@@ -226,7 +227,7 @@ async def _done(engine: Engine, count: int, document: dict[str, Any] | None = No
     return tasks
 
 
-async def test_a_walk_goes_on_batch_by_batch_and_begins_anew(engine: Engine) -> None:
+async def test_a_walk_goes_on_group_by_group_and_begins_anew(engine: Engine) -> None:
     done = await _done(engine, 7)
     await engine.database.execute(  # the third and fourth are not over yet
         "UPDATE tasker.tasks SET state = 'pending', terminal_at = NULL, completed_at = NULL "
@@ -234,9 +235,9 @@ async def test_a_walk_goes_on_batch_by_batch_and_begins_anew(engine: Engine) -> 
         (done[2:4],),
     )
     await engine.move_clock(91 * DAY)
-    retention = _retention(engine, batch_size=2)
+    retention = _retention(engine, group_size=2)
     waits = [await retention.tick() for _ in range(4)]
-    assert waits == [0.1, 0, 0.1, 60]  # the second batch found nothing to delete
+    assert waits == [0.1, 0, 0.1, 60]  # the second group found nothing to delete
     assert await _tasks(engine) == set(done[2:4])
     await engine.database.execute("UPDATE tasker.tasks SET state = 'cancelled', terminal_at = created_at")
     await _walk(retention)
@@ -245,8 +246,8 @@ async def test_a_walk_goes_on_batch_by_batch_and_begins_anew(engine: Engine) -> 
 
 async def test_a_walk_reads_nothing_that_is_too_young(engine: Engine) -> None:
     await _done(engine, 3)
-    batch = await engine.orchestration.delete_old_tasks(1, AGE, BEGINNING)
-    assert (batch.last_uuid, batch.rows) == (None, {})
+    deleted = await engine.delete_old_tasks(1, AGE, BEGINNING)
+    assert (deleted.last_uuid, deleted.rows) == (None, {})
 
 
 async def test_a_task_that_somebody_holds_is_left_for_the_next_walk(engine: Engine) -> None:
@@ -270,20 +271,20 @@ async def test_orchestrators_share_the_work_without_doing_it_twice(database_url:
                 "SELECT last_uuid, deleted FROM tasker.delete_old_tasks_v1(15, %s, %s)", AGE, BEGINNING
             )
             assert (last, rows["tasks"]) == (done[14], 15)
-            ticks = await at_once(_walk(_retention(two, batch_size=15)))
+            ticks = await at_once(_walk(_retention(two, group_size=15)))
             assert ticks == 3
             await other.rollback()
-        assert await _tasks(one) == set(done[:15])  # what it found held it passed over
+        assert await _tasks(one) == set(done[:15])  # what it found locked it passed over
         counts = [0, 0]
 
         async def walk(number: int, engine: Engine) -> None:
             after = BEGINNING
             while True:
-                batch = await engine.orchestration.delete_old_tasks(2, AGE, after)
-                counts[number] += batch.rows.get("tasks", 0)
-                if batch.last_uuid is None:
+                deleted = await engine.delete_old_tasks(2, AGE, after)
+                counts[number] += deleted.rows.get("tasks", 0)
+                if deleted.last_uuid is None:
                     return
-                after = batch.last_uuid
+                after = deleted.last_uuid
 
         async def none_left() -> bool:
             await asyncio.gather(walk(0, one), walk(1, two))
@@ -294,7 +295,7 @@ async def test_orchestrators_share_the_work_without_doing_it_twice(database_url:
         assert not any((await _rows(one)).values())
 
 
-async def test_a_batch_is_all_or_nothing(engine: Engine) -> None:
+async def test_a_group_is_all_or_nothing(engine: Engine) -> None:
     await _done(engine, 3)
     await engine.move_clock(91 * DAY)
     before = await _rows(engine)
@@ -315,7 +316,7 @@ async def test_a_claim_that_is_under_way_is_waited_for_and_its_lease_goes_too(en
     await engine.move_clock(91 * DAY)
     async with rival(engine) as other:
         assert await other.claim(task, step) == [step]
-        deleting = await start_blocked(engine, engine.orchestration.delete_old_tasks(10, AGE, BEGINNING))
+        deleting = await start_blocked(engine, engine.delete_old_tasks(10, AGE, BEGINNING))
         await other.commit()
     assert (await deleting).rows["step_leases"] == 1
     assert not any((await _rows(engine)).values())
@@ -329,7 +330,7 @@ async def test_a_result_of_a_task_that_is_gone_comes_too_late(engine: Engine) ->
     await engine.move_clock(91 * DAY)
     await _walk(_retention(engine))
     assert await _tasks(engine) == set()
-    assert await engine.worker.renew([step.lease]) == {step.step_uuid}
+    assert await engine.renew([step.lease]) == {step.step_uuid}
     assert await engine.succeed(step) == set()
     assert not any((await _rows(engine, task)).values())
 
@@ -364,7 +365,7 @@ async def test_what_runs_meanwhile_is_not_disturbed(engine: Engine) -> None:
     await engine.move_clock(91 * DAY)
     template = await engine.register(chain(2))
     new = [(await engine.request(template)).task.task_uuid for _ in range(10)]
-    retention = _retention(engine, batch_size=1)
+    retention = _retention(engine, group_size=1)
     for task in new:
         await retention.tick()
         await engine.run(task)
@@ -386,9 +387,9 @@ async def test_its_plans_do_not_depend_on_statistics(
         )
         await engine.move_clock(91 * DAY)
         plans.used.clear()
-        batch = await engine.orchestration.delete_old_tasks(20, AGE, BEGINNING)
-        assert batch.rows["tasks"] == 20
-        await engine.orchestration.delete_old_poison(20, AGE)
+        deleted = await engine.delete_old_tasks(20, AGE, BEGINNING)
+        assert deleted.rows["tasks"] == 20
+        await delete_old_poison(engine.sessions, 20, AGE)
         assert any("DELETE FROM tasker.step_results" in statement for statement, _ in plans.used)
         assert plans.flaws() == set()
 

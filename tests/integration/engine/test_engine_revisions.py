@@ -6,7 +6,7 @@ import pytest
 
 from tasker.domain.templates.document import digest
 from tasker.domain.templates.validation import parse
-from tasker.orchestration.engine.revisions import Revisions
+from tasker.orchestration.engine.revisions import planned_revisions
 from tests.dynamic import Hands, assert_each_complete_once, decide, edges, split, workflow
 from tests.engine import Engine
 
@@ -66,7 +66,7 @@ async def test_an_orchestrator_of_another_environment_plans_for_its_own(
 
 async def test_a_revision_is_read_and_planned_once(engine: Engine) -> None:
     template = await engine.register(OLD)
-    revisions = Revisions(engine.store, environment="elsewhere")
+    revisions = planned_revisions(engine.store, "elsewhere")
     revision = await revisions.get(digest(template))
     assert set(revision.steps) == {"s", "d", "a", "b"}
     planned = await engine.sql(
@@ -80,4 +80,4 @@ async def test_a_revision_is_read_and_planned_once(engine: Engine) -> None:
 
 async def test_a_revision_that_is_gone_is_named(engine: Engine) -> None:
     with pytest.raises(LookupError, match="00ff"):
-        await Revisions(engine.store, environment="test").get(bytes.fromhex("00ff" * 16))
+        await planned_revisions(engine.store, "test").get(bytes.fromhex("00ff" * 16))

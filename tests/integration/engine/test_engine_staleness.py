@@ -16,6 +16,8 @@ from structlog.testing import capture_logs
 from tasker.domain.staleness import Reaction, StalenessLimits
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
+from tasker.persistence.operations.fail import ClosedTask
+from tasker.persistence.operations.staleness import lock_detection
 from tests.acceptance.standing import Watch, minutes, stand
 from tests.engine import Engine
 from tests.integration.engine.faults import refuse
@@ -37,7 +39,7 @@ LIMITS = StalenessLimits()
 async def watch(any_engine: Engine) -> AsyncIterator[Watch]:
     watch = Watch(any_engine)
     yield watch
-    await watch.tasks.close()
+    await watch.close()
 
 
 async def _stale(engine: Engine, count: int) -> list[UUID]:
@@ -66,23 +68,23 @@ async def _dealt_with(watch: Watch) -> set[UUID]:
 async def test_detectors_at_once_deal_with_each_task_once(watch: Watch) -> None:
     tasks = await _stale(watch.engine, 8)
     watches = [Watch(watch.engine) for _ in range(3)]
-    detectors = [await each.detector(batch_size=3) for each in watches]
+    detectors = [await each.detector(group_size=3) for each in watches]
     for _ in range(4):
         await asyncio.gather(*(detector.tick() for detector in detectors))
     assert await _dealt_with(watch) == set(tasks)
     for each in watches:
-        await each.tasks.close()
+        await each.close()
 
 
 async def test_while_one_detects_the_others_leave_it_to_them(watch: Watch) -> None:
     tasks = await _stale(watch.engine, 1)
     another = Watch(watch.engine)
     detector = await watch.detector()
-    async with another.tasks.turn() as turn:
-        assert turn.granted
+    async with another.detecting.transaction() as transaction:
+        assert (await lock_detection(transaction)).locked
         assert await at_once(detector.tick()) == 30
         assert await _dealt_with(watch) == set()
-    await another.tasks.close()
+    await another.close()
     await detector.tick()
     assert await _dealt_with(watch) == set(tasks)
 
@@ -91,11 +93,11 @@ async def test_without_the_lock_each_task_is_still_dealt_with_once(watch: Watch)
     """The lock saves work; what keeps entries and moves single is checked under each task's own lock."""
     tasks = await _stale(watch.engine, 5)
     for _ in range(2):
-        stale = await watch.tasks.stale(LIMITS, 100)
-        outcomes = await asyncio.gather(
-            *(watch.tasks.close_stale(task, LIMITS, Reaction(True, True)) for task in stale for _ in range(3))
+        stale = await watch.stale(LIMITS, 100)
+        attempts = await asyncio.gather(
+            *(watch.close_stale(task, LIMITS, Reaction(True, True)) for task in stale for _ in range(3))
         )
-    assert len([closed for closed, _ in outcomes if closed]) == 0  # nothing was left for the second round
+    assert not [attempt for attempt in attempts if attempt.closed]  # nothing was left for the second round
     assert await _dealt_with(watch) == set(tasks)
 
 
@@ -107,7 +109,9 @@ async def test_it_waits_one_interval_after_each_connection(watch: Watch) -> None
     tasks = await _stale(engine, 1)
     await engine.freeze_clock()
     await minutes(engine, -60)  # freezing put it an hour ahead
-    detector = StalenessDetector(watch.tasks, DetectionRules(interval=timedelta(seconds=300)))
+    detector = StalenessDetector(
+        watch.detecting, watch.sessions, DetectionRules(interval=timedelta(seconds=300))
+    )
     assert await detector.tick() == 300
     await engine.move_clock(100)
     assert await detector.tick() == 200
@@ -123,8 +127,8 @@ async def test_it_waits_one_interval_after_each_connection(watch: Watch) -> None
 
 async def test_it_runs_as_a_background_loop(watch: Watch) -> None:
     tasks = await _stale(watch.engine, 3)
-    rules = DetectionRules(interval=timedelta(milliseconds=20), batch_size=2)
-    runner = LoopRunner(StalenessDetector(watch.tasks, rules))
+    rules = DetectionRules(interval=timedelta(milliseconds=20), group_size=2)
+    runner = LoopRunner(StalenessDetector(watch.detecting, watch.sessions, rules))
     runner.start()
 
     async def done() -> bool:
@@ -141,7 +145,7 @@ async def test_it_runs_as_a_background_loop(watch: Watch) -> None:
 async def test_the_failure_of_one_task_does_not_reach_the_others(watch: Watch) -> None:
     first, second, third = await _stale(watch.engine, 3)
     await refuse(watch.engine, "tasker.tasks_dlq", f"NEW.task_uuid = '{first}'")
-    events = await watch.detect(batch_size=1)  # those longest in their state come first, and stay
+    events = await watch.detect(group_size=1)  # those longest in their state come first, and stay
     assert [(event["task_uuid"], event["action_taken"]) for event in events] == [
         (str(first), "transition_failed"),
         (str(second), "transitioned_to_dlq_and_error"),
@@ -177,7 +181,7 @@ async def test_a_lifecycle_that_cannot_be_read_is_that_tasks_trouble_alone(watch
 
 
 async def test_another_instance_finishes_what_a_crash_left(watch: Watch) -> None:
-    """The database fails in the middle of a batch, and with it the instance; what it had done stays."""
+    """The database fails in the middle of a group, and with it the instance; what it had done stays."""
     engine = watch.engine
     tasks = await _stale(engine, 5)
     await refuse(engine, "tasker.tasks_dlq", "true", sqlstate="57P01", first=3, last=3)
@@ -188,7 +192,7 @@ async def test_another_instance_finishes_what_a_crash_left(watch: Watch) -> None
     heir = Watch(engine)
     assert len(await heir.detect()) == 3
     assert await _dealt_with(watch) == set(tasks)
-    await heir.tasks.close()
+    await heir.close()
 
 
 async def test_a_broken_connection_in_the_middle_costs_nothing(watch: Watch) -> None:
@@ -212,10 +216,10 @@ async def test_a_broken_connection_in_the_middle_costs_nothing(watch: Watch) -> 
 
 async def test_a_task_that_somebody_holds_is_left_alone(watch: Watch) -> None:
     engine = watch.engine
-    held, free = await _stale(engine, 2)
+    locked, free = await _stale(engine, 2)
     detector = await watch.detector()
     async with rival(engine) as evaluator:
-        await evaluator.lock("tasks", held)
+        await evaluator.lock("tasks", locked)
         with capture_logs() as logs:
             await at_once(detector.tick())
         assert [entry["task_uuid"] for entry in logs] == [str(free)]
@@ -227,11 +231,11 @@ async def test_a_task_that_completes_meanwhile_is_complete(watch: Watch, more: i
     engine = watch.engine
     (task,) = await _stale(engine, 1)
     await minutes(engine, more)
-    (seen,) = await watch.tasks.stale(LIMITS, 100)
+    (seen,) = await watch.stale(LIMITS, 100)
     await engine.reconciler.tick()  # sends the lost result again
     await engine.process()
     assert await engine.state(task) == "complete"
-    assert await watch.tasks.close_stale(seen, LIMITS, Reaction(True, True)) == (False, None)
+    assert await watch.close_stale(seen, LIMITS, Reaction(True, True)) == ClosedTask(False, None)
     assert await _dealt_with(watch) == set()
 
 
@@ -239,23 +243,23 @@ async def test_a_task_that_moved_and_came_back_has_a_new_clock(watch: Watch) -> 
     engine = watch.engine
     task = await stand(engine, "waiting_for_retry")
     await minutes(engine, 31)
-    (seen,) = await watch.tasks.stale(LIMITS, 100)
+    (seen,) = await watch.stale(LIMITS, 100)
     await engine.timers.tick()
     await engine.fail(*await engine.claim())
     await engine.process()
     assert await engine.state(task) == "waiting_for_retry"
-    assert await watch.tasks.close_stale(seen, LIMITS, Reaction(True, True)) == (False, None)
+    assert await watch.close_stale(seen, LIMITS, Reaction(True, True)) == ClosedTask(False, None)
     assert await watch.entries(task) == []
 
 
 async def test_of_a_result_and_a_detector_one_wins(watch: Watch) -> None:
     engine = watch.engine
     tasks = await _stale(engine, 12)
-    stale = await watch.tasks.stale(LIMITS, 100)
+    stale = await watch.stale(LIMITS, 100)
     await minutes(engine, 1)
     await engine.reconciler.tick()
     await asyncio.gather(
-        engine.process(), *(watch.tasks.close_stale(task, LIMITS, Reaction(True, True)) for task in stale)
+        engine.process(), *(watch.close_stale(task, LIMITS, Reaction(True, True)) for task in stale)
     )
     await engine.process()
     ended = {task: await engine.state(task) for task in tasks}
@@ -281,10 +285,10 @@ async def test_a_late_result_is_kept_and_moves_nothing(watch: Watch) -> None:
 async def test_a_task_with_a_pending_entry_is_left_alone(watch: Watch) -> None:
     engine = watch.engine
     (task,) = await _stale(engine, 1)
-    (seen,) = await watch.tasks.stale(LIMITS, 100)
+    (seen,) = await watch.stale(LIMITS, 100)
     await watch.store.open_by_hand(task, {})
-    assert await watch.tasks.stale(LIMITS, 100) == []
-    assert await watch.tasks.close_stale(seen, LIMITS, Reaction(False, True)) == (False, None)
+    assert await watch.stale(LIMITS, 100) == []
+    assert await watch.close_stale(seen, LIMITS, Reaction(False, True)) == ClosedTask(False, None)
     assert await engine.state(task) == "steps_in_process"
 
 

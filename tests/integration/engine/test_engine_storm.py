@@ -12,8 +12,9 @@ from uuid import UUID
 import pytest
 
 from tasker.domain.errors import IdentityConflictError
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tasker.messaging.records import Lease, ResultToSubmit
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
+from tasker.persistence.operations.renew import Lease
+from tasker.persistence.operations.submit import ResultToSubmit
 from tests.engine import Engine, chain, diamond, failure, graph, success
 from tests.integration.engine.rivals import (
     PATIENCE_SECONDS,
@@ -87,7 +88,7 @@ class Storm:
         steps = await engine.claim(mood.choice([1, 5, 60]))
         mood.shuffle(steps)
         if mood.random() < 0.3:
-            await engine.worker.renew([step.lease for step in steps])
+            await engine.renew([step.lease for step in steps])
         kept = [step for step in steps if mood.random() > 0.05]  # the others' worker is lost
         results = [
             success(step, {"by": step.name}) if mood.random() > 0.15 else failure(step) for step in kept
@@ -114,13 +115,13 @@ class Storm:
         await engine.judgements.tick()
 
     async def _wake(self, engine: Engine, mood: random.Random) -> None:
-        await engine.orchestration.wake_tasks(mood.randint(1, 10))
+        await engine.wake_tasks(mood.randint(1, 10))
 
     async def _sweep(self, engine: Engine, mood: random.Random) -> None:
-        await engine.orchestration.sweep_leases(mood.randint(1, 10))
+        await engine.sweep_leases(mood.randint(1, 10))
 
     async def _reconcile(self, engine: Engine, mood: random.Random) -> None:
-        reconciled = await engine.orchestration.reconcile(
+        reconciled = await engine.reconcile(
             UUID(int=0), mood.randint(1, self.tasks), timedelta(seconds=mood.choice([0, 2]))
         )
         assert not [each for each in reconciled if each.drift]

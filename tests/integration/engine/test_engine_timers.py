@@ -11,6 +11,7 @@ import pytest
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.listener import Listener
+from tasker.persistence.operations.wake import WokenTasks
 from tests.engine import Engine, chain, graph
 from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted, until
 
@@ -45,10 +46,10 @@ async def test_a_retry_is_enqueued_when_it_is_due_and_not_before(any_engine: Eng
     await any_engine.fail(*await any_engine.claim())
     await any_engine.process()
     await any_engine.move_clock(0.999)
-    assert (await any_engine.orchestration.wake_tasks(10))[0] == 0
+    assert (await any_engine.wake_tasks(10)).woken == 0
     assert await any_engine.states(task) == {"s1": "waiting_for_retry"}
     await any_engine.move_clock(0.001)
-    assert (await any_engine.orchestration.wake_tasks(10))[0] == 1
+    assert (await any_engine.wake_tasks(10)).woken == 1
     assert await any_engine.states(task) == {"s1": "enqueued"}
     assert await any_engine.state(task) == "steps_in_process"
     assert await any_engine.messages(WORKERS) == 1
@@ -90,7 +91,7 @@ async def test_a_retry_fires_while_another_branch_runs(engine: Engine) -> None:
 
 async def test_the_loop_sleeps_until_the_next_timer_but_no_longer_than_its_poll(engine: Engine) -> None:
     await engine.freeze_clock()
-    timers = TimerLoop(engine.orchestration, poll_seconds=500)
+    timers = TimerLoop(engine.sessions, poll_seconds=500)
     assert await timers.tick() == 500
     await engine.create(chain(1, retry={"backoff_base_ms": 100_000, "max_backoff_ms": 100_000}))
     await engine.fail(*await engine.claim())
@@ -99,14 +100,14 @@ async def test_the_loop_sleeps_until_the_next_timer_but_no_longer_than_its_poll(
     assert await engine.timers.tick() == 5
 
 
-async def test_more_due_tasks_than_a_batch_are_taken_at_once_one_batch_after_the_other(
+async def test_more_due_tasks_than_a_group_are_taken_at_once_one_group_after_the_other(
     engine: Engine,
 ) -> None:
     tasks = [await engine.create(chain(1)) for _ in range(5)]
     await engine.fail(*await engine.claim())
     await engine.process()
     await engine.move_clock(10)
-    timers = TimerLoop(engine.orchestration, batch_size=2)
+    timers = TimerLoop(engine.sessions, group_size=2)
     assert [await timers.tick() for _ in range(3)] == [0, 0, 5]
     assert [await engine.states(task) for task in tasks] == [{"s1": "enqueued"}] * 5
 
@@ -114,7 +115,7 @@ async def test_more_due_tasks_than_a_batch_are_taken_at_once_one_batch_after_the
 async def test_a_timer_set_for_nothing_fires_once(engine: Engine) -> None:
     task = await engine.create(chain(1))
     await engine.database.execute("UPDATE tasker.tasks SET wake_at = tasker.now() - interval '1 s'")
-    assert (await engine.orchestration.wake_tasks(10)) == (1, None, [])
+    assert await engine.wake_tasks(10) == WokenTasks(1, None, [])
     assert await _wake_at(engine, task) is None
     assert await engine.messages(WORKERS) == 1  # the one from its creation
     await assert_history_is_whole(engine, task)
@@ -129,7 +130,7 @@ async def test_timers_side_by_side_enqueue_each_retry_once(database_url: str) ->
         await one.move_clock(10)
 
         async def none_left() -> bool:
-            await asyncio.gather(one.orchestration.wake_tasks(7), two.orchestration.wake_tasks(7))
+            await asyncio.gather(one.wake_tasks(7), two.wake_tasks(7))
             return not await one.sql("SELECT 1 FROM tasker.tasks WHERE wake_at IS NOT NULL")
 
         await until(none_left, "retries that are due are not enqueued")
@@ -151,7 +152,7 @@ async def test_an_earlier_timer_that_commits_wakes_the_loop(engine: Engine, slee
     task = await engine.create(chain(1, retry={"backoff": "none"}))
     (step,) = await engine.claim()
     listener = Listener(engine.database.url_parameters)
-    ticks = _Counted(TimerLoop(engine.orchestration, poll_seconds=3600))
+    ticks = _Counted(TimerLoop(engine.sessions, poll_seconds=3600))
     runner = LoopRunner(ticks, listener.subscribe("tasker_timer"))
     await listener.start()
     await listener.wait_connected()

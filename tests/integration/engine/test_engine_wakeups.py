@@ -13,8 +13,7 @@ import pytest
 from psycopg import AsyncConnection
 from structlog.testing import capture_logs
 
-from tasker.messaging.bands import worker_queue
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel, worker_queue
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.results import ResultLoop
 from tasker.orchestration.loops.runner import LoopRunner
@@ -99,7 +98,7 @@ async def test_creating_many_tasks_at_once_notifies_once(any_engine: Engine) -> 
     await any_engine.create(chain(1))
     async with listening(any_engine) as ear:
         tasks = [await task_like_others(any_engine) for _ in range(10)]
-        await any_engine.orchestration.create("test", tasks)
+        await any_engine.create_tasks(tasks)
         assert await ear.heard() == {WORKERS: 1}
 
 
@@ -126,12 +125,12 @@ async def test_nothing_sent_wakes_nobody(engine: Engine) -> None:
     async with listening(engine) as ear:
         await engine.claim()
         await engine.worker.submit([])
-        await engine.worker.renew([step.lease])
+        await engine.renew([step.lease])
         await engine.results.tick()
         await engine.judgements.tick()
         await engine.timers.tick()
-        await engine.orchestration.sweep_leases(10)
-        await engine.orchestration.reconcile(UUID(int=0), 10, timedelta(0))
+        await engine.sweep_leases(10)
+        await engine.reconcile(UUID(int=0), 10, timedelta(0))
         assert await ear.heard() == {}
         step.lease_token, token = uuid4(), step.lease_token
         await engine.succeed(step)  # refused
@@ -293,7 +292,7 @@ async def test_work_is_found_without_any_notification(any_engine: Engine) -> Non
         LoopRunner(
             JudgementLoop(broker, any_engine.judgements._judge, any_engine.expander, poll_seconds=0.01)
         ),
-        LoopRunner(TimerLoop(broker, poll_seconds=0.01)),
+        LoopRunner(TimerLoop(any_engine.sessions, poll_seconds=0.01)),
     ]
     for runner in runners:
         runner.start()

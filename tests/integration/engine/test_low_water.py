@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tasker.messaging.low_water import LowWater
-from tasker.messaging.pgmq import RESULTS_QUEUE
+from tasker.messaging.queues import RESULTS_QUEUE
 from tests.engine import NAMESPACE, Engine, chain, submission, success
 from tests.integration.engine.faults import refuse
 from tests.integration.engine.rivals import rival

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from tasker.domain.leases import LEASE
-from tasker.messaging.records import ClaimedStep, Lease
+from tasker.domain.retry import LEASE
+from tasker.persistence.operations.claim import ClaimedStep
+from tasker.persistence.operations.renew import Lease
 from tests.engine import Engine, chain
 
 DOCUMENT = chain(1, retry={"max_attempts": 9, "backoff": "none"})
@@ -32,7 +33,7 @@ async def again(engine: Engine) -> ClaimedStep:
 
 async def store(engine: Engine, step: ClaimedStep, cursor: object, items: int = 0, **more: object) -> Any:
     text = json.dumps({"cursor": cursor, "items_processed": items} | more)
-    return await engine.worker.checkpoint(step.lease, text)
+    return await engine.checkpoint(step.lease, text)
 
 
 async def fail(engine: Engine, step: ClaimedStep, **context: object) -> None:
@@ -68,7 +69,7 @@ async def test_only_the_holder_of_the_lease_may(any_engine: Engine) -> None:
         Lease(step.task_uuid, uuid4(), step.lease_token),
         Lease(uuid4(), step.step_uuid, step.lease_token),
     ):
-        assert await any_engine.worker.checkpoint(lease, '{"cursor": 1, "items_processed": 1}') is None
+        assert await any_engine.checkpoint(lease, '{"cursor": 1, "items_processed": 1}') is None
     await any_engine.fail(step)
     assert await store(any_engine, step, 1) is None  # submitted
     newer = await again(any_engine)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.worker import HandlerRegistry, StepContext, StepHandler, StepHandlerResult, checkpoint_yield
 from tasker.worker.runtime.worker import Worker
 from tests import services
@@ -194,7 +194,7 @@ async def test_a_cancelled_task_ends_the_run_at_the_next_yield(
     task = await engine.create(DOCUMENT)
     worker = await start_worker(DOCUMENT)
     await within(gate.entered.wait())
-    await engine.orchestration.cancel(task, {"reason": "no longer wanted"})
+    await engine.operators.cancel(task, reason="no longer wanted")
     gate.opened.set()
     await until(lambda: worker.slots_in_use == 0)
     assert len(workshop.calls) == 1
@@ -347,12 +347,12 @@ async def test_a_worker_killed_after_a_yield_leaves_its_checkpoint(
 ) -> None:
     task = await engine.create(DOCUMENT)
     (step,) = await engine.claim()
-    assert await engine.worker.checkpoint(step.lease, '{"cursor": 50, "items_processed": 50}')
+    assert await engine.checkpoint(step.lease, '{"cursor": 50, "items_processed": 50}')
     await lose(engine)  # its worker is never heard of again
     adder = workshop.behaviours["s1"] = Adder()
     adder.size = 50
     await start_worker(DOCUMENT)
     await run_to_the_end(engine, task)
     assert adder.places == [(2, 50)]
-    late = await engine.worker.checkpoint(step.lease, '{"cursor": 75, "items_processed": 75}')
+    late = await engine.checkpoint(step.lease, '{"cursor": 75, "items_processed": 75}')
     assert late is None

@@ -185,7 +185,7 @@ async def test_a_handler_that_a_live_worker_offers_is_never_given_up(
     engine: Engine, start_worker: StartWorker
 ) -> None:
     async def announce() -> None:  # a worker whose slots are all taken
-        await engine.worker.register(
+        await engine.register_worker(
             hostname="elsewhere", version="1", namespaces=["test"], handlers=["work"], slots=1
         )
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.worker.runtime.worker import Worker
 from tests.engine import Engine, chain
 from tests.integration.runtime.conftest import StartWorker

@@ -16,11 +16,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tasker.domain.leases import LEASE
+from tasker.domain.retry import LEASE
 from tasker.domain.states import TaskState
-from tasker.messaging.records import Lease
 from tasker.persistence import connections, database, sessions, task_listing
 from tasker.persistence.connections import Connection
+from tasker.persistence.operations.renew import Lease
 from tasker.persistence.task_listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
 from tests.dynamic import decide, split, workflow
 from tests.engine import Engine, diamond
@@ -212,10 +212,10 @@ async def one_round(engine: Engine, first: int) -> None:
     assert all(isinstance(outcome, Exception) for outcome in replayed)
     steps = await engine.claim()
     assert {step.task_uuid for step in steps} == set(tasks)
-    lost = await engine.worker.renew([Lease(s.task_uuid, s.step_uuid, s.lease_token) for s in steps])
+    lost = await engine.renew([Lease(s.task_uuid, s.step_uuid, s.lease_token) for s in steps])
     assert lost == set()
     for step in steps:
-        await engine.worker.hydrate(step)
+        await engine.hydrate(step)
     await engine.fail(*steps[:1])
     await engine.succeed(*steps[1:])
     await engine.process()
@@ -431,4 +431,4 @@ async def test_no_plan_is_compiled(any_engine: Engine) -> None:
     """A plan that must read a whole small table would count as dear enough until PostgreSQL 17, and take 10 ms more."""
     async with any_engine.database.connection() as connection:
         assert await (await connection.execute("SHOW jit")).fetchall() == [("off",)]
-    assert await any_engine.orchestration._sessions.fetch_tuples(b"SHOW jit") == [("off",)]
+    assert await any_engine.sessions.fetch_value("SHOW jit") == "off"

@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 
 from tasker.domain.staleness import Reaction, StalenessLimits
-from tasker.orchestration.loops.standing import GiveUpLoop, UnservedLoop
+from tasker.orchestration.loops.give_up import GiveUpLoop
+from tasker.orchestration.loops.unserved import UnservedLoop
 from tests.acceptance.standing import Watch, minutes, stand
 from tests.engine import Engine
 from tests.integration.schema.test_plans import explaining, grow
@@ -30,16 +31,16 @@ async def _stand(engine: Engine) -> UUID:
 
 async def _look(engine: Engine, watch: Watch, task: UUID) -> None:
     """Go through everything once."""
-    await engine.orchestration._sessions.fetch_tuples(b"SELECT tasker.add_blocked_entries_v1(%s)", ([task],))
+    await engine.sessions.execute("SELECT tasker.add_blocked_entries_v1(%s)", ([task],))
     await watch.store.page()
     await watch.store.newest_of(task)
     await watch.store.queue()
     await watch.store.staleness(StalenessLimits())
     await engine.sql("DELETE FROM tasker.tasks_dlq RETURNING 1")
-    (stale,) = await watch.tasks.stale(StalenessLimits(), 1)
-    await watch.tasks.close_stale(stale, StalenessLimits(), BOTH)
-    await UnservedLoop(watch.tasks, grace=timedelta(0), batch_size=1).tick()
-    await GiveUpLoop(watch.tasks, age=timedelta(0), batch_size=1).tick()
+    (stale,) = await watch.stale(StalenessLimits(), 1)
+    await watch.close_stale(stale, StalenessLimits(), BOTH)
+    await UnservedLoop(watch.sessions, grace=timedelta(0), group_size=1).tick()
+    await GiveUpLoop(watch.sessions, age=timedelta(0), group_size=1).tick()
 
 
 @pytest.mark.parametrize("statistics", [False, True])
@@ -60,4 +61,4 @@ async def test_investigations_do_not_depend_on_statistics(
         plans.used.clear()
         await _look(engine, watch, task)
         assert [flaw for flaw in plans.flaws() if not flaw.startswith(WALKED)] == []
-        await watch.tasks.close()
+        await watch.close()

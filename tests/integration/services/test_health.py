@@ -14,7 +14,7 @@ import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
-from tasker.messaging.pgmq import RESULTS_QUEUE
+from tasker.messaging.queues import RESULTS_QUEUE
 from tasker.orchestration.service import OrchestrationService
 from tasker.v1 import health_pb2 as tasker_health_pb2
 from tasker.v1 import steps_pb2, tasks_pb2, worker_pb2

@@ -14,7 +14,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from tasker.client import TaskerClient
-from tasker.rpc.context import ServicerContext
+from tasker.rpc.interceptor import ServicerContext
 from tasker.rpc.server import ServiceRegistration, build_server
 from tasker.v1 import (
     common_pb2,

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasker.messaging.records import ClaimedStep
+from tasker.persistence.operations.claim import ClaimedStep
 from tasker.worker.runtime.claims import OpenClaims
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
-from tasker.domain.storable import ResultNotStorableError, encode_json
-from tasker.domain.texts import text_problem
+from tasker.domain.storable import ResultNotStorableError, encode_json, text_problem
 
 
 def check_texts(

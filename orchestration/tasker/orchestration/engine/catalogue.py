@@ -10,8 +10,8 @@ from weakref import WeakValueDictionary
 
 from tasker.domain.context import ContextRules, InputValidation
 from tasker.domain.errors import UnknownTemplateError
-from tasker.domain.templates.document import Template
-from tasker.domain.templates.plan import PlannedStep, plan
+from tasker.orchestration.engine.revisions import PlannedRevision
+from tasker.persistence.revisions import Revisions
 from tasker.persistence.templates import StoredTemplate, TemplateStore
 
 _CAPACITY: Final = 1000
@@ -19,13 +19,11 @@ _CAPACITY: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class RegisteredTemplate:
-    """A template version, planned for this orchestrator's environment."""
+    """A template version and its current revision."""
 
     namespace_id: int
     named_task_uuid: UUID
-    digest: bytes
-    template: Template
-    steps: tuple[PlannedStep, ...]
+    revision: PlannedRevision
     context_rules: ContextRules
 
 
@@ -35,12 +33,12 @@ class TemplateCatalogue:
     def __init__(
         self,
         store: TemplateStore,
+        revisions: Revisions[PlannedRevision],
         *,
-        environment: str,
         input_validation: InputValidation = InputValidation.ENFORCE,
     ) -> None:
         self._store = store
-        self._environment = environment
+        self._revisions = revisions
         self._input_validation = input_validation
         self._known: dict[tuple[str, str, str], RegisteredTemplate] = {}
         self._generation = 0
@@ -77,18 +75,14 @@ class TemplateCatalogue:
         self._known.clear()
 
     async def _prepare(self, stored: StoredTemplate) -> RegisteredTemplate:
-        template = Template.model_validate(stored.document)
-        steps = plan(template, self._environment)
-        await self._store.ensure_plan(stored.template_digest, self._environment, steps)
+        revision = await self._revisions.get(stored.template_digest, stored.document)
         return RegisteredTemplate(
             stored.namespace_id,
             stored.named_task_uuid,
-            stored.template_digest,
-            template,
-            steps,
+            revision,
             ContextRules(
-                default_context=template.default_context,
-                input_schema=template.input_schema,
+                default_context=revision.template.default_context,
+                input_schema=revision.template.input_schema,
                 validation=self._input_validation,
             ),
         )

@@ -18,19 +18,19 @@ from tasker.domain.errors import (
     UnavailableError,
 )
 from tasker.domain.identity import check_idempotency_key, context_digest, identity_hash
+from tasker.domain.storable import text_problem
 from tasker.domain.templates.document import StepType
-from tasker.domain.texts import text_problem
 from tasker.domain.uuids import uuid7
-from tasker.messaging.pgmq import PgmqOrchestrationBroker
-from tasker.messaging.records import CreatedTask, TaskToCreate
-from tasker.orchestration.engine.batching import Batcher
 from tasker.orchestration.engine.catalogue import RegisteredTemplate, TemplateCatalogue
+from tasker.orchestration.engine.group_commit import GroupCommit
 from tasker.persistence.failures import is_transient
+from tasker.persistence.operations.create import CreatedTask, TaskToCreate, create_tasks
+from tasker.persistence.queries import Queries
 from tasker.persistence.tasks import TaskReader, TaskRecord
 
 log = structlog.get_logger(__name__)
 
-_MAX_BATCH: Final = 64
+_MAX_GROUP: Final = 64
 
 #: The longest text of each field of a request.
 _LENGTHS: Final[Mapping[str, int]] = {
@@ -76,7 +76,7 @@ class TaskCreator:
 
     Args:
         catalogue: The templates.
-        broker: Where tasks are created.
+        queries: Where tasks are created.
         reader: Reads what an idempotency key stands for.
         environment: Whose plans of the templates apply.
         disabled: Types of steps that this orchestrator does not run, with the name of what is disabled.
@@ -85,26 +85,26 @@ class TaskCreator:
     def __init__(
         self,
         catalogue: TemplateCatalogue,
-        broker: PgmqOrchestrationBroker,
+        queries: Queries,
         reader: TaskReader,
         *,
         environment: str,
         disabled: Mapping[StepType, str] = _NOTHING_DISABLED,
     ) -> None:
         self._catalogue = catalogue
-        self._broker = broker
+        self._queries = queries
         self._reader = reader
         self._environment = environment
         self._disabled = disabled
-        self._batches = Batcher[TaskToCreate, CreatedTask](self._create_batch, max_size=_MAX_BATCH)
+        self._groups = GroupCommit[TaskToCreate, CreatedTask](self._create_group, max_size=_MAX_GROUP)
 
     async def start(self) -> None:
         """Begin to accept requests."""
-        await self._batches.start()
+        await self._groups.start()
 
     async def stop(self) -> None:
         """Finish the requests at hand."""
-        await self._batches.stop()
+        await self._groups.stop()
 
     async def create(self, request: NewTask) -> Creation:
         """Create a task, or return the one that an equal request with the same idempotency key created.
@@ -123,11 +123,11 @@ class TaskCreator:
         if prepared.warnings:
             log.warning(
                 "context_breaks_schema",
-                template=registered.template.key,
+                template=registered.revision.template.key,
                 fields=[violation.field for violation in prepared.warnings],
             )
         task = self._to_create(request, registered, prepared.context, prepared.text)
-        created = await self._batches.submit(task)
+        created = await self._groups.submit(task)
         if created.existing_uuid is not None:
             existing = await self._replayed(created.existing_uuid, request, registered, prepared.context)
             return Creation(existing, already_existed=True)
@@ -141,9 +141,9 @@ class TaskCreator:
             task_uuid=task_uuid,
             namespace_id=registered.namespace_id,
             named_task_uuid=registered.named_task_uuid,
-            template_digest=registered.digest,
+            template_digest=registered.revision.digest,
             identity=identity_hash(
-                registered.template.identity_strategy,
+                registered.revision.template.identity_strategy,
                 task_uuid=task_uuid,
                 named_task_uuid=registered.named_task_uuid,
                 context=context,
@@ -157,15 +157,15 @@ class TaskCreator:
             reason=request.reason,
             tags=request.tags,
             context=text,
-            step_uuids=tuple(uuid7() for _ in registered.steps),
-            ttl=parse_duration(registered.template.ttl) if registered.template.ttl else None,
+            step_uuids=tuple(uuid7() for _ in registered.revision.steps),
+            ttl=parse_duration(ttl) if (ttl := registered.revision.template.ttl) else None,
         )
 
     async def _replayed(
         self, task_uuid: UUID, request: NewTask, registered: RegisteredTemplate, context: dict[str, Any]
     ) -> TaskRecord:
         existing = await self._reader.get(task_uuid) if request.idempotency_key is not None else None
-        template = registered.template
+        template = registered.revision.template
         same = existing is not None and context_digest(
             registered.named_task_uuid, existing.context
         ) == context_digest(registered.named_task_uuid, context)
@@ -180,14 +180,14 @@ class TaskCreator:
 
     def _refuse_disabled(self, registered: RegisteredTemplate) -> None:
         for step_type, what in self._disabled.items():
-            if any(step.step_type is step_type for step in registered.steps):
+            if any(step.step_type is step_type for step in registered.revision.steps.values()):
                 raise FailedPreconditionError(
-                    f"template '{registered.template.key}' contains {step_type} steps but {what} is disabled"
+                    f"template '{registered.revision.template.key}' contains {step_type} steps but {what} is disabled"
                 )
 
-    async def _create_batch(self, tasks: Sequence[TaskToCreate]) -> Sequence[CreatedTask | BaseException]:
+    async def _create_group(self, tasks: Sequence[TaskToCreate]) -> Sequence[CreatedTask | BaseException]:
         try:
-            created = await self._broker.create(self._environment, tasks)
+            created = await create_tasks(self._queries, self._environment, tasks)
         except Exception as error:
             if is_transient(error):
                 raise UnavailableError("the database does not answer", retry_after_seconds=1) from error
@@ -199,10 +199,10 @@ class TaskCreator:
 
     async def _create_alone(self, task: TaskToCreate) -> CreatedTask | BaseException:
         try:
-            (outcome,) = await self._create_batch([task])
+            (created,) = await self._create_group([task])
         except Exception as error:
             return error
-        return outcome
+        return created
 
 
 def problems_of(request: NewTask) -> list[FieldViolation]:
@@ -235,8 +235,8 @@ def _new_record(
     task: TaskToCreate, created: CreatedTask, registered: RegisteredTemplate, context: dict[str, Any]
 ) -> TaskRecord:
     """Return the task as its creation left it; by the time it is read a worker may have gone on."""
-    template = registered.template
-    initial = [step for step in registered.steps if step.initial]
+    template = registered.revision.template
+    initial = [step for step in registered.revision.steps.values() if step.initial]
     roots = sum(not step.parent_positions for step in initial)
     assert created.created_at is not None
     assert created.updated_at is not None

@@ -31,9 +31,10 @@ from tasker.domain.templates.expansion import (
 )
 from tasker.domain.templates.graph import MAX_ANCESTOR_DEPTH
 from tasker.domain.uuids import uuid7
-from tasker.messaging.held import HeldTasks
-from tasker.messaging.records import StepToAdd, TaskStep
-from tasker.orchestration.engine.revisions import Revision, Revisions
+from tasker.orchestration.engine.revisions import PlannedRevision
+from tasker.persistence.operations.expand import StepToAdd, TaskStep, expand_tasks, task_steps
+from tasker.persistence.queries import Transaction
+from tasker.persistence.revisions import Revisions
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class BatchLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Creator:
+class ExpandingStep:
     """A decision or batchable step that is about to be satisfied.
 
     Attributes:
@@ -73,10 +74,15 @@ class Creator:
 
 
 class Expander:
-    """Adds the steps that creators lead to, to tasks that the caller holds."""
+    """Adds the steps that decisions and batches lead to."""
 
     def __init__(
-        self, revisions: Revisions, *, environment: str, decisions: DecisionLimits, batches: BatchLimits
+        self,
+        revisions: Revisions[PlannedRevision],
+        *,
+        environment: str,
+        decisions: DecisionLimits,
+        batches: BatchLimits,
     ) -> None:
         self._revisions = revisions
         self._environment = environment
@@ -84,36 +90,36 @@ class Expander:
         self._batches = batches
 
     async def expand(
-        self, tasks: HeldTasks, creators: Iterable[Creator]
+        self, transaction: Transaction, expanding_steps: Iterable[ExpandingStep]
     ) -> Mapping[UUID, OutcomeRefusedError]:
-        """Add steps; return the creators whose outcome is refused, by their step: they lead to nothing.
+        """Add the steps that others lead to; return the refusals of their outcomes, by step: those lead to nothing.
 
-        The creators of one task see each other's work, in their order.
+        The transaction has locked their tasks. The expanding steps of one task see each other's work, in their order.
         """
-        distinct = {creator.step_uuid: creator for creator in creators}
+        distinct = {expanding.step_uuid: expanding for expanding in expanding_steps}
         if not distinct:
             return {}
-        growing = await self._read(tasks, {creator.task_uuid for creator in distinct.values()})
+        growing = await self._read(transaction, {expanding.task_uuid for expanding in distinct.values()})
         refused: dict[UUID, OutcomeRefusedError] = {}
-        for step_uuid, creator in distinct.items():
+        for step_uuid, expanding in distinct.items():
             try:
-                growing[creator.task_uuid].carry_out(creator)
+                growing[expanding.task_uuid].carry_out(expanding)
             except OutcomeRefusedError as refusal:
                 refused[step_uuid] = refusal
                 log.warning(
                     "outcome_refused",
-                    task_uuid=str(creator.task_uuid),
-                    step=creator.name,
+                    task_uuid=str(expanding.task_uuid),
+                    step=expanding.name,
                     error_code=refusal.error_code,
                     problem=str(refusal),
                 )
         if added := [step for task in growing.values() for step in task.added]:
-            await tasks.add_steps(self._environment, added, batch_limit=self._batches.max_parallel)
+            await expand_tasks(transaction, self._environment, added, batch_limit=self._batches.max_parallel)
         return refused
 
-    async def _read(self, tasks: HeldTasks, task_uuids: set[UUID]) -> dict[UUID, _GrowingTask]:
+    async def _read(self, transaction: Transaction, task_uuids: set[UUID]) -> dict[UUID, _GrowingTask]:
         steps: dict[UUID, list[TaskStep]] = {}
-        for step in await tasks.steps(sorted(task_uuids)):
+        for step in await task_steps(transaction, task_uuids):
             steps.setdefault(step.task_uuid, []).append(step)
         return {
             task_uuid: _GrowingTask(
@@ -128,12 +134,12 @@ class Expander:
 
 
 class _GrowingTask:
-    """One task's steps while the outcomes of its creators are carried out."""
+    """One task's steps while the outcomes of some of them are carried out."""
 
     def __init__(
         self,
         task_uuid: UUID,
-        revision: Revision,
+        revision: PlannedRevision,
         steps: Sequence[TaskStep],
         decisions: DecisionLimits,
         batches: BatchLimits,
@@ -148,8 +154,8 @@ class _GrowingTask:
         self._finished = {step.name for step in steps if StepState(step.state).satisfies_children}
         self.added: list[StepToAdd] = []
 
-    def carry_out(self, creator: Creator) -> None:
-        """Note the steps that a creator leads to.
+    def carry_out(self, expanding: ExpandingStep) -> None:
+        """Note the steps that an expanding step leads to.
 
         Raises:
             OutcomeRefusedError: Its outcome cannot be carried out; nothing is noted.
@@ -158,52 +164,54 @@ class _GrowingTask:
             self._revision.graph,
             [
                 ExistingStep(
-                    name, self._template_steps[step_uuid], name in self._finished or name == creator.name
+                    name, self._template_steps[step_uuid], name in self._finished or name == expanding.name
                 )
                 for name, step_uuid in self._uuids.items()
             ],
         )
-        if creator.step_type is StepType.DECISION:
-            self._add(self._choose(creator, expansion), {}, creator)
+        if expanding.step_type is StepType.DECISION:
+            self._add(self._choose(expanding, expansion), {}, expanding)
         else:
-            self._split(creator, expansion)
-        self._finished.add(creator.name)
+            self._split(expanding, expansion)
+        self._finished.add(expanding.name)
 
-    def _choose(self, creator: Creator, expansion: Expansion) -> Sequence[NewStep]:
-        choice = Choice() if creator.resolved else chosen_steps(creator.name, creator.result)
-        self._warn(creator, choice.warnings)
+    def _choose(self, expanding: ExpandingStep, expansion: Expansion) -> Sequence[NewStep]:
+        choice = Choice() if expanding.resolved else chosen_steps(expanding.name, expanding.result)
+        self._warn(expanding, choice.warnings)
         names = choice.names
-        steps = expansion.choose(creator.name, names, self._decisions)
-        depth = expansion.depth(creator.name)
+        steps = expansion.choose(expanding.name, names, self._decisions)
+        depth = expansion.depth(expanding.name)
         if len(names) > self._decisions.warn_steps or depth > self._decisions.warn_depth:
             log.warning(
                 "decision_goes_far",
                 task_uuid=str(self._task_uuid),
-                step=creator.name,
+                step=expanding.name,
                 steps=len(names),
                 depth=depth,
             )
         return steps
 
-    def _split(self, creator: Creator, expansion: Expansion) -> None:
+    def _split(self, expanding: ExpandingStep, expansion: Expansion) -> None:
         limit = self._batches.max_batches
         plan = (
             Batches(None, ())
-            if creator.resolved
-            else planned_batches(creator.name, creator.result, max_batches=limit)
+            if expanding.resolved
+            else planned_batches(expanding.name, expanding.result, max_batches=limit)
         )
-        self._warn(creator, plan.warnings)
-        worker = self._worker(creator.name, plan.worker)
+        self._warn(expanding, plan.warnings)
+        worker = self._worker(expanding.name, plan.worker)
         instances = {
-            f"{worker}_{cursor.batch_id if cursor else EMPTY_BATCH_ID}": self._inputs(creator, worker, cursor)
+            f"{worker}_{cursor.batch_id if cursor else EMPTY_BATCH_ID}": self._inputs(
+                expanding, worker, cursor
+            )
             for cursor in plan.cursors or (None,)
         }
-        self._add(expansion.split(creator.name, worker, list(instances)), instances, creator)
+        self._add(expansion.split(expanding.name, worker, list(instances)), instances, expanding)
 
-    def _warn(self, creator: Creator, warnings: Iterable[str]) -> None:
+    def _warn(self, expanding: ExpandingStep, warnings: Iterable[str]) -> None:
         for warning in warnings:
             log.warning(
-                "outcome_tolerated", task_uuid=str(self._task_uuid), step=creator.name, problem=warning
+                "outcome_tolerated", task_uuid=str(self._task_uuid), step=expanding.name, problem=warning
             )
 
     def _worker(self, batchable: str, named: str | None) -> str:
@@ -220,22 +228,23 @@ class _GrowingTask:
     def _config(self, worker: str) -> BatchConfig:
         return self._revision.steps[worker].batch_config or BatchConfig(worker_template=worker)
 
-    def _inputs(self, creator: Creator, worker: str, cursor: Cursor | None) -> str:
+    def _inputs(self, expanding: ExpandingStep, worker: str, cursor: Cursor | None) -> str:
         initialization = self._revision.steps[worker].initialization
         try:
             return encode_json(instance_inputs(worker, initialization, self._config(worker), cursor))
         except ResultNotStorableError as error:
             raise OutcomeRefusedError(
-                "OUTCOME_MALFORMED", f"outcome of batchable '{creator.name}': inputs of an instance: {error}"
+                "OUTCOME_MALFORMED",
+                f"outcome of batchable '{expanding.name}': inputs of an instance: {error}",
             ) from error
 
-    def _add(self, steps: Sequence[NewStep], instances: Mapping[str, str], creator: Creator) -> None:
+    def _add(self, steps: Sequence[NewStep], instances: Mapping[str, str], expanding: ExpandingStep) -> None:
         for step in steps:
             step_uuid = uuid7()
             self._uuids[step.name] = step_uuid
             self._template_steps[step_uuid] = step.template_step
             if step.name in instances:
-                self.added.append(self._instance(step_uuid, step, instances[step.name], creator))
+                self.added.append(self._instance(step_uuid, step, instances[step.name], expanding))
             else:
                 self.added.append(self._step(step_uuid, step))
 
@@ -252,7 +261,7 @@ class _GrowingTask:
             ancestors=self._ancestors_of(step_uuid, step.template_step, parents),
         )
 
-    def _instance(self, step_uuid: UUID, step: NewStep, inputs: str, creator: Creator) -> StepToAdd:
+    def _instance(self, step_uuid: UUID, step: NewStep, inputs: str, expanding: ExpandingStep) -> StepToAdd:
         config = self._config(step.template_step)
         parents = [self._uuids[parent] for parent in step.parents]
         return StepToAdd(
@@ -262,10 +271,10 @@ class _GrowingTask:
             template_step_name=step.template_step,
             step_type=StepType.STANDARD,
             parents=parents,
-            edges=[_BATCH if parent == creator.step_uuid else _PROVIDES for parent in parents],
+            edges=[_BATCH if parent == expanding.step_uuid else _PROVIDES for parent in parents],
             ancestors=self._ancestors_of(step_uuid, step.template_step, parents),
             inputs=inputs,
-            batch_step_uuid=creator.step_uuid,
+            batch_step_uuid=expanding.step_uuid,
             batch_parallelism=config.parallelism,
             batch_fail_fast=config.failure_strategy is FailureStrategy.FAIL_FAST,
         )

@@ -17,11 +17,13 @@ from tasker.domain.errors import (
 from tasker.domain.results import manual_completion
 from tasker.domain.states import StepEvent, StepState, TaskEvent, TaskState, next_state
 from tasker.domain.templates.document import StepType
-from tasker.messaging.held import HeldStep
-from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.orchestration.engine.arguments import check_texts, storable
-from tasker.orchestration.engine.expansion import Creator, Expander
+from tasker.orchestration.engine.expansion import Expander, ExpandingStep
 from tasker.persistence.failures import without_conflict
+from tasker.persistence.operations.cancel import cancel_task
+from tasker.persistence.operations.operate import LockedStep, act_on_step, lock_step, resume_by_hand
+from tasker.persistence.queries import Transaction
+from tasker.persistence.sessions import Sessions
 
 #: The longest texts that are kept with a transition.
 _LENGTHS: Final[Mapping[str, int]] = {"performed_by": 255, "requested_by": 255, "reason": 500}
@@ -43,8 +45,8 @@ class Cancellation:
 class Operators:
     """Acts on tasks and steps in one transaction each; the task goes on in the same one."""
 
-    def __init__(self, broker: PgmqOrchestrationBroker, expander: Expander) -> None:
-        self._broker = broker
+    def __init__(self, sessions: Sessions, expander: Expander) -> None:
+        self._sessions = sessions
         self._expander = expander
 
     async def cancel(
@@ -59,16 +61,16 @@ class Operators:
             TaskNotFoundError: There is no such task.
         """
         check_texts(_LENGTHS, {"reason": reason, "requested_by": requested_by})
-        outcome = await self._broker.cancel(
-            task_uuid, {"event": "cancel", "reason": reason, "requested_by": requested_by}
-        )
-        if outcome is None:
+        metadata = {"event": "cancel", "reason": reason, "requested_by": requested_by}
+        task = await cancel_task(self._sessions, task_uuid, metadata)
+        if task is None:
             raise TaskNotFoundError(task_uuid)
-        from_state, cancelled = outcome
-        return Cancellation(cancelled, None if cancelled else f"the task is already over: {from_state}")
+        return Cancellation(
+            task.cancelled, None if task.cancelled else f"the task is already over: {task.from_state}"
+        )
 
     async def resume(self, task_uuid: UUID, *, performed_by: str, reason: str) -> None:
-        """Let a task go on that ended in `error` although none of its steps did: because it stood still.
+        """Let a task go on that ended in `error` although none of its steps did: because it was stuck.
 
         Its steps go on where they were: what is queued is queued again, what nobody runs any more is retried. Where a
         step has failed, act on that one instead: its task goes on by itself.
@@ -80,19 +82,17 @@ class Operators:
             TaskNotFoundError: There is no such task.
         """
         check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
-        outcome = await self._broker.resume(
-            task_uuid, {"event": TaskEvent.RESET, "performed_by": performed_by, "reason": reason}
-        )
-        if outcome is None:
+        metadata = {"event": TaskEvent.RESET, "performed_by": performed_by, "reason": reason}
+        task = await resume_by_hand(self._sessions, task_uuid, metadata)
+        if task is None:
             raise TaskNotFoundError(task_uuid)
-        state, failed, resumed = outcome
-        if not resumed:
-            next_state(TaskState(state), TaskEvent.RESET)
+        if not task.resumed:
+            next_state(TaskState(task.from_state), TaskEvent.RESET)
             raise GuardFailedError(
                 "task",
-                state,
+                task.from_state,
                 TaskEvent.RESET,
-                f"{failed} of its steps failed; reset, resolve or complete those",
+                f"{task.failed} of its steps failed; reset, resolve or complete those",
             )
 
     async def reset_for_retry(
@@ -168,9 +168,9 @@ class Operators:
             StepEvent.COMPLETE_MANUALLY,
             performed_by=performed_by,
             reason=reason,
+            returned=result,
             result=value,
             result_metadata=kept,
-            outcome=result,
         )
 
     async def _act(
@@ -181,53 +181,46 @@ class Operators:
         *,
         performed_by: str,
         reason: str,
+        returned: object = None,
         result: str | None = None,
         result_metadata: str | None = None,
-        outcome: object = None,
     ) -> None:
-        await without_conflict(
-            lambda: self._act_once(
-                task_uuid,
-                step_uuid,
-                event,
-                {"event": event, "performed_by": performed_by, "reason": reason},
-                result=result,
-                result_metadata=result_metadata,
-                outcome=outcome,
-            )
-        )
+        """Lock a step, see whether the event is allowed, and move it; `result` is the text of what it `returned`."""
+        metadata = {"event": event, "performed_by": performed_by, "reason": reason}
 
-    async def _act_once(
-        self,
-        task_uuid: UUID,
-        step_uuid: UUID,
-        event: StepEvent,
-        metadata: Mapping[str, Any],
-        *,
-        result: str | None,
-        result_metadata: str | None,
-        outcome: object,
-    ) -> None:
-        async with self._broker.held_step(task_uuid, step_uuid) as step:
-            if step.task_state is None:
-                raise TaskNotFoundError(task_uuid)
-            if step.step_state is None:
-                raise StepNotFoundError(step_uuid, task_uuid)
-            state, task_state = StepState(step.step_state), TaskState(step.task_state)
-            if task_state.is_terminal and task_state is not TaskState.ERROR:
-                raise InvalidStepTransitionError(f"step of a task that is {task_state}", state, event)
-            to_state = next_state(state, event)
-            if to_state.satisfies_children:
-                resolved = to_state is StepState.RESOLVED_MANUALLY
-                await self._expand(step, task_uuid, step_uuid, outcome, resolved=resolved)
-            await step.move(to_state, metadata, result=result, result_metadata=result_metadata)
+        async def act() -> None:
+            async with self._sessions.transaction() as transaction:
+                step = await lock_step(transaction, task_uuid, step_uuid)
+                to_state = _state_after(event, step)
+                if to_state.satisfies_children:
+                    resolved = to_state is StepState.RESOLVED_MANUALLY
+                    await self._expand(transaction, step, returned, resolved=resolved)
+                await act_on_step(
+                    transaction, step, to_state, metadata, result=result, result_metadata=result_metadata
+                )
+
+        await without_conflict(act)
 
     async def _expand(
-        self, step: HeldStep, task_uuid: UUID, step_uuid: UUID, outcome: object, *, resolved: bool
+        self, transaction: Transaction, step: LockedStep, returned: object, *, resolved: bool
     ) -> None:
         """Add the steps that a decision or a batch leads to: those of its result, none if it was resolved."""
         if step.name is None or not StepType(step.step_type).adds_steps:
             return
-        creator = Creator(task_uuid, step_uuid, step.name, StepType(step.step_type), outcome, resolved)
-        for refusal in (await self._expander.expand(step.tasks, [creator])).values():
+        expanding = ExpandingStep(
+            step.task_uuid, step.step_uuid, step.name, StepType(step.step_type), returned, resolved
+        )
+        for refusal in (await self._expander.expand(transaction, [expanding])).values():
             raise InvalidArgumentError.of("result", f"{refusal.error_code}: {refusal}") from refusal
+
+
+def _state_after(event: StepEvent, step: LockedStep) -> StepState:
+    """Return the state to which an event takes a step; raise if it is not there, or may not go."""
+    if step.task_state is None:
+        raise TaskNotFoundError(step.task_uuid)
+    if step.step_state is None:
+        raise StepNotFoundError(step.step_uuid, step.task_uuid)
+    state, task_state = StepState(step.step_state), TaskState(step.task_state)
+    if task_state.is_terminal and task_state is not TaskState.ERROR:
+        raise InvalidStepTransitionError(f"step of a task that is {task_state}", state, event)
+    return next_state(state, event)

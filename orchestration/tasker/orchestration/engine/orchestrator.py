@@ -13,15 +13,17 @@ import structlog
 from tasker.config.settings import OrchestrationSettings
 from tasker.domain.templates.document import StepType
 from tasker.domain.templates.expansion import DecisionLimits
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, PgmqOrchestrationBroker, channel
+from tasker.messaging.pgmq import PgmqOrchestrationBroker
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
 from tasker.orchestration.engine.investigations import Investigations
-from tasker.orchestration.engine.judging import Judge
+from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.engine.operators import Operators
-from tasker.orchestration.engine.revisions import Revisions
+from tasker.orchestration.engine.revisions import PlannedRevision, planned_revisions
 from tasker.orchestration.engine.watching import Watching
+from tasker.orchestration.loops.give_up import GiveUpLoop
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.leases import LeaseSweeper
 from tasker.orchestration.loops.reconciler import Reconciler
@@ -29,14 +31,15 @@ from tasker.orchestration.loops.results import ResultLoop
 from tasker.orchestration.loops.retention import Retention
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
-from tasker.orchestration.loops.standing import GiveUpLoop, UnservedLoop
 from tasker.orchestration.loops.timers import TimerLoop
+from tasker.orchestration.loops.unserved import UnservedLoop
 from tasker.persistence.database import Database
 from tasker.persistence.investigations import InvestigationStore
 from tasker.persistence.listener import Listener
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.poison import PoisonReader
-from tasker.persistence.staleness import StandingTasks
+from tasker.persistence.revisions import Revisions
+from tasker.persistence.sessions import MOST_REQUESTS
 from tasker.persistence.tasks import TaskReader
 from tasker.persistence.templates import TEMPLATE_CHANGED_CHANNEL, TemplateStore
 from tasker.persistence.transitions import TransitionReader
@@ -57,7 +60,7 @@ class Orchestrator:
         poison: Reads the messages that nobody could handle.
         operators: Acts on them by hand.
         investigations: Puts them before a person, and keeps what that person finds.
-        watching: Follows them.
+        watching: Watches them.
     """
 
     def __init__(self, settings: OrchestrationSettings) -> None:
@@ -67,43 +70,34 @@ class Orchestrator:
             application_name="tasker-orchestration",
             session_settings=_session_settings(settings),
         )
-        self._broker = PgmqOrchestrationBroker(self.database)
+        # One session is the sweeper's and one the detector's own, since each looks at when it connected; the actions of
+        # operators share a few, and what is called in a row the rest.
+        self._sessions = self.database.sessions()
+        self._requests = self.database.sessions(at_most=MOST_REQUESTS)
+        self._sweeping = self.database.session()
+        self._detecting = self.database.session()
+        self._broker = PgmqOrchestrationBroker(self._sessions)
+        self._listener = Listener(self.database.url_parameters)
         store = TemplateStore(self.database)
-        self._catalogue = TemplateCatalogue(
-            store,
-            environment=settings.environment,
-            input_validation=settings.input_validation,
-        )
+        revisions = planned_revisions(store, settings.environment)
+        expander = _expander(settings, revisions)
+        self._catalogue = TemplateCatalogue(store, revisions, input_validation=settings.input_validation)
         self.reader = TaskReader(self.database)
         self.poison = PoisonReader(self.database)
         self.creator = TaskCreator(
             self._catalogue,
-            self._broker,
+            self._sessions,
             self.reader,
             environment=settings.environment,
             disabled=_disabled(settings),
         )
-        expander = _expander(settings, store)
-        self.operators = Operators(self._broker, expander)
+        self.operators = Operators(self._requests, expander)
         self.investigations = Investigations(InvestigationStore(self.database))
-        self._standing_tasks = StandingTasks(self.database)
-        self._listener = Listener(self.database.url_parameters)
         self._transitions = TransitionReader(self.database)
         self.watching = Watching(self._transitions, self._listener.subscribe(_TRANSITIONS_CHANNEL))
-        self._runners = (
-            LoopRunner(ResultLoop(self._broker), self._listener.subscribe(channel(RESULTS_QUEUE))),
-            LoopRunner(
-                JudgementLoop(self._broker, Judge(), expander),
-                self._listener.subscribe(channel(JUDGEMENTS_QUEUE)),
-            ),
-            LoopRunner(TimerLoop(self._broker), self._listener.subscribe(_TIMER_CHANNEL)),
-            LoopRunner(LeaseSweeper(self._broker)),
-            LoopRunner(Reconciler(self._broker)),
-            *_retention(settings, self._broker),
-            *_standing(settings, self._standing_tasks),
-        )
+        self._runners = (*self._lasting_loops(expander), *self._chosen_loops())
         self._templates_changed = self._listener.subscribe(TEMPLATE_CHANGED_CHANNEL)
-        self._following: asyncio.Task[None] | None = None
+        self._forgetting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect and begin to work.
@@ -117,23 +111,23 @@ class Orchestrator:
         await self._listener.start()
         await self.watching.start()
         await self.creator.start()
-        self._following = asyncio.create_task(self._follow_templates(), name="templates")
+        self._forgetting = asyncio.create_task(self._forget_changed_templates(), name="templates")
         for runner in self._runners:
             runner.start()
 
     async def stop(self) -> None:
-        """Finish the batches at hand and disconnect."""
+        """Finish the work at hand and disconnect."""
         await self.creator.stop()
         await self.watching.stop()
         for runner in self._runners:
             await runner.stop()
-        if self._following is not None:
-            self._following.cancel()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._following
+                await self._forgetting
         await self._listener.stop()
-        await self._broker.close()
-        await self._standing_tasks.close()
+        for sessions in (self._sessions, self._requests, self._sweeping, self._detecting):
+            await sessions.close()
         await self._transitions.close()
         await self.database.close()
 
@@ -153,10 +147,35 @@ class Orchestrator:
             [len(await self._broker.visible(queue, 10_000)) for queue in (RESULTS_QUEUE, JUDGEMENTS_QUEUE)]
         )
 
-    async def _follow_templates(self) -> None:
+    async def _forget_changed_templates(self) -> None:
         while True:
             await self._templates_changed.wait(None)
             self._catalogue.forget()
+
+    def _lasting_loops(self, expander: Expander) -> Iterator[LoopRunner]:
+        """Return the runners of the loops without which no task gets on."""
+        yield LoopRunner(ResultLoop(self._broker), self._listener.subscribe(channel(RESULTS_QUEUE)))
+        yield LoopRunner(
+            JudgementLoop(self._broker, Judge(), expander),
+            self._listener.subscribe(channel(JUDGEMENTS_QUEUE)),
+        )
+        yield LoopRunner(TimerLoop(self._sessions), self._listener.subscribe(_TIMER_CHANNEL))
+        yield LoopRunner(LeaseSweeper(self._sweeping))
+        yield LoopRunner(Reconciler(self._sessions))
+
+    def _chosen_loops(self) -> Iterator[LoopRunner]:
+        """Return the runners of what settings can turn off: retention, and what looks after tasks that are stuck."""
+        settings = self._settings
+        if settings.retention_days:
+            age = timedelta(days=settings.retention_days)
+            yield LoopRunner(Retention(self._sessions, age=age, group_size=settings.retention_batch_size))
+        if settings.staleness_detection_enabled:
+            yield LoopRunner(StalenessDetector(self._detecting, self._sessions, _detection_rules(settings)))
+        if settings.dlq_give_up_days:
+            yield LoopRunner(GiveUpLoop(self._sessions, age=timedelta(days=settings.dlq_give_up_days)))
+        if settings.dlq_worker_unavailable:
+            grace = timedelta(minutes=settings.dlq_worker_unavailable_minutes)
+            yield LoopRunner(UnservedLoop(self._sessions, grace=grace))
 
 
 def _disabled(settings: OrchestrationSettings) -> Mapping[StepType, str]:
@@ -167,17 +186,9 @@ def _disabled(settings: OrchestrationSettings) -> Mapping[StepType, str]:
     return {step_type: what for (step_type, what), enabled in switches.items() if not enabled}
 
 
-def _retention(settings: OrchestrationSettings, broker: PgmqOrchestrationBroker) -> list[LoopRunner]:
-    """Return the runner of retention, or nothing where everything is kept for ever."""
-    if settings.retention_days == 0:
-        return []
-    age = timedelta(days=settings.retention_days)
-    return [LoopRunner(Retention(broker, age=age, batch_size=settings.retention_batch_size))]
-
-
-def _expander(settings: OrchestrationSettings, store: TemplateStore) -> Expander:
+def _expander(settings: OrchestrationSettings, revisions: Revisions[PlannedRevision]) -> Expander:
     return Expander(
-        Revisions(store, environment=settings.environment),
+        revisions,
         environment=settings.environment,
         decisions=DecisionLimits(
             settings.max_steps_per_decision,
@@ -193,21 +204,13 @@ def _session_settings(settings: OrchestrationSettings) -> Mapping[str, str]:
     return {"tasker.dlq_max_retries_exceeded": "on" if settings.dlq_max_retries_exceeded else "off"}
 
 
-def _standing(settings: OrchestrationSettings, tasks: StandingTasks) -> Iterator[LoopRunner]:
-    """Return the runners that look after tasks which stand still, as far as they are wanted."""
-    if settings.staleness_detection_enabled:
-        rules = DetectionRules(
-            limits=settings.staleness_limits,
-            interval=timedelta(seconds=settings.staleness_interval_seconds),
-            batch_size=settings.staleness_batch_size,
-            dry_run=settings.staleness_dry_run,
-            auto_move_to_dlq=settings.staleness_auto_move_to_dlq,
-            auto_transition_to_error=settings.staleness_auto_transition_to_error,
-            emit_events=settings.staleness_emit_events,
-        )
-        yield LoopRunner(StalenessDetector(tasks, rules))
-    if settings.dlq_give_up_days:
-        yield LoopRunner(GiveUpLoop(tasks, age=timedelta(days=settings.dlq_give_up_days)))
-    if settings.dlq_worker_unavailable:
-        grace = timedelta(minutes=settings.dlq_worker_unavailable_minutes)
-        yield LoopRunner(UnservedLoop(tasks, grace=grace))
+def _detection_rules(settings: OrchestrationSettings) -> DetectionRules:
+    return DetectionRules(
+        limits=settings.staleness_limits,
+        interval=timedelta(seconds=settings.staleness_interval_seconds),
+        group_size=settings.staleness_batch_size,
+        dry_run=settings.staleness_dry_run,
+        auto_move_to_dlq=settings.staleness_auto_move_to_dlq,
+        auto_transition_to_error=settings.staleness_auto_transition_to_error,
+        emit_events=settings.staleness_emit_events,
+    )

@@ -1,51 +1,37 @@
-"""Revisions of templates as running tasks need them: by digest, current or not."""
+"""Revisions of templates as an orchestrator uses them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from tasker.domain.templates.document import Template
 from tasker.domain.templates.graph import Graph
 from tasker.domain.templates.plan import PlannedStep, plan
+from tasker.persistence.revisions import Revisions
 from tasker.persistence.templates import TemplateStore
-
-_CAPACITY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Revision:
-    """A revision, planned for this orchestrator's environment."""
+class PlannedRevision:
+    """A revision, planned for an orchestrator's environment.
 
+    Attributes:
+        steps: By name, in the order of their positions.
+    """
+
+    digest: bytes
+    template: Template
     graph: Graph
     steps: Mapping[str, PlannedStep]
 
 
-class Revisions:
-    """Reads revisions and keeps them: they never change."""
+def planned_revisions(store: TemplateStore, environment: str) -> Revisions[PlannedRevision]:
+    """Return the revisions, planned for an environment; the plan of one that was used is stored."""
 
-    def __init__(self, store: TemplateStore, *, environment: str) -> None:
-        self._store = store
-        self._environment = environment
-        self._known: dict[bytes, Revision] = {}
+    async def prepare(digest: bytes, template: Template) -> PlannedRevision:
+        steps = plan(template, environment)
+        await store.ensure_plan(digest, environment, steps)
+        return PlannedRevision(digest, template, Graph.of(template), {step.name: step for step in steps})
 
-    async def get(self, digest: bytes) -> Revision:
-        """Return a revision that some task runs on; its plan is stored from now on.
-
-        Raises:
-            LookupError: There is none, which no stored task admits.
-        """
-        if (known := self._known.get(digest)) is not None:
-            return known
-        document = await self._store.revision(digest)
-        if document is None:
-            raise LookupError(f"template revision {digest.hex()} is gone")
-        template = Template.model_validate(document)
-        steps = plan(template, self._environment)
-        await self._store.ensure_plan(digest, self._environment, steps)
-        if len(self._known) >= _CAPACITY:
-            self._known.clear()
-        revision = Revision(Graph.of(template), {step.name: step for step in steps})
-        self._known[digest] = revision
-        return revision
+    return Revisions(store, prepare)

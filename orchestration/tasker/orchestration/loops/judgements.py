@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from tasker.domain.templates.document import StepType
-from tasker.messaging.held import Judgements
-from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, PgmqOrchestrationBroker
+from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.poison import PoisonSearch
-from tasker.messaging.records import AppliedVerdict
-from tasker.orchestration.engine.expansion import Creator, Expander
-from tasker.orchestration.engine.judging import Judge
+from tasker.messaging.queues import JUDGEMENTS_QUEUE
+from tasker.orchestration.engine.expansion import Expander, ExpandingStep
+from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.loops.results import BUSY_SECONDS
 from tasker.persistence.failures import is_transient, without_conflict
+from tasker.persistence.operations.judge import Judgements, StepVerdict, apply_verdicts
+from tasker.persistence.queries import Transaction
 
 
 class JudgementLoop:
-    """Takes results, judges them with pure functions and applies the verdicts, in one transaction a batch.
+    """Takes results, judges them with pure functions and applies the verdicts, in one transaction a group.
 
     What decisions and batches lead to is added in the same transaction.
     """
@@ -27,43 +28,45 @@ class JudgementLoop:
         judge: Judge,
         expander: Expander,
         *,
-        batch_size: int = 50,
+        group_size: int = 50,
         poll_seconds: float = 1.0,
     ) -> None:
         self._broker = broker
         self._judge = judge
         self._expander = expander
-        self._batch_size = batch_size
+        self._group_size = group_size
         self._poll_seconds = poll_seconds
         self._poison = PoisonSearch(broker)
 
     async def tick(self) -> float:
-        """Judge one batch."""
+        """Judge one group."""
         try:
-            handled, delayed = await without_conflict(lambda: self._judge_batch(self._batch_size))
+            handled, delayed = await without_conflict(lambda: self._judge_group(self._group_size))
         except Exception as error:
             if is_transient(error):
                 raise
             await self._poison.run(
-                JUDGEMENTS_QUEUE, self._batch_size, lambda msg_id: self._judge_batch(1, only=msg_id)
+                JUDGEMENTS_QUEUE, self._group_size, lambda msg_id: self._judge_group(1, only=msg_id)
             )
             return 0
-        if handled + delayed >= self._batch_size:
+        if handled + delayed >= self._group_size:
             return 0
         return BUSY_SECONDS if delayed else self._poll_seconds
 
-    async def _judge_batch(self, limit: int, *, only: int | None = None) -> tuple[int, int]:
-        async with self._broker.judgements(limit, only=only) as judgements:
+    async def _judge_group(self, limit: int, *, only: int | None = None) -> tuple[int, int]:
+        async with self._broker.judgements(limit, only=only) as (transaction, judgements):
             if judgements.steps:
-                await judgements.apply(await self._verdicts(judgements))
+                await apply_verdicts(transaction, await self._verdicts(transaction, judgements))
             return len(judgements.steps), judgements.delayed
 
-    async def _verdicts(self, judgements: Judgements) -> list[AppliedVerdict]:
+    async def _verdicts(self, transaction: Transaction, judgements: Judgements) -> list[StepVerdict]:
         judged = [(step, self._judge.judge(step)) for step in judgements.steps]
         refused = await self._expander.expand(
-            judgements.tasks,
+            transaction,
             [
-                Creator(step.task_uuid, step.step_uuid, step.name, StepType(step.step_type), step.result)
+                ExpandingStep(
+                    step.task_uuid, step.step_uuid, step.name, StepType(step.step_type), step.result
+                )
                 for step, verdict in judged
                 if verdict.verdict == "complete" and StepType(step.step_type).adds_steps
             ],

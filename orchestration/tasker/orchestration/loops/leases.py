@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import structlog
 
-from tasker.domain.leases import LEASE
-from tasker.messaging.pgmq import PgmqOrchestrationBroker
+from tasker.domain.retry import LEASE
+from tasker.persistence.operations.clock import now
+from tasker.persistence.operations.sweep import sweep_leases
+from tasker.persistence.sessions import Session
 
 log = structlog.get_logger(__name__)
 
@@ -21,23 +23,22 @@ class LeaseSweeper:
 
     name = "leases"
 
-    def __init__(
-        self, broker: PgmqOrchestrationBroker, *, batch_size: int = 100, poll_seconds: float = 5.0
-    ) -> None:
-        self._broker = broker
-        self._batch_size = batch_size
+    def __init__(self, session: Session, *, group_size: int = 100, poll_seconds: float = 5.0) -> None:
+        """`session` is its own, so that its connecting tells when it could not reach the database."""
+        self._session = session
+        self._group_size = group_size
         self._poll_seconds = poll_seconds
         self._connected_times = 0
         self._connected_at = datetime.min.replace(tzinfo=UTC)
 
     async def tick(self) -> float:
-        """Sweep one batch."""
-        connected_times, now = await self._broker.sweeping_session()
-        if connected_times != self._connected_times:
-            self._connected_times, self._connected_at = connected_times, now
-        if now < self._connected_at + LEASE:
+        """Sweep one group."""
+        instant = await now(self._session)
+        if self._session.connected_times != self._connected_times:
+            self._connected_times, self._connected_at = self._session.connected_times, instant
+        if instant < self._connected_at + LEASE:
             return self._poll_seconds
-        lost = await self._broker.sweep_leases(self._batch_size)
+        lost = await sweep_leases(self._session, self._group_size)
         if lost:
             log.warning("workers_lost", steps=lost)
-        return 0 if lost >= self._batch_size else self._poll_seconds
+        return 0 if lost >= self._group_size else self._poll_seconds

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import structlog
 
-from tasker.messaging.pgmq import PgmqOrchestrationBroker
+from tasker.persistence.operations.reconcile import reconcile_tasks
+from tasker.persistence.queries import Queries
 
 log = structlog.get_logger(__name__)
 
@@ -25,27 +26,27 @@ class Reconciler:
 
     def __init__(
         self,
-        broker: PgmqOrchestrationBroker,
+        queries: Queries,
         *,
-        batch_size: int = 100,
+        group_size: int = 100,
         pause_seconds: float = 30.0,
         grace: timedelta = timedelta(seconds=60),
     ) -> None:
-        self._broker = broker
-        self._batch_size = batch_size
+        self._queries = queries
+        self._group_size = group_size
         self._pause_seconds = pause_seconds
         self._grace = grace
         self._after = _BEGINNING
 
     async def tick(self) -> float:
-        """Reconcile one batch; pause after the last one of a walk."""
-        tasks = await self._broker.reconcile(self._after, self._batch_size, self._grace)
+        """Reconcile one group; pause after the last one of a walk."""
+        tasks = await reconcile_tasks(self._queries, self._after, self._group_size, self._grace)
         for task in tasks:
             if task.drift is not None:
                 log.error("counts_drifted", task_uuid=str(task.task_uuid), drift=task.drift)
             if task.resent:
                 log.warning("messages_resent", task_uuid=str(task.task_uuid), steps=task.resent)
-        if len(tasks) == self._batch_size:
+        if len(tasks) == self._group_size:
             self._after = tasks[-1].task_uuid
             return 0
         self._after = _BEGINNING

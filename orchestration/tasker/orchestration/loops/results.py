@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tasker.messaging.pgmq import RESULTS_QUEUE, PgmqOrchestrationBroker
+from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.poison import PoisonSearch
+from tasker.messaging.queues import RESULTS_QUEUE
 from tasker.persistence.failures import is_transient
 
 #: How long a busy task's message is put back; look again then.
@@ -13,29 +14,29 @@ BUSY_SECONDS: Final = 0.05
 
 
 class ResultLoop:
-    """Processes submitted successes in batches, wholly inside the database."""
+    """Processes submitted successes in groups, wholly inside the database."""
 
     name = "results"
 
     def __init__(
-        self, broker: PgmqOrchestrationBroker, *, batch_size: int = 100, poll_seconds: float = 1.0
+        self, broker: PgmqOrchestrationBroker, *, group_size: int = 100, poll_seconds: float = 1.0
     ) -> None:
         self._broker = broker
-        self._batch_size = batch_size
+        self._group_size = group_size
         self._poll_seconds = poll_seconds
         self._poison = PoisonSearch(broker)
 
     async def tick(self) -> float:
-        """Process one batch."""
+        """Process one group."""
         try:
-            batch = await self._broker.process_results(self._batch_size)
+            processed = await self._broker.process_results(self._group_size)
         except Exception as error:
             if is_transient(error):
                 raise
             await self._poison.run(
-                RESULTS_QUEUE, self._batch_size, lambda msg_id: self._broker.process_results(1, only=msg_id)
+                RESULTS_QUEUE, self._group_size, lambda msg_id: self._broker.process_results(1, only=msg_id)
             )
             return 0
-        if batch.handled + batch.delayed >= self._batch_size:
+        if processed.handled + processed.delayed >= self._group_size:
             return 0
-        return BUSY_SECONDS if batch.delayed else self._poll_seconds
+        return BUSY_SECONDS if processed.delayed else self._poll_seconds

@@ -9,12 +9,13 @@ from uuid import UUID
 
 import structlog
 
-from tasker.messaging.pgmq import PgmqOrchestrationBroker
+from tasker.persistence.operations.retain import delete_old_poison, delete_old_tasks
+from tasker.persistence.queries import Queries
 
 log = structlog.get_logger(__name__)
 
 _BEGINNING: Final = UUID(int=0)
-#: Between two batches that deleted something: the work at hand comes first.
+#: Between two groups of which something was deleted: the work at hand comes first.
 _BREATH_SECONDS: Final = 0.1
 #: A long walk reports at least this often.
 _TASKS_PER_REPORT: Final = 10_000
@@ -23,7 +24,7 @@ _TASKS_PER_REPORT: Final = 10_000
 class Retention:
     """Walks the old tasks and deletes those that ended `age` ago or more, with everything that hangs on them.
 
-    Tasks with a pending investigation stay. Orchestrators side by side share the work: each passes over what another
+    Tasks with a pending DLQ entry stay. Orchestrators side by side share the work: each passes over what another
     one is deleting.
     """
 
@@ -31,30 +32,32 @@ class Retention:
 
     def __init__(
         self,
-        broker: PgmqOrchestrationBroker,
+        queries: Queries,
         *,
         age: timedelta,
-        batch_size: int = 100,
+        group_size: int = 100,
         pause_seconds: float = 60.0,
     ) -> None:
-        self._broker = broker
+        self._queries = queries
         self._age = age
-        self._batch_size = batch_size
+        self._group_size = group_size
         self._pause_seconds = pause_seconds
         self._after = _BEGINNING
         self._deleted: Counter[str] = Counter()
 
     async def tick(self) -> float:
-        """Delete one batch; pause after the last one of a walk."""
-        batch = await self._broker.delete_old_tasks(self._batch_size, self._age, self._after)
-        self._deleted.update(batch.rows)
-        if batch.last_uuid is not None:
-            self._after = batch.last_uuid
+        """Delete one group; pause after the last one of a walk."""
+        deleted = await delete_old_tasks(self._queries, self._group_size, self._age, self._after)
+        self._deleted.update(deleted.rows)
+        if deleted.last_uuid is not None:
+            self._after = deleted.last_uuid
             if self._deleted["tasks"] >= _TASKS_PER_REPORT:
                 self._report()
-            return _BREATH_SECONDS if batch.rows else 0
+            return _BREATH_SECONDS if deleted.rows else 0
         self._after = _BEGINNING
-        self._deleted["poison_messages"] += await self._broker.delete_old_poison(self._batch_size, self._age)
+        self._deleted["poison_messages"] += await delete_old_poison(
+            self._queries, self._group_size, self._age
+        )
         self._report()
         return self._pause_seconds
 

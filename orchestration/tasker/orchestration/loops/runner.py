@@ -7,13 +7,10 @@ from typing import Protocol
 
 import structlog
 
-from tasker.persistence.failures import is_transient
+from tasker.persistence.failures import is_transient, pauses
 from tasker.persistence.listener import Wakeup
 
 log = structlog.get_logger(__name__)
-
-_FIRST_BACKOFF_SECONDS = 0.1
-_LONGEST_BACKOFF_SECONDS = 5.0
 
 
 class Loop(Protocol):
@@ -24,11 +21,11 @@ class Loop(Protocol):
         """How logs call it."""
 
     async def tick(self) -> float:
-        """Do one batch; return how many seconds to wait unless woken, 0 to go on at once."""
+        """Do one group; return how many seconds to wait unless woken, 0 to go on at once."""
 
 
 class LoopRunner:
-    """Runs one loop in the background until it is stopped. A failing tick is repeated with backoff."""
+    """Runs one loop in the background until it is stopped. A failing tick is repeated, with pauses that double."""
 
     def __init__(self, loop: Loop, wakeup: Wakeup | None = None) -> None:
         self._loop = loop
@@ -54,13 +51,14 @@ class LoopRunner:
             await self._task
 
     async def _run(self) -> None:
+        waits = pauses()
         while not self._stopping:
             try:
                 wait = await self._loop.tick()
-                self.failures = 0
+                self.failures, waits = 0, pauses()
             except Exception as error:
                 self.failures += 1
-                wait = min(_FIRST_BACKOFF_SECONDS * 2 ** min(self.failures, 10), _LONGEST_BACKOFF_SECONDS)
+                wait = next(waits)
                 if is_transient(error):
                     log.warning("loop_interrupted", loop=self._loop.name, error=type(error).__name__)
                 else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import structlog
 
-from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.orchestration.loops.results import BUSY_SECONDS
+from tasker.persistence.operations.wake import wake_tasks
+from tasker.persistence.queries import Queries
 
 log = structlog.get_logger(__name__)
 
@@ -18,21 +19,20 @@ class TimerLoop:
 
     name = "timers"
 
-    def __init__(
-        self, broker: PgmqOrchestrationBroker, *, batch_size: int = 100, poll_seconds: float = 5.0
-    ) -> None:
-        self._broker = broker
-        self._batch_size = batch_size
+    def __init__(self, queries: Queries, *, group_size: int = 100, poll_seconds: float = 5.0) -> None:
+        self._queries = queries
+        self._group_size = group_size
         self._poll_seconds = poll_seconds
 
     async def tick(self) -> float:
-        """Wake one batch."""
-        woken, next_due, expired = await self._broker.wake_tasks(self._batch_size)
-        for task_uuid in expired:
+        """Wake one group."""
+        tasks = await wake_tasks(self._queries, self._group_size)
+        for task_uuid in tasks.expired:
             log.info("task_expired", task_uuid=str(task_uuid))
-        if woken >= self._batch_size:
+        if tasks.woken >= self._group_size:
             return 0
-        if next_due is None:
+        if tasks.next_due_seconds is None:
             return self._poll_seconds
         # A task that is due already was skipped because it is busy: look again in a moment, not at once.
-        return min(next_due if next_due > 0 else BUSY_SECONDS, self._poll_seconds)
+        wait = tasks.next_due_seconds if tasks.next_due_seconds > 0 else BUSY_SECONDS
+        return min(wait, self._poll_seconds)

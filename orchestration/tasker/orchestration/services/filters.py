@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.states import TaskState
-from tasker.domain.texts import text_problem
+from tasker.domain.storable import text_problem
 from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.services import render
 from tasker.orchestration.services.paging import Listing, Page

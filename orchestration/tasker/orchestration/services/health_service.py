@@ -10,7 +10,7 @@ from tasker.domain.errors import UnavailableError
 from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.persistence.failures import is_transient
 from tasker.persistence.probe import DatabaseProbe
-from tasker.rpc.context import ServicerContext
+from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import health_pb2, health_pb2_grpc
 from tasker.version import VERSION
 

@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from tasker.domain.context import with_exact_integers
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
-from tasker.domain.texts import text_problem
+from tasker.domain.storable import text_problem
 from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.engine.creation import NewTask, problems_of
 from tasker.v1 import tasks_pb2, templates_pb2

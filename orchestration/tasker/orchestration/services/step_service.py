@@ -9,7 +9,7 @@ from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.services import parse, render
 from tasker.orchestration.services.paging import Listing
 from tasker.persistence.tasks import TaskReader
-from tasker.rpc.context import ServicerContext
+from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
 
 

@@ -15,7 +15,7 @@ from tasker.orchestration.services import filters, parse, render
 from tasker.persistence.task_listing import TaskListing
 from tasker.persistence.tasks import StepRecord, TaskReader, TaskRecord
 from tasker.persistence.transitions import TransitionRecord
-from tasker.rpc.context import ServicerContext
+from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import tasks_pb2, tasks_pb2_grpc
 
 _Update = tasks_pb2.TaskStatusUpdate

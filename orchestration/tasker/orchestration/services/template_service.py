@@ -6,7 +6,7 @@ from tasker.domain.errors import TemplateNotFoundError
 from tasker.domain.templates.document import Template
 from tasker.orchestration.services import parse, render
 from tasker.persistence.templates import TemplateStore
-from tasker.rpc.context import ServicerContext
+from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import templates_pb2, templates_pb2_grpc
 
 

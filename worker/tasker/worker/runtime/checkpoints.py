@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import structlog
 
-from tasker.messaging.pgmq import PgmqWorkerBroker
-from tasker.messaging.records import ClaimedStep
 from tasker.persistence.failures import patiently
+from tasker.persistence.operations.checkpoint import checkpoint_step
+from tasker.persistence.operations.claim import ClaimedStep
+from tasker.persistence.queries import Queries
 from tasker.worker.handlers.attempts import Yielded
 from tasker.worker.handlers.sealing import SealedResult
 
@@ -17,9 +18,7 @@ class LeaseLostError(Exception):
     """The step belongs to somebody else by now."""
 
 
-async def store_checkpoint(
-    broker: PgmqWorkerBroker, step: ClaimedStep, yielded: Yielded
-) -> SealedResult | None:
+async def store_checkpoint(queries: Queries, step: ClaimedStep, yielded: Yielded) -> SealedResult | None:
     """Store a checkpoint and put it into the step, for its next run; while the database is away, wait.
 
     The next run is given everything anew, since the one that ended may have changed in place what it was given.
@@ -34,7 +33,7 @@ async def store_checkpoint(
         return stalled
     try:
         stored = await patiently(
-            lambda: broker.checkpoint(step.lease, yielded.checkpoint), "checkpoint_interrupted"
+            lambda: checkpoint_step(queries, step.lease, yielded.checkpoint), "checkpoint_interrupted"
         )
     except Exception as error:
         log.exception("checkpoint_not_storable", step_uuid=str(step.step_uuid), step_name=step.name)

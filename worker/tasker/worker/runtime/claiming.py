@@ -10,8 +10,8 @@ import structlog
 
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.poison import PoisonSearch
-from tasker.messaging.records import ClaimedStep
 from tasker.persistence.failures import is_transient, patiently
+from tasker.persistence.operations.claim import ClaimedStep
 from tasker.worker.handlers.registry import HandlerRegistry
 
 log = structlog.get_logger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from tasker.messaging.records import ClaimedStep
+from tasker.persistence.operations.claim import ClaimedStep
 
 
 class OpenClaims:

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from tasker.messaging.bands import Turns
-from tasker.messaging.pgmq import PgmqWorkerBroker, channel
+from tasker.messaging.claim_order import ClaimOrder
+from tasker.messaging.pgmq import PgmqWorkerBroker
+from tasker.messaging.queues import channel
 from tasker.persistence.listener import Wakeup
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.claiming import StepClaimer
@@ -38,7 +39,7 @@ class StepConsumer:
         """`wakeup` is set by hints on the consumer's channels."""
         self._runner = runner
         self._submitter = submitter
-        self._order = Turns(namespaces)
+        self._order = ClaimOrder(namespaces)
         self._queues = {channel(queue): queue for queue in self._order.queues()}
         self._slots = slots
         self._poll_seconds = poll_seconds

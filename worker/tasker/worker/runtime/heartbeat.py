@@ -9,9 +9,10 @@ from uuid import UUID
 
 import structlog
 
-from tasker.domain.leases import LEASE_RENEWAL
-from tasker.messaging.pgmq import PgmqWorkerBroker
+from tasker.domain.retry import LEASE_RENEWAL
 from tasker.persistence.failures import patiently
+from tasker.persistence.operations.renew import renew_leases
+from tasker.persistence.queries import Queries
 from tasker.worker.runtime.claims import OpenClaims
 
 log = structlog.get_logger(__name__)
@@ -23,15 +24,19 @@ _LONGEST_PAUSE_SECONDS: Final = 1.0
 class Heartbeat:
     """Renews every ten seconds and stops handlers whose lease is lost."""
 
-    def __init__(self, broker: PgmqWorkerBroker, claims: OpenClaims, cancel: Callable[[UUID], None]) -> None:
-        self._broker = broker
+    def __init__(
+        self, queries: Queries, worker_uuid: UUID, claims: OpenClaims, cancel: Callable[[UUID], None]
+    ) -> None:
+        self._queries = queries
+        self._worker_uuid = worker_uuid
         self._claims = claims
         self._cancel = cancel
 
     async def tick(self) -> int:
         """Renew once; return how many leases were lost."""
         claims = self._claims.snapshot()
-        lost = await self._broker.renew([step.lease for step in claims.values()])
+        leases = [step.lease for step in claims.values()]
+        lost = await renew_leases(self._queries, self._worker_uuid, leases)
         for step_uuid in lost:
             step = claims[step_uuid]
             if step in self._claims:  # else it has ended, or was claimed anew

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import structlog
 
 from tasker.domain.errors import FieldViolation
-from tasker.messaging.records import ClaimedStep
+from tasker.persistence.operations.claim import ClaimedStep
 from tasker.worker.handlers.attempts import ResultCheck
 from tasker.worker.runtime.revisions import KnownStep
 

@@ -1,17 +1,15 @@
-"""The template revisions that claimed steps belong to. A revision never changes, so it is kept for good."""
+"""Revisions of templates as a worker uses them."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from tasker.domain.json_schema import Schema
 from tasker.domain.templates.document import Step, Template
 from tasker.domain.templates.plan import PlannedStep, plan
+from tasker.persistence.revisions import Revisions
 from tasker.persistence.templates import TemplateStore
-
-_CAPACITY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,32 +27,15 @@ class KnownStep:
     batch_size: int | None
 
 
-class RevisionCache:
-    """Finds the template step behind a claimed step, whichever worker registered it."""
+def known_revisions(store: TemplateStore) -> Revisions[Mapping[str, KnownStep]]:
+    """Return the revisions, each as its steps by name, whichever worker registered it."""
 
-    def __init__(self, store: TemplateStore) -> None:
-        self._store = store
-        self._known: OrderedDict[bytes, dict[str, KnownStep]] = OrderedDict()
+    async def prepare(digest: bytes, template: Template) -> Mapping[str, KnownStep]:
+        # For no environment: overrides never touch batch_config.
+        planned = {step.name: step for step in plan(template)}
+        return {step.name: _known(template, step, planned[step.name]) for step in template.steps}
 
-    async def step(self, digest: bytes, name: str) -> KnownStep:
-        """Return the step of that name in the revision.
-
-        Raises:
-            LookupError: There is no such revision or step, which only manual surgery can cause.
-        """
-        if digest not in self._known:
-            document = await self._store.revision(digest)
-            if document is None:
-                raise LookupError(f"template revision {digest.hex()} is not registered")
-            template = Template.model_validate(document)
-            # For no environment: overrides never touch batch_config.
-            planned = {step.name: step for step in plan(template)}
-            self._known[digest] = {
-                step.name: _known(template, step, planned[step.name]) for step in template.steps
-            }
-            if len(self._known) > _CAPACITY:
-                self._known.popitem(last=False)
-        return self._known[digest][name]
+    return Revisions(store, prepare)
 
 
 def _known(template: Template, step: Step, planned: PlannedStep) -> KnownStep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -10,9 +11,10 @@ from uuid import UUID
 import structlog
 
 from tasker.domain.results import ErrorType
-from tasker.messaging.pgmq import PgmqWorkerBroker
-from tasker.messaging.records import ClaimedStep
 from tasker.persistence.failures import patiently
+from tasker.persistence.operations.claim import ClaimedStep, hydrate_step
+from tasker.persistence.queries import Queries
+from tasker.persistence.revisions import Revisions
 from tasker.worker.handlers.attempts import WorkerIdentity, Yielded, given_by_worker, not_resolved
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution
@@ -21,7 +23,7 @@ from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.runtime.checkpoints import LeaseLostError, store_checkpoint
 from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.result_schemas import ResultValidation, result_check
-from tasker.worker.runtime.revisions import KnownStep, RevisionCache
+from tasker.worker.runtime.revisions import KnownStep
 from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.step_contexts import step_context
 from tasker.worker.runtime.submitter import ResultSubmitter
@@ -34,9 +36,9 @@ class StepRunner:
 
     def __init__(
         self,
-        broker: PgmqWorkerBroker,
+        queries: Queries,
         registry: HandlerRegistry,
-        revisions: RevisionCache,
+        revisions: Revisions[Mapping[str, KnownStep]],
         claims: OpenClaims,
         submitter: ResultSubmitter,
         *,
@@ -45,7 +47,7 @@ class StepRunner:
         result_validation: ResultValidation,
         identity: WorkerIdentity,
     ) -> None:
-        self._broker = broker
+        self._queries = queries
         self._registry = registry
         self._revisions = revisions
         self._claims = claims
@@ -97,7 +99,7 @@ class StepRunner:
                     execution = begun
                     end = await execution.end()
                     result = (
-                        await store_checkpoint(self._broker, step, end) if isinstance(end, Yielded) else end
+                        await store_checkpoint(self._queries, step, end) if isinstance(end, Yielded) else end
                     )
             self._submitter.put(step, result)
         except (asyncio.CancelledError, LeaseLostError):
@@ -141,8 +143,8 @@ class StepRunner:
     async def _fetch(self, step: ClaimedStep) -> KnownStep:
         """Fetch what did not travel with the claim."""
         if not step.hydrated:
-            await self._broker.hydrate(step)
-        return await self._revisions.step(step.template_digest, step.template_step_name)
+            await hydrate_step(self._queries, step)
+        return (await self._revisions.get(step.template_digest))[step.template_step_name]
 
     def _give_up(self, step: ClaimedStep, error: BaseException) -> None:
         """End a step that something of ours went wrong with: otherwise its lease would be renewed for ever."""

@@ -7,7 +7,7 @@ from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
-from tasker.messaging.records import ClaimedStep
+from tasker.persistence.operations.claim import ClaimedStep
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.runtime.revisions import KnownStep
 

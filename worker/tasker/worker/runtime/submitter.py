@@ -10,8 +10,9 @@ import structlog
 
 from tasker.domain.results import ErrorType
 from tasker.messaging.pgmq import PgmqWorkerBroker
-from tasker.messaging.records import ClaimedStep, ResultToSubmit
 from tasker.persistence.failures import patiently
+from tasker.persistence.operations.claim import ClaimedStep
+from tasker.persistence.operations.submit import ResultToSubmit
 from tasker.worker.handlers.attempts import WorkerIdentity, given_by_worker
 from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.runtime.claims import OpenClaims

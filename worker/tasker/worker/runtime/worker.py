@@ -14,6 +14,8 @@ from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.persistence.database import Database
 from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
+from tasker.persistence.operations.workers import register_worker, retire_worker
+from tasker.persistence.sessions import MOST_REQUESTS
 from tasker.persistence.templates import TemplateStore
 from tasker.version import VERSION
 from tasker.worker.handlers.attempts import WorkerIdentity
@@ -22,7 +24,7 @@ from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.consumer import StepConsumer
 from tasker.worker.runtime.heartbeat import Heartbeat
-from tasker.worker.runtime.revisions import RevisionCache
+from tasker.worker.runtime.revisions import known_revisions
 from tasker.worker.runtime.running import StepRunner
 from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.submitter import ResultSubmitter
@@ -49,6 +51,8 @@ class Worker:
         self._identity = WorkerIdentity(f"worker_{self.worker_uuid}", socket.gethostname())
         self.database = Database(settings.database_url.get_secret_value(), application_name="tasker-worker")
         self.registration = Registration()
+        self._sessions = self.database.sessions()
+        self._requests = self.database.sessions(at_most=MOST_REQUESTS)
         self._listener = Listener(self.database.url_parameters)
         self._slots = Slots(settings.slots)
         self._claims = OpenClaims()
@@ -88,7 +92,9 @@ class Worker:
         self.registration.write_log()
         self._report_handlers()
         self._assemble(store)
-        await self._broker.register(
+        await register_worker(
+            self._sessions,
+            self.worker_uuid,
             hostname=self._identity.hostname,
             version=VERSION,
             namespaces=self.registration.discovered_namespaces,
@@ -99,16 +105,16 @@ class Worker:
 
     def _assemble(self, store: TemplateStore) -> None:
         """Make what claims, runs, submits and renews; nothing of it has begun."""
-        self._broker = PgmqWorkerBroker(
-            self.database,
+        broker = PgmqWorkerBroker(
+            self._sessions,
             worker_uuid=self.worker_uuid,
             refusal_limit=timedelta(seconds=self._settings.refusal_limit_seconds),
         )
-        self._submitter = ResultSubmitter(self._broker, self._claims, self._identity)
+        self._submitter = ResultSubmitter(broker, self._claims, self._identity)
         self._runner = StepRunner(
-            self._broker,
+            self._requests,
             self._registry,
-            RevisionCache(store),
+            known_revisions(store),
             self._claims,
             self._submitter,
             slots=self._slots,
@@ -118,7 +124,7 @@ class Worker:
         )
         wakeup = Wakeup()
         self._consumer = StepConsumer(
-            self._broker,
+            broker,
             self._registry,
             self._runner,
             self._submitter,
@@ -129,7 +135,7 @@ class Worker:
         )
         for channel in self._consumer.channels:
             self._listener.subscribe(channel, wakeup)
-        self._heartbeat = Heartbeat(self._broker, self._claims, self._runner.cancel)
+        self._heartbeat = Heartbeat(self._sessions, self.worker_uuid, self._claims, self._runner.cancel)
 
     async def stop(self) -> None:
         """Claim no more, let running steps finish and be recorded, and disconnect.
@@ -141,7 +147,7 @@ class Worker:
             async with asyncio.timeout(self._settings.shutdown_timeout_seconds):
                 await self._consumer.drain()
                 await self._submitter.flush()
-                await self._broker.retire()
+                await retire_worker(self._sessions, self.worker_uuid)
         finally:
             await self._disconnect()
 
@@ -153,7 +159,8 @@ class Worker:
                 log.error("background_task_failed", exc_info=end)
         self._runner.close()
         await self._listener.stop()
-        await self._broker.close()
+        await self._sessions.close()
+        await self._requests.close()
         await self.database.close()
 
     @property

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tasker.domain.errors import UnavailableError
 from tasker.persistence.probe import DatabaseProbe
-from tasker.rpc.context import ServicerContext
+from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import worker_pb2, worker_pb2_grpc
 from tasker.version import VERSION
 from tasker.worker.runtime.worker import Worker

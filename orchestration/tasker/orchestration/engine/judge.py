@@ -11,7 +11,7 @@ from tasker.domain.retry import Backoff, OnWorkerLost, Retry, RetryPolicy, judge
 from tasker.domain.states import StepState
 from tasker.domain.templates.document import StepType
 from tasker.domain.templates.expansion import OutcomeRefusedError
-from tasker.messaging.records import AppliedVerdict, SubmittedStep
+from tasker.persistence.operations.judge import StepVerdict, SubmittedStep
 
 
 def _jitter() -> float:
@@ -28,12 +28,12 @@ class Judge:
     def __init__(self, jitter: Callable[[], float] = _jitter) -> None:
         self._jitter = jitter
 
-    def judge(self, step: SubmittedStep) -> AppliedVerdict:
+    def judge(self, step: SubmittedStep) -> StepVerdict:
         """Return the verdict on a submitted step; `none` if it is past its notification state."""
         if not StepState(step.state).is_notification:
-            return AppliedVerdict(step.task_uuid, step.step_uuid, "none")
+            return StepVerdict(step.task_uuid, step.step_uuid, "none")
         if step.success:
-            return AppliedVerdict(step.task_uuid, step.step_uuid, "complete")
+            return StepVerdict(step.task_uuid, step.step_uuid, "complete")
         result = _result_of(step)
         verdict = judge_failure(
             RetryPolicy(
@@ -50,23 +50,23 @@ class Judge:
             on_worker_lost=OnWorkerLost(step.on_worker_lost),
         )
         if isinstance(verdict, Retry):
-            return AppliedVerdict(
+            return StepVerdict(
                 step.task_uuid, step.step_uuid, "retry", delay_seconds=verdict.delay.total_seconds()
             )
         if (tolerated := _tolerated(step, result)) is not None:
-            return AppliedVerdict(
+            return StepVerdict(
                 step.task_uuid, step.step_uuid, "complete", reason=verdict.reason.value, replacement=tolerated
             )
-        return AppliedVerdict(step.task_uuid, step.step_uuid, "error", reason=verdict.reason.value)
+        return StepVerdict(step.task_uuid, step.step_uuid, "error", reason=verdict.reason.value)
 
-    def refuse(self, step: SubmittedStep, refusal: OutcomeRefusedError) -> AppliedVerdict:
-        """Return the verdict on a creator whose outcome cannot be carried out."""
+    def refuse(self, step: SubmittedStep, refusal: OutcomeRefusedError) -> StepVerdict:
+        """Return the verdict on an expanding step whose outcome cannot be carried out."""
         error_type = (
             ErrorType.DECISION_OUTCOME_INVALID
             if step.step_type == StepType.DECISION
             else ErrorType.BATCH_OUTCOME_INVALID
         )
-        return AppliedVerdict(
+        return StepVerdict(
             step.task_uuid,
             step.step_uuid,
             "error",
@@ -81,7 +81,7 @@ class Judge:
 
 
 def _tolerated(step: SubmittedStep, result: StepExecutionResult | None) -> dict[str, object] | None:
-    """Return the outcome of an instance of a batch that failed for good, where its batch goes on without it."""
+    """Return the replacement for an instance that failed for good, where its batch goes on without it."""
     metadata = result.metadata if result else ExecutionMetadata()
     kept = tolerated_failure(step.inputs, step.checkpoint, result.error if result else None, metadata)
     return None if kept is None else {"result": kept, "metadata": metadata.to_json()}

@@ -1,0 +1,123 @@
+"""Claiming steps: they are handed to a worker, with all that their handlers need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from tasker.domain.retry import LEASE
+from tasker.persistence.operations.renew import Lease
+from tasker.persistence.queries import Queries
+
+#: Context and dependency results that together take up to this travel with the claim; else they are fetched.
+HYDRATION_BYTES: Final = 64 * 1024
+
+_CLAIM: Final = """
+    SELECT c.*, %(lease_token)s AS lease_token
+    FROM tasker.claim_steps_v1(
+        %(queues)s, %(low_waters)s::bigint[], %(limit)s, %(worker_uuid)s, %(lease_token)s, %(lease)s, %(handlers)s,
+        %(refusal_limit)s, %(hydration_bytes)s, %(only)s) AS c
+"""
+_HYDRATE: Final = "SELECT context, dependencies FROM tasker.hydrate_step_v1(%s, %s)"
+
+
+@dataclass(slots=True)
+class ClaimedStep:
+    """A step handed to this worker, with all that its handler needs.
+
+    Attributes:
+        queue: Where its message was.
+        msg_id: The highest id among the messages that were taken from there with its own.
+        attempt: Executions including this one, from 1.
+        context: The task's context.
+        dependencies: Results of all ancestors, by step name.
+        hydrated: Whether context and dependencies are there. Together they may be too large for the claim; then
+            they are None and empty until `hydrate_step` has fetched them.
+        lease_token: What fences its result.
+    """
+
+    queue: str
+    msg_id: int
+    task_uuid: UUID
+    step_uuid: UUID
+    name: str
+    template_step_name: str
+    handler: str
+    namespace: str
+    template_digest: bytes
+    correlation_id: UUID
+    attempt: int
+    max_attempts: int
+    timeout_seconds: int | None
+    inputs: dict[str, Any] | None
+    checkpoint: dict[str, Any] | None
+    context: dict[str, Any] | None
+    dependencies: dict[str, Any]
+    hydrated: bool
+    lease_token: UUID
+
+    @property
+    def lease(self) -> Lease:
+        """What to show to renew its lease, and with its result."""
+        return Lease(self.task_uuid, self.step_uuid, self.lease_token)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hydration:
+    """What may be too large to travel with a claim."""
+
+    context: dict[str, Any]
+    dependencies: dict[str, Any]
+
+
+async def claim_steps(
+    queries: Queries,
+    queues: Sequence[str],
+    handlers: Sequence[str],
+    limit: int,
+    *,
+    low_waters: Sequence[int],
+    worker_uuid: UUID,
+    refusal_limit: timedelta,
+    only: int | None = None,
+) -> list[ClaimedStep]:
+    """Claim up to `limit` steps, from the first queues first.
+
+    Args:
+        queries: Where.
+        queues: The queues to look at.
+        handlers: What the worker can run; a step with another handler goes back with a delay.
+        limit: No more than this.
+        low_waters: The message of each queue above which to read.
+        worker_uuid: Who claims.
+        refusal_limit: A step that has been put back for this long, with no live worker to take it, is claimed to fail.
+        only: The one message to take, in the search for poison.
+    """
+    return await queries.fetch_all(
+        ClaimedStep,
+        _CLAIM,
+        {
+            "queues": list(queues),
+            "low_waters": list(low_waters),
+            "limit": limit,
+            "worker_uuid": worker_uuid,
+            "lease_token": uuid4(),
+            "lease": LEASE,
+            "handlers": list(handlers),
+            "refusal_limit": refusal_limit,
+            "hydration_bytes": HYDRATION_BYTES,
+            "only": only,
+        },
+    )
+
+
+async def hydrate_step(queries: Queries, step: ClaimedStep) -> None:
+    """Fetch the context and dependency results that were too large to travel with the claim."""
+    hydration = await queries.fetch_one(_Hydration, _HYDRATE, (step.task_uuid, step.step_uuid))
+    if hydration is not None:  # else its task is gone
+        step.context = hydration.context
+        step.dependencies = hydration.dependencies
+    step.hydrated = True

@@ -1,0 +1,38 @@
+"""Renewing the leases of running steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from tasker.domain.retry import LEASE
+from tasker.persistence.queries import Queries
+
+_RENEW: Final = "SELECT step_uuid FROM tasker.renew_leases_v1(%s, %s::uuid[], %s::uuid[], %s::uuid[], %s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run a step for a while, as a worker shows it."""
+
+    task_uuid: UUID
+    step_uuid: UUID
+    lease_token: UUID
+
+
+async def renew_leases(queries: Queries, worker_uuid: UUID, leases: Sequence[Lease]) -> set[UUID]:
+    """Renew leases and the worker's own heartbeat; return the steps whose lease is lost."""
+    return set(
+        await queries.fetch_values(
+            _RENEW,
+            (
+                worker_uuid,
+                [lease.task_uuid for lease in leases],
+                [lease.step_uuid for lease in leases],
+                [lease.lease_token for lease in leases],
+                LEASE,
+            ),
+        )
+    )
