@@ -147,10 +147,10 @@ async def fit_brake(engine: Engine, where: str) -> None:
     """Have transactions wait `adding`, `completing` or `committing` whenever somebody holds the lock of `PULL`."""
     table, initially, condition = _BRAKES[where]
     await engine.database.execute(
-        "CREATE FUNCTION tasker.brake() RETURNS trigger LANGUAGE plpgsql AS "
+        "CREATE FUNCTION public.brake() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN PERFORM pg_advisory_xact_lock_shared(40); RETURN NULL; END'"
     )
     await engine.database.execute(
         f"CREATE CONSTRAINT TRIGGER brake AFTER INSERT ON tasker.{table} DEFERRABLE INITIALLY {initially} "
-        f"FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION tasker.brake()"
+        f"FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION public.brake()"
     )

@@ -153,6 +153,7 @@ async def test_fields_over_a_limit_leave_nothing(engine: Engine, field: dict[str
     assert set((await _rows(engine)).values()) == {0}
 
 
+@pytest.mark.own_database
 async def test_a_request_that_spoils_its_transaction_spoils_no_other(engine: Engine) -> None:
     template = await engine.register(chain(1))  # concurrent requests share a transaction
     await engine.request(template)

@@ -158,6 +158,7 @@ async def test_many_tasks_on_two_orchestrators_with_every_result_delivered_thric
         assert await engine.sql("SELECT 1 FROM tasker.poison_messages") == []
 
 
+@pytest.mark.own_database
 async def test_no_deadlock_when_creators_and_operators_meet(
     database_url: str,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, steps_pb2, tasks_pb2, templates_pb2
@@ -78,6 +79,7 @@ async def test_lists_on_an_empty_database_are_empty(client: Client) -> None:
     assert listing.HasField("pagination")
 
 
+@pytest.mark.own_database
 async def test_without_a_database_every_call_is_unavailable(
     client: Client, engine: Engine, database_url: str
 ) -> None:

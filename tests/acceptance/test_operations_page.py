@@ -72,6 +72,7 @@ async def _rows(engine: Engine) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.own_database
 async def test_its_partitions_work(any_engine: Engine) -> None:
     _, partitioning = SQL
     document = diamond(retry={"backoff": "none"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 from structlog.testing import capture_logs
 
@@ -16,6 +17,7 @@ from tests.services import Client, Workshop
 # Faults
 
 
+@pytest.mark.own_database
 async def test_a_template_with_three_faults_is_told_all_of_them_and_not_written(
     engine: Engine, folder: Path
 ) -> None:

@@ -28,6 +28,7 @@ async def sessions(engine: Engine, *, waiting: bool) -> int:
     return int(count)
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize("where", ["adding", "completing", "committing"])
 @pytest.mark.parametrize(
     ("document", "result", "created"),

@@ -116,6 +116,7 @@ async def test_a_user_who_may_not_migrate(guest_url: str, project: Path) -> None
 # Its schema
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize("command", SERVICES)
 async def test_a_schema_that_is_too_new(command: str, database_url: str, project: Path) -> None:
     newer = NEWEST_SCHEMA + 1

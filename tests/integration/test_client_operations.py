@@ -146,6 +146,7 @@ async def test_a_cancelled_task_is_settled(client: TaskerClient, workshop: Works
     gate.opened.set()
 
 
+@pytest.mark.own_database
 async def test_health_tells_of_an_outage(client: TaskerClient, database_url: str) -> None:
     assert (await client.health("basic")).status == "healthy"
     assert (await client.health("ready")).status == "ready"

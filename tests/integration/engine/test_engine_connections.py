@@ -38,6 +38,7 @@ async def checkpoint(engine: Engine, step: ClaimedStep) -> None:
     await engine.worker.checkpoint(HeldLease(step.task_uuid, step.step_uuid, step.lease_token), "{}")
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize(
     ("request_", "query"),
     [

@@ -92,6 +92,7 @@ _WIDE = graph(
 )
 
 
+@pytest.mark.own_database
 @pytest.mark.timeout(180)
 async def test_a_storm_at_full_speed(any_database_url: str) -> None:
     async with Engine(any_database_url) as engine:

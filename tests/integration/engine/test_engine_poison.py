@@ -285,6 +285,7 @@ async def test_a_killed_backend_is_no_poison(engine: Engine, loop: str) -> None:
     await assert_history_is_whole(engine, task)
 
 
+@pytest.mark.own_database
 async def test_a_statement_timeout_is_no_poison(engine: Engine) -> None:
     task = await engine.create(chain(1))
     (step,) = await engine.claim()

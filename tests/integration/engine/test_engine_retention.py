@@ -171,6 +171,7 @@ _INVESTIGATE = (
 )
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize("change", [_REOPEN, _INVESTIGATE], ids=["reopened", "investigated"])
 async def test_what_changes_between_the_look_and_the_lock_counts(engine: Engine, change: str) -> None:
     task = await engine.create(chain(1))
@@ -372,6 +373,7 @@ async def test_what_runs_meanwhile_is_not_disturbed(engine: Engine) -> None:
     await assert_history_is_whole(engine)
 
 
+@pytest.mark.own_database
 async def test_its_plans_do_not_depend_on_statistics(
     any_database_url: str,
     explaining: Callable[[], Any],  # noqa: F811

@@ -305,6 +305,7 @@ async def _pages_read(engine: Engine) -> int:
         return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
 
 
+@pytest.mark.own_database
 async def test_finished_tasks_are_not_read(watch: Watch) -> None:
     engine = watch.engine
     await _stale(engine, 3)

@@ -148,6 +148,7 @@ class Storm:
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.own_database
 @pytest.mark.timeout(180)
 async def test_a_storm_over_shared_tasks(any_database_url: str) -> None:
     async with AsyncExitStack() as stack:

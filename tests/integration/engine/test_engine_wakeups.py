@@ -188,6 +188,7 @@ async def test_transitions_are_hinted_while_somebody_watches(any_engine: Engine)
 # none when pg_notification_queue_usage() passes 0.5
 
 
+@pytest.mark.own_database
 async def test_a_notification_queue_that_fills_up_gets_no_more_hints(database_url: str) -> None:
     async with Engine(database_url) as engine:
         ((name,),) = await engine.sql("SELECT current_database()")

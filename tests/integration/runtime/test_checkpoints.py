@@ -201,6 +201,7 @@ async def test_a_cancelled_task_ends_the_run_at_the_next_yield(
     assert (await engine.states(task), await checkpoint(engine)) == ({"s1": "cancelled"}, None)
 
 
+@pytest.mark.own_database
 async def test_a_yield_waits_for_a_database_that_is_away(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:
@@ -249,6 +250,7 @@ async def test_a_checkpoint_that_cannot_be_stored_fails_the_step(
     assert (await checkpoint(engine))["cursor"] == 20  # the one before it stays
 
 
+@pytest.mark.own_database
 async def test_a_checkpoint_that_postgresql_refuses_fails_the_step(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:

@@ -90,6 +90,7 @@ async def test_messages_that_nobody_can_claim_are_put_aside(
     assert "does not name a task and a step" in rows[1][2]
 
 
+@pytest.mark.own_database
 async def test_a_step_that_cannot_be_claimed_fails_and_holds_nobody_up(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:

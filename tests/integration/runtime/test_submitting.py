@@ -21,6 +21,7 @@ async def settled(engine: Engine, *tasks: UUID) -> bool:
     return {await engine.state(task) for task in tasks} <= {"complete", "blocked_by_failures"}
 
 
+@pytest.mark.own_database
 async def test_results_outlive_an_outage(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:
@@ -47,6 +48,7 @@ async def test_results_outlive_an_outage(
     assert await engine.state(another) == "complete"
 
 
+@pytest.mark.own_database
 async def test_work_that_arrives_after_an_outage_is_claimed(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:
@@ -104,6 +106,7 @@ def _sync(values: dict[str, object]) -> Any:
     return work
 
 
+@pytest.mark.own_database
 async def test_what_the_database_refuses_after_all_spoils_no_other_result(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:
@@ -146,6 +149,7 @@ async def test_a_large_context_and_large_results_arrive_whole(
     assert json.dumps(seen["s1"].dependency_results) == "{}"
 
 
+@pytest.mark.own_database
 async def test_a_handler_still_runs_while_results_cannot_be_submitted(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:

@@ -24,6 +24,8 @@ from tasker.persistence.task_listing import LastTask, TaskFilter, TaskListing, T
 from tests.dynamic import decide, split, workflow
 from tests.engine import Engine, diamond
 
+pytestmark = pytest.mark.own_database
+
 #: Tables that grow with the work. Left out: `clock`, `watchers` and `workers` (a handful of rows),
 #: `task_namespaces` and `named_tasks` (one row a template version), and the queues, which PGMQ made.
 GROWING = {

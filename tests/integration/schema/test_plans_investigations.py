@@ -15,6 +15,8 @@ from tests.acceptance.standing import Watch, minutes, stand
 from tests.engine import Engine
 from tests.integration.schema.test_plans import explaining, grow
 
+pytestmark = pytest.mark.own_database
+
 __all__ = ["explaining"]  # a fixture
 
 BOTH = Reaction(investigates=True, fails=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
+
 from tests.engine import Engine, chain
 from tests.services import until
 
@@ -70,6 +72,7 @@ async def test_rows_that_change_leave_room_on_their_pages(any_engine: Engine) ->
     assert all(50 <= fillfactor < 100 for fillfactor in fillfactors.values())
 
 
+@pytest.mark.own_database
 async def test_updates_of_steps_stay_heap_only(any_engine: Engine) -> None:
     async with Engine(any_engine.url) as engine:
         for _ in range(40):

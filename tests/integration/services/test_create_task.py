@@ -7,6 +7,7 @@ import json
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, tasks_pb2
@@ -344,6 +345,7 @@ async def test_calls_at_once_share_a_transaction(client: Client, engine: Engine)
     assert transactions <= 32
 
 
+@pytest.mark.own_database
 async def test_a_call_that_cannot_be_written_fails_alone(client: Client, engine: Engine) -> None:
     """The database refuses one of many that share a transaction."""
     await engine.register(chain(1))

@@ -168,6 +168,7 @@ async def test_probes_find_every_service_and_no_other(client: Client, worker_cli
 # While the database is away
 
 
+@pytest.mark.own_database
 async def test_the_database_goes_and_comes_back(
     database_url: str, client: Client, worker_client: Client, engine: Engine
 ) -> None:
@@ -218,6 +219,7 @@ async def _both_degraded(client: Client, worker_client: Client) -> None:
     assert "" not in checks_of(of_worker.checks).values()
 
 
+@pytest.mark.own_database
 async def test_calls_during_an_outage_may_be_repeated(
     database_url: str, orchestration: OrchestrationService, client: Client, engine: Engine
 ) -> None:

@@ -220,6 +220,7 @@ async def _drained(stream: aio.UnaryStreamCall[Any, Update]) -> list[Update]:
     return [update async for update in stream]
 
 
+@pytest.mark.own_database
 async def test_a_stream_that_loses_the_database_may_be_repeated(
     database_url: str, orchestration: OrchestrationService, client: Client, engine: Engine
 ) -> None:
