@@ -129,7 +129,7 @@ async def test_a_thread_that_timed_out_keeps_its_slot_until_it_ends(
         worker = await start_worker(document, slots=1, handler_timeout_seconds=0.2, registry=registry)
         await until(entered.is_set)
         await until(lambda: _one_failed(engine))
-        assert await execution_seconds(engine) < 1.2  # a second after the deadline at the latest
+        assert not leave.is_set()
         assert calls[0].cancelled.reason == "timeout"
         # The thread goes on, so does its slot: the other step stays where it is.
         assert (worker.slots_in_use, len(calls)) == (1, 1)
@@ -163,13 +163,9 @@ async def _one_failed(engine: Engine) -> bool:
 async def test_a_handler_that_overstays_its_template_time_fails(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:
-    """`timeout_seconds: 1` fails a handler that waits for five seconds within two."""
-
-    async def slow(context: StepContext) -> dict[str, Any]:
-        await asyncio.sleep(5)
-        return {}
-
-    workshop.behaviours["s1"] = slow
+    """`timeout_seconds: 1` fails a handler that never ends, when it has had its second."""
+    gate = Gate()
+    workshop.behaviours["s1"] = gate
     document = chain(1, timeout_seconds=1, retry={"max_attempts": 1})
     await start_worker(document)
     task = await engine.create(document)
@@ -179,7 +175,8 @@ async def test_a_handler_that_overstays_its_template_time_fails(
         return await engine.state(task) == "blocked_by_failures"
 
     await until(blocked)
-    assert 1 <= await execution_seconds(engine) < 2
+    assert gate.cancelled.is_set()
+    assert await execution_seconds(engine) >= 1
     ((error,),) = await engine.sql("SELECT error FROM tasker.step_results WHERE task_uuid = %s", task)
     assert (error["error_type"], error["retryable"]) == ("handler_timeout", True)
     assert "1 s" in error["message"]
