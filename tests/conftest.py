@@ -19,10 +19,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests import servers
-from tests.engine import Engine
-from tests.support import databases
+from tests.support import databases, servers
 from tests.support.databases import KeptDatabase
+from tests.support.engine import Engine
 from tests.support.warmth import WARMTH
 
 _FOLDER = "TASKER_TEST_FOLDER"

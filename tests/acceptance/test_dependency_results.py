@@ -10,7 +10,7 @@ import pytest
 
 from tasker.messaging.pgmq import HYDRATION_BYTES
 from tasker.messaging.records import ClaimedStep
-from tests.engine import Engine, chain, graph
+from tests.support.engine import Engine, chain, graph
 
 #: One long branch, one short one beside it, and a join of both.
 BRANCHES = graph(

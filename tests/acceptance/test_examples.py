@@ -16,9 +16,9 @@ from tasker.client import InvalidArgumentError, Task, TaskerClient, TaskState
 from tasker.domain.templates.loading import load_documents
 from tasker.domain.templates.validation import validate
 from tasker.worker import load_handlers
-from tests.commands import tasker
 from tests.scenarios import scenarios
 from tests.scenarios.scenarios import EXAMPLES, PROBES
+from tests.support.commands import tasker
 
 ROOT = EXAMPLES.parent
 TEMPLATES = sorted(EXAMPLES.glob("*/*.yaml"))

@@ -9,9 +9,18 @@ from uuid import UUID
 
 import pytest
 
-from tests.dynamic import PULL, Hands, assert_each_complete_once, decide, edges, fit_brake, split, workflow
-from tests.engine import Engine
-from tests.integration.engine.rivals import (
+from tests.support.dynamic import (
+    PULL,
+    Hands,
+    assert_each_complete_once,
+    decide,
+    edges,
+    fit_brake,
+    split,
+    workflow,
+)
+from tests.support.engine import Engine
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     at_once,

@@ -17,10 +17,10 @@ import yaml
 from examples import maths
 from tasker.client import StepState, Task, TaskerClient, TaskState
 from tasker.worker import HandlerRegistry, RetryableError, StepContext, StepHandler
-from tests import services
-from tests.engine import graph
 from tests.scenarios import scenarios
 from tests.scenarios.scenarios import EXAMPLES
+from tests.support import services, waiting
+from tests.support.engine import graph
 
 LINEAR = "examples_linear/mathematical_sequence"
 DIAMOND = "examples_diamond/diamond_pattern"
@@ -235,14 +235,14 @@ async def test_a_step_starts_before_a_slow_one_beside_it_ends(database_url: str)
     slow = sequences.held["dag_process_right"] = asyncio.Event()
     async with running(database_url, sequences.registry, EXAMPLES / "complex_dag") as client:
         created = await client.create("examples_mixed_dag", "complex_dag", {"even_number": 6})
-        await services.within(sequences.entered["dag_process_right"].wait())
-        await services.within(sequences.entered["dag_transform"].wait())
+        await waiting.within(sequences.entered["dag_process_right"].wait())
+        await waiting.within(sequences.entered["dag_transform"].wait())
         task = await client.get(created.task_uuid, steps=True)
         assert task.step("dag_process_right").state is StepState.IN_PROGRESS
         # Those that need the slow one wait for it.
         assert {"dag_validate", "dag_analyze", "dag_finalize"} == names_by_state(task)["pending"]
         slow.set()
-        task = await client.wait(created.task_uuid, timeout=services.PATIENCE_SECONDS)
+        task = await client.wait(created.task_uuid, timeout=waiting.PATIENCE_SECONDS)
     assert task.step("dag_finalize").result["value"] == str(6**64)
 
 
@@ -259,7 +259,7 @@ def meets_four_others_in_a_thread() -> Callable[[], object]:
     meeting = threading.Barrier(5)
 
     def meet() -> None:
-        meeting.wait(services.PATIENCE_SECONDS)
+        meeting.wait(waiting.PATIENCE_SECONDS)
 
     return meet
 

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from tasker.worker import RetryableError, StepContext
-from tests import services
-from tests.acceptance.template_files import registered, write, written
-from tests.engine import Engine, chain
-from tests.services import Client, Workshop, until
+from tests.support import services
+from tests.support.clients import Client
+from tests.support.engine import Engine, chain
+from tests.support.template_files import registered, write, written
+from tests.support.waiting import until
+from tests.support.workshop import Workshop
 
 # Registering again
 

@@ -9,10 +9,11 @@ import yaml
 from structlog.testing import capture_logs
 
 from tasker.persistence.templates import TemplateStore
-from tests import services
-from tests.acceptance.template_files import registered, write, written
-from tests.engine import Engine, chain
-from tests.services import Client, Workshop
+from tests.support import services
+from tests.support.clients import Client
+from tests.support.engine import Engine, chain
+from tests.support.template_files import registered, write, written
+from tests.support.workshop import Workshop
 
 # Faults
 

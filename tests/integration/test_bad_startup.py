@@ -17,9 +17,9 @@ from psycopg.conninfo import conninfo_to_dict
 from tasker.client import TaskerClient, TaskState
 from tasker.persistence import migrations
 from tasker.persistence.migrations import NEWEST_SCHEMA, OLDEST_SCHEMA, load_migrations, migrate
-from tests import services
-from tests.commands import running, tasker
-from tests.engine import chain
+from tests.support import services
+from tests.support.commands import running, tasker
+from tests.support.engine import chain
 
 SERVICES = ("orchestration", "worker")
 

@@ -11,8 +11,8 @@ import pytest
 
 from tasker.domain.errors import TaskerError
 from tasker.messaging.records import ClaimedStep, HeldLease
-from tests.engine import Engine, chain
-from tests.integration.engine.rivals import rival, until
+from tests.support.engine import Engine, chain
+from tests.support.rivals import rival, until
 
 
 async def watch(engine: Engine, step: ClaimedStep) -> None:

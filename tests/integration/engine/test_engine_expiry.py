@@ -14,8 +14,8 @@ from tasker.domain.errors import InvalidStepTransitionError
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.listener import Listener
-from tests.engine import Engine, chain, graph
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, chain, graph
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     at_once,

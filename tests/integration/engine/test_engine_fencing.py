@@ -12,8 +12,8 @@ import pytest
 from tasker.domain.leases import LEASE
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.messaging.records import ClaimedStep, HeldLease
-from tests.engine import Engine, chain, success
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, chain, success
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     at_once,

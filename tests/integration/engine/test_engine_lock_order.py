@@ -8,8 +8,8 @@ import pytest
 from psycopg import AsyncConnection
 
 from tasker.persistence.database import Row
-from tests.engine import Engine, graph
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, graph
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     deadlocks,

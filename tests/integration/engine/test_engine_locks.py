@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tests.engine import Engine, chain, diamond
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, chain, diamond
+from tests.support.rivals import (
     CLAIM,
     assert_history_is_whole,
     assert_nothing_drifted,

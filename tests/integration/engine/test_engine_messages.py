@@ -19,9 +19,9 @@ from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.messaging.records import ClaimedStep
 from tasker.worker.handlers.outcomes import Sealed, WorkerIdentity
 from tasker.worker.runtime.submitter import ResultSubmitter
-from tests.engine import Engine, chain, diamond, failure, success
-from tests.integration.engine.faults import refuse, send_by_hand
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, chain, diamond, failure, success
+from tests.support.faults import refuse, send_by_hand
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     disconnect,

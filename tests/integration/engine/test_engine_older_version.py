@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.dynamic import decide, split, workflow
-from tests.engine import Engine
+from tests.support.dynamic import decide, split, workflow
+from tests.support.engine import Engine
 
 DECIDES = workflow("first", "route: decision < first", "branch < route")
 SPLITS = workflow("first", "route: batchable < first", "branch: batch_worker < route")

@@ -24,9 +24,9 @@ from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.consumer import StepConsumer
 from tasker.worker.runtime.revisions import RevisionCache
 from tasker.worker.runtime.submitter import ResultSubmitter
-from tests.engine import NAMESPACE, Engine, chain, graph
-from tests.integration.engine.faults import poison, refuse, send_by_hand
-from tests.integration.engine.rivals import (
+from tests.support.engine import NAMESPACE, Engine, chain, graph
+from tests.support.faults import poison, refuse, send_by_hand
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     disconnect,

@@ -16,10 +16,10 @@ from tasker.config.settings import OrchestrationSettings
 from tasker.messaging.pgmq import RESULTS_QUEUE
 from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.orchestration.loops.retention import Retention
-from tests.engine import Engine, chain, diamond
-from tests.integration.engine.faults import refuse, send_by_hand
-from tests.integration.engine.rivals import assert_history_is_whole, at_once, rival, start_blocked, until
 from tests.integration.schema.test_plans import explaining, grow  # noqa: F401 - a fixture
+from tests.support.engine import Engine, chain, diamond
+from tests.support.faults import refuse, send_by_hand
+from tests.support.rivals import assert_history_is_whole, at_once, rival, start_blocked, until
 
 DAY = 86_400
 AGE = timedelta(days=90)

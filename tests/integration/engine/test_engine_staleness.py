@@ -16,10 +16,9 @@ from structlog.testing import capture_logs
 from tasker.domain.staleness import Reaction, StalenessLimits
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
-from tests.acceptance.standing import Watch, minutes, stand
-from tests.engine import Engine
-from tests.integration.engine.faults import refuse
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine
+from tests.support.faults import refuse
+from tests.support.rivals import (
     assert_history_is_whole,
     at_once,
     disconnect,
@@ -28,6 +27,7 @@ from tests.integration.engine.rivals import (
     start_blocked,
     until,
 )
+from tests.support.stuck import Watch, minutes, stand
 
 ENTRY = ("staleness_timeout", "steps_in_process", "pending")
 LIMITS = StalenessLimits()

@@ -13,8 +13,8 @@ import pytest
 
 from tasker.domain.errors import IdentityConflictError
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tests.engine import Engine, chain, diamond, failure, graph, success
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, chain, diamond, failure, graph, success
+from tests.support.rivals import (
     PATIENCE_SECONDS,
     assert_history_is_whole,
     assert_nothing_drifted,

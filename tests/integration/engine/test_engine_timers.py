@@ -11,8 +11,8 @@ import pytest
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.listener import Listener
-from tests.engine import Engine, chain, graph
-from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted, until
+from tests.support.engine import Engine, chain, graph
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted, until
 
 WORKERS = "worker_test_queue"
 

@@ -22,8 +22,8 @@ from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence import listener as listener_module
 from tasker.persistence.database import Row
 from tasker.persistence.listener import Listener, Wakeup
-from tests.engine import NAMESPACE, Engine, chain, diamond, failure, success
-from tests.integration.engine.rivals import (
+from tests.support.engine import NAMESPACE, Engine, chain, diamond, failure, success
+from tests.support.rivals import (
     PATIENCE_SECONDS,
     disconnect,
     duplicate_messages,

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from tasker.domain.leases import LEASE
 from tasker.messaging.records import ClaimedStep, HeldLease
-from tests.engine import Engine, chain
+from tests.support.engine import Engine, chain
 
 DOCUMENT = chain(1, retry={"max_attempts": 9, "backoff": "none"})
 

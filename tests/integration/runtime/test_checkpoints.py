@@ -12,11 +12,12 @@ import pytest
 from tasker.domain.leases import LEASE
 from tasker.worker import HandlerRegistry, StepContext, StepHandler, StepHandlerResult, checkpoint_yield
 from tasker.worker.runtime.worker import Worker
-from tests import services
-from tests.engine import Engine, chain
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import STYLES, Stored, recorded, run_to_the_end
-from tests.services import Gate, Workshop, until, within
+from tests.support import outages
+from tests.support.engine import Engine, chain
+from tests.support.waiting import until, within
+from tests.support.workshop import Gate, Workshop
 
 #: Failed attempts run again at once.
 DOCUMENT = chain(1, retry={"max_attempts": 3, "backoff": "none"})
@@ -209,7 +210,7 @@ async def test_a_yield_waits_for_a_database_that_is_away(
     task = await engine.create(DOCUMENT)
     worker = await start_worker(DOCUMENT)
     await within(adder.gate.entered.wait())
-    async with services.outage(database_url):
+    async with outages.outage(database_url):
         adder.gate.opened.set()
         (running,) = worker._consumer._running.values()
         done, _ = await asyncio.wait([running], timeout=0.5)

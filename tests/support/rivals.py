@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, OperationalError
 from tasker.domain.uuids import uuid7
 from tasker.messaging.records import TaskToCreate
 from tasker.persistence.database import Row
-from tests.engine import Engine
+from tests.support.engine import Engine
 
 Outcome = TypeVar("Outcome")
 

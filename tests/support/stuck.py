@@ -13,7 +13,7 @@ from tasker.domain.staleness import StalenessLimits
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
 from tasker.persistence.investigations import InvestigationStore, TaskStaleness
 from tasker.persistence.staleness import StandingTasks
-from tests.engine import Engine, chain
+from tests.support.engine import Engine, chain
 
 #: The states that have a limit of their own.
 STANDING = ("waiting_for_dependencies", "waiting_for_retry", "steps_in_process")
