@@ -22,6 +22,7 @@ import pytest
 from tests.support import databases, servers
 from tests.support.databases import KeptDatabase
 from tests.support.engine import Engine
+from tests.support.progress import ProgressPlugin
 from tests.support.warmth import WARMTH
 
 _FOLDER = "TASKER_TEST_FOLDER"
@@ -32,9 +33,11 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give all processes of the run one folder for the server that they share."""
+    """Give all processes of the run one folder for the server that they share, and have the first tell of the run."""
     if not hasattr(config, "workerinput"):
         os.environ[_FOLDER] = tempfile.mkdtemp(prefix="tasker-tests-")
+        if config.get_verbosity() >= 0 and not config.option.collectonly:
+            config.pluginmanager.register(ProgressPlugin(config), "progress")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
