@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from tasker.persistence.database import Row
 from tasker.worker import HandlerRegistry, StepContext
 from tests.integration.runtime.conftest import StartWorker
 from tests.support.engine import Engine, chain
@@ -139,10 +140,15 @@ async def test_a_thread_that_timed_out_keeps_its_slot_until_it_ends(
         leave.set()
     await until(lambda: len(calls) == 2)
     await until(lambda: worker.slots_in_use == 0)
+
+    async def both_submitted() -> list[Row]:
+        rows = await engine.sql(
+            "SELECT success, error ->> 'error_type' FROM tasker.step_results ORDER BY success"
+        )
+        return rows if len(rows) == 2 else []
+
+    results = await until(both_submitted)
     await engine.process()
-    results = await engine.sql(
-        "SELECT success, error ->> 'error_type' FROM tasker.step_results ORDER BY success"
-    )
     assert results == [(False, "handler_timeout"), (True, None)]  # the late result was not read
     assert {await engine.state(first), await engine.state(second)} == {"blocked_by_failures", "complete"}
 
