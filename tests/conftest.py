@@ -1,4 +1,4 @@
-"""Fixtures: servers once a run, a migrated database of its own for each test, an engine to drive by hand."""
+"""Fixtures: servers once a run, a migrated database that is wiped after each test, an engine to drive by hand."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import psycopg
 import pytest
-from psycopg import sql
 
-from tasker.persistence.migrations import migrate
-from tests import servers
-from tests.engine import Engine
+from tests.support import databases, servers
+from tests.support.databases import KeptDatabase
+from tests.support.engine import Engine
+from tests.support.progress import ProgressPlugin
+from tests.support.warmth import WARMTH
 
 _FOLDER = "TASKER_TEST_FOLDER"
 
@@ -32,9 +33,11 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give all processes of the run one folder for the server that they share."""
+    """Give all processes of the run one folder for the server that they share, and have the first tell of the run."""
     if not hasattr(config, "workerinput"):
         os.environ[_FOLDER] = tempfile.mkdtemp(prefix="tasker-tests-")
+        if config.get_verbosity() >= 0 and not config.option.collectonly:
+            config.pluginmanager.register(ProgressPlugin(config), "progress")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -59,36 +62,59 @@ def system_url(embedded_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def embedded_template(embedded_url: str) -> str:
-    return _template(embedded_url)
+    return databases.migrated(embedded_url)
 
 
 @pytest.fixture(scope="session")
 def system_template(system_url: str) -> str:
-    return _template(system_url)
+    return databases.migrated(system_url)
+
+
+@pytest.fixture(scope="session")
+def kept_embedded(embedded_template: str) -> Iterator[KeptDatabase]:
+    with databases.kept(embedded_template) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def kept_system(system_template: str) -> Iterator[KeptDatabase]:
+    with databases.kept(system_template) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+async def warmth() -> AsyncIterator[None]:
+    """Sessions outlive the tests that opened them."""
+    with WARMTH.lent():
+        yield
 
 
 @pytest.fixture
-def database_url(embedded_template: str) -> Iterator[str]:
-    """A migrated database of the test's own, on the embedded server."""
-    yield from _copy(embedded_template)
-
-
-@pytest.fixture(scope="module")
-def module_database_url(embedded_template: str) -> Iterator[str]:
-    """One for all tests of a module, which share services too."""
-    yield from _copy(embedded_template)
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A migrated database on the embedded server."""
+    with _database(request, "embedded") as url:
+        yield url
 
 
 @pytest.fixture(params=["embedded", "system"])
 def any_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The same on each server there is."""
-    yield from _copy(request.getfixturevalue(f"{request.param}_template"))
+    with _database(request, request.param) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_database_url(embedded_template: str) -> Iterator[str]:
+    """One for all tests of a module, which share services too."""
+    with databases.copied(embedded_template) as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database_url(embedded_url: str) -> Iterator[str]:
     """A database without our schema."""
-    yield from _create(embedded_url, template=None)
+    with databases.empty(embedded_url) as url:
+        yield url
 
 
 @pytest.fixture
@@ -111,26 +137,25 @@ def another_engine(database_url: str) -> Callable[[], Engine]:
     return lambda: Engine(database_url)
 
 
-def _template(url: str) -> str:
-    """Return the URL of a migrated database to copy from."""
-    template = next(_create(url, template=None, keep=True))
-    migrate(template)
-    return template
+@contextmanager
+def _database(request: pytest.FixtureRequest, server: str) -> Iterator[str]:
+    """Lend the kept database of a server, or make one for a test that is marked `own_database`."""
+    if request.node.get_closest_marker("own_database"):
+        with databases.copied(request.getfixturevalue(f"{server}_template")) as url:
+            yield url
+    else:
+        request.getfixturevalue("warmth")
+        kept: KeptDatabase = request.getfixturevalue(f"kept_{server}")
+        yield kept.url
+        kept.wipe()
 
 
-def _copy(template: str) -> Iterator[str]:
-    yield from _create(template, template=template)
-
-
-def _create(url: str, *, template: str | None, keep: bool = False) -> Iterator[str]:
-    name = f"test_{uuid4().hex[:12]}"
-    base, _, query = url.rpartition("?")
-    root, _, source = base.rpartition("/")
-    with psycopg.connect(f"{root}/postgres?{query}", autocommit=True) as connection:
-        statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-        if template is not None:
-            statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(source))
-        connection.execute(statement)
-        yield f"{root}/{name}?{query}"
-        if not keep:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+def _create(url: str, *, template: None, keep: bool = False) -> Iterator[str]:
+    """Make an empty database on the server of another one."""
+    if keep:
+        empty = databases.url_of(url, f"test_{uuid4().hex[:12]}")
+        databases.create(empty)
+        yield empty
+    else:
+        with databases.empty(url) as empty:
+            yield empty

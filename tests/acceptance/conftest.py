@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import services
-from tests.services import Client, Workshop
+from tests.support import services
+from tests.support.clients import Client
+from tests.support.workshop import Workshop
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 
 from tasker.orchestration.engine.expansion import BatchLimits
 from tasker.persistence.operations.wake import WokenTasks
-from tests.dynamic import Hands, assert_each_complete_once, edges, split, workflow
-from tests.engine import Engine
-from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted
+from tests.support.dynamic import Hands, assert_each_complete_once, edges, split, workflow
+from tests.support.engine import Engine
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted
 
 BY: dict[str, str] = {"performed_by": "sam", "reason": "the file is back"}
 SLOW_RETRY = {

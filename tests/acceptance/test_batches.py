@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from tasker.orchestration.engine.expansion import BatchLimits
-from tests.dynamic import Hands, assert_each_complete_once, edges, split, workflow
-from tests.engine import Engine
-from tests.integration.engine.rivals import (
+from tests.support.dynamic import Hands, assert_each_complete_once, edges, split, workflow
+from tests.support.engine import Engine
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     duplicate_messages,

@@ -27,10 +27,10 @@ from tasker.worker import (
     checkpoint_yield,
 )
 from tasker.worker.runtime.worker import Worker
-from tests import services
-from tests.chaos.processes import ServiceProcess
-from tests.engine import Engine
-from tests.services import until
+from tests.support import services
+from tests.support.engine import Engine
+from tests.support.processes import ServiceProcess
+from tests.support.waiting import until
 
 DOCUMENT: dict[str, Any] = {
     "name": "adding",

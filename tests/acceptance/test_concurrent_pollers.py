@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.engine import Engine, chain
-from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted, at_once, rival
+from tests.support.engine import Engine, chain
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted, at_once, rival
 
 TASKS = 30
 BEGINNING = UUID(int=0)

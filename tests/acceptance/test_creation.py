@@ -12,8 +12,8 @@ import pytest
 from tasker.domain.errors import IdentityConflictError, InvalidArgumentError
 from tasker.domain.templates.findings import InvalidTemplateError
 from tasker.orchestration.engine.creation import Creation, NewTask
-from tests.engine import NAMESPACE, Engine, chain, diamond, graph
-from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted
+from tests.support.engine import NAMESPACE, Engine, chain, diamond, graph
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted
 
 _TABLES = (
     "tasks", "workflow_steps", "workflow_step_edges", "task_transitions", "workflow_step_transitions",
@@ -153,6 +153,7 @@ async def test_fields_over_a_limit_leave_nothing(engine: Engine, field: dict[str
     assert set((await _rows(engine)).values()) == {0}
 
 
+@pytest.mark.own_database
 async def test_a_request_that_spoils_its_transaction_spoils_no_other(engine: Engine) -> None:
     template = await engine.register(chain(1))  # concurrent requests share a transaction
     await engine.request(template)

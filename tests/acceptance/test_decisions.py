@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasker.domain.templates.expansion import DecisionLimits
-from tests.dynamic import Hands, assert_each_complete_once, decide, edges, split, workflow
-from tests.engine import Engine
-from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted
+from tests.support.dynamic import Hands, assert_each_complete_once, decide, edges, split, workflow
+from tests.support.engine import Engine
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted
 
 APPROVAL = workflow(
     "validate",

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from tasker.persistence.operations.claim import HYDRATION_BYTES, ClaimedStep
-from tests.engine import Engine, chain, graph
+from tests.support.engine import Engine, chain, graph
 
 #: One long branch, one short one beside it, and a join of both.
 BRANCHES = graph(

@@ -16,10 +16,10 @@ from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.orchestration.loops.give_up import GiveUpLoop
 from tasker.orchestration.loops.runner import Loop
 from tasker.orchestration.loops.unserved import UnservedLoop
-from tests.acceptance.standing import Watch, minutes, stand
-from tests.engine import Engine, chain, graph
-from tests.integration.engine.faults import refuse
-from tests.integration.engine.rivals import assert_history_is_whole, at_once, rival
+from tests.support.engine import Engine, chain, graph
+from tests.support.faults import refuse
+from tests.support.rivals import assert_history_is_whole, at_once, rival
+from tests.support.stuck import Watch, minutes, stand
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from tasker.domain.investigations import BASE_SCORES, DlqReason, ResolutionStatu
 from tasker.domain.progress import StepCounts
 from tasker.orchestration.engine.investigations import Investigations
 from tasker.persistence.investigations import Investigation, InvestigationStore
-from tests.acceptance.standing import Watch, minutes, stand
-from tests.engine import Engine, chain
-from tests.integration.engine.rivals import now, rival, start_blocked
+from tests.support.engine import Engine, chain
+from tests.support.rivals import now, rival, start_blocked
+from tests.support.stuck import Watch, minutes, stand
 
 RESOLVED = ResolutionStatus.MANUALLY_RESOLVED
 

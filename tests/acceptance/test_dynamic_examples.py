@@ -6,18 +6,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tasker.client import Task, TaskerClient, TaskState
 from tests.scenarios import scenarios
 from tests.scenarios.scenarios import PRODUCTS
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 REQUEST: dict[str, Any] = {"requester": "sam", "purpose": "boundaries"}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def client(module_database_url: str) -> AsyncIterator[TaskerClient]:
     async with scenarios.served(module_database_url) as client:
         yield client

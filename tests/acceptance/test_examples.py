@@ -10,24 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 import yaml
 
 from tasker.client import InvalidArgumentError, Task, TaskerClient, TaskState
 from tasker.domain.templates.loading import load_documents
 from tasker.domain.templates.validation import validate
 from tasker.worker import load_handlers
-from tests.commands import tasker
 from tests.scenarios import scenarios
 from tests.scenarios.scenarios import EXAMPLES, PROBES
+from tests.support.commands import tasker
 
 ROOT = EXAMPLES.parent
 TEMPLATES = sorted(EXAMPLES.glob("*/*.yaml"))
 PAGES = [path.parent / "README.md" for path in TEMPLATES]
 
 #: Tests that share the services run in one loop.
-together = pytest.mark.asyncio(loop_scope="module")
-
 
 # Templates
 
@@ -82,7 +79,6 @@ def context_of(argument: str) -> Any:
     return json.loads((ROOT / argument[1:]).read_text() if argument.startswith("@") else argument)
 
 
-@together
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
 async def test_a_page_shows_how_to_run_it(page: Path, client: TaskerClient) -> None:
     serve, create = commands(page)
@@ -96,7 +92,7 @@ async def test_a_page_shows_how_to_run_it(page: Path, client: TaskerClient) -> N
 # Workflows, where their results are not the same in every run
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def client(module_database_url: str) -> AsyncIterator[TaskerClient]:
     async with scenarios.served(module_database_url) as client:
         yield client
@@ -113,7 +109,6 @@ async def settled(client: TaskerClient, template: str, context: dict[str, Any]) 
     return (await scenarios.run(client, template, context)).settled
 
 
-@together
 async def test_a_checkout_ends_in_an_order(client: TaskerClient) -> None:
     task = await settled(client, "examples_ecommerce/ecommerce_order_processing", CHECKOUT)
     assert task.state is TaskState.COMPLETE
@@ -128,7 +123,6 @@ async def test_a_checkout_ends_in_an_order(client: TaskerClient) -> None:
     assert stock == {3: 23, 2: 49}
 
 
-@together
 async def test_a_declined_card_says_so(client: TaskerClient) -> None:
     payment = CHECKOUT["payment_info"] | {"token": "tok_test_declined"}
     declined = CHECKOUT | {"payment_info": payment}
@@ -139,7 +133,6 @@ async def test_a_declined_card_says_so(client: TaskerClient) -> None:
     assert results["metadata"]["error_code"] == "PAYMENT_DECLINED"
 
 
-@together
 async def test_an_order_becomes_a_parcel(client: TaskerClient) -> None:
     order = json.loads((EXAMPLES / "order_fulfillment" / "order.json").read_text())
     order["shipping"]["method"] = "express"
@@ -151,7 +144,6 @@ async def test_an_order_becomes_a_parcel(client: TaskerClient) -> None:
     assert payment.results["metadata"]["custom"] == {"method": "credit_card"}
 
 
-@together
 async def test_a_registration_names_one_user_throughout(client: TaskerClient) -> None:
     user = {"email": "ada@example.com", "name": "Ada", "plan": "enterprise"}
     task = await settled(client, "examples_microservices/user_registration", {"user_info": user})
@@ -161,13 +153,11 @@ async def test_a_registration_names_one_user_throughout(client: TaskerClient) ->
     assert task.step("send_welcome_sequence").result["channels_used"] == ["email", "in_app", "sms"]
 
 
-@together
 async def test_the_largest_number_is_exact(client: TaskerClient) -> None:
     task = await settled(client, "examples_diamond/diamond_pattern", {"even_number": 100})
     assert task.step("diamond_end").result["value"] == str(100**16)
 
 
-@together
 async def test_an_odd_number_is_refused_before_a_task_exists(client: TaskerClient) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         await client.create("examples_linear", "mathematical_sequence", {"even_number": 5})

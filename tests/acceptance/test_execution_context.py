@@ -12,7 +12,7 @@ import pytest
 
 from tasker.orchestration.services import render
 from tasker.v1 import tasks_pb2
-from tests.engine import Engine, chain, graph
+from tests.support.engine import Engine, chain, graph
 
 #: Three steps side by side, with a retry that comes after 100 s.
 SIDE_BY_SIDE = graph(

@@ -9,9 +9,18 @@ from uuid import UUID
 
 import pytest
 
-from tests.dynamic import PULL, Hands, assert_each_complete_once, decide, edges, fit_brake, split, workflow
-from tests.engine import Engine
-from tests.integration.engine.rivals import (
+from tests.support.dynamic import (
+    PULL,
+    Hands,
+    assert_each_complete_once,
+    decide,
+    edges,
+    fit_brake,
+    split,
+    workflow,
+)
+from tests.support.engine import Engine
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     at_once,
@@ -158,6 +167,7 @@ async def test_many_tasks_on_two_orchestrators_with_every_result_delivered_thric
         assert await engine.sql("SELECT 1 FROM tasker.poison_messages") == []
 
 
+@pytest.mark.own_database
 async def test_no_deadlock_when_creators_and_operators_meet(
     database_url: str,
 ) -> None:

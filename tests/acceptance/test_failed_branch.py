@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.engine import Engine, graph
-from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted
+from tests.support.engine import Engine, graph
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted
 
 BRANCHES = graph(
     {"root": [], "bad": ["root"], "below": ["bad"], "good": ["root"], "on": ["good"], "join": ["below", "on"]}

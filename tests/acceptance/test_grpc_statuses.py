@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, steps_pb2, tasks_pb2, templates_pb2
-from tests import services
-from tests.engine import Engine, chain
-from tests.services import PATIENCE_SECONDS, Client, refused
+from tests.support import outages
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain
+from tests.support.waiting import PATIENCE_SECONDS
 
 NOBODY = str(uuid4())
 
@@ -78,12 +80,13 @@ async def test_lists_on_an_empty_database_are_empty(client: Client) -> None:
     assert listing.HasField("pagination")
 
 
+@pytest.mark.own_database
 async def test_without_a_database_every_call_is_unavailable(
     client: Client, engine: Engine, database_url: str
 ) -> None:
     await engine.register(chain(1))
     task = (await client.create()).task_uuid
-    async with services.outage(database_url):
+    async with outages.outage(database_url):
         for call in (
             client.tasks.ListTasks(tasks_pb2.ListTasksRequest(), timeout=PATIENCE_SECONDS),
             client.tasks.CancelTask(tasks_pb2.CancelTaskRequest(task_uuid=task), timeout=PATIENCE_SECONDS),

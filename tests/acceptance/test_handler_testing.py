@@ -35,9 +35,9 @@ from tasker.worker import (
 )
 from tasker.worker.runtime.worker import Worker
 from tasker.worker.testing import make_context, run_handler
-from tests import services
-from tests.engine import Engine, graph
 from tests.integration.runtime.stored import Stored, recorded
+from tests.support import services
+from tests.support.engine import Engine, graph
 
 INPUTS = {"sku": "a", "count": 2}
 CONFIG = {"currency": "EUR"}

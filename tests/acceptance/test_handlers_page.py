@@ -25,9 +25,9 @@ from tasker.domain.templates.validation import parse
 from tasker.worker import ErrorClassifier, HandlerRegistry, StepContext, load_handlers, step_handler
 from tasker.worker.runtime.worker import Worker
 from tasker.worker.testing import make_context, run_handler
-from tests.commands import environment
-from tests.engine import Engine
-from tests.services import until
+from tests.support.commands import environment
+from tests.support.engine import Engine
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "handlers.md").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.engine import Engine, chain, diamond, graph
-from tests.integration.engine.rivals import assert_history_is_whole, duplicate_messages
+from tests.support.engine import Engine, chain, diamond, graph
+from tests.support.rivals import assert_history_is_whole, duplicate_messages
 
 Walk = list[tuple[int, str, str]]
 

@@ -14,8 +14,8 @@ from tasker.domain.staleness import WARNING_PERCENTAGE, ActionTaken, StalenessLi
 from tasker.domain.templates.document import Lifecycle, StalenessAction
 from tasker.orchestration.loops import give_up, staleness, unserved
 from tasker.persistence.investigations import InvestigationStore
-from tests.acceptance.standing import stand
-from tests.engine import Engine
+from tests.support.engine import Engine
+from tests.support.stuck import stand
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "investigations.md").read_text(encoding="utf-8")

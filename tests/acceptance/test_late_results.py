@@ -7,9 +7,9 @@ from uuid import UUID
 
 from tasker.domain.retry import LEASE
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tests.engine import Engine, chain, diamond, failure, success
-from tests.integration.engine.faults import poison
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, chain, diamond, failure, success
+from tests.support.faults import poison
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     duplicate_messages,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine import Engine, chain
+from tests.support.engine import Engine, chain
 
 
 async def test_a_linear_backoff_of_200_ms_waits_200_and_400(any_engine: Engine) -> None:

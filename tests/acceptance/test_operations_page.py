@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
-from tests.engine import Engine, diamond
-from tests.integration.engine.faults import send_by_hand
-from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted
+from tests.support.engine import Engine, diamond
+from tests.support.faults import send_by_hand
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -72,6 +72,7 @@ async def _rows(engine: Engine) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.own_database
 async def test_its_partitions_work(any_engine: Engine) -> None:
     _, partitioning = SQL
     document = diamond(retry={"backoff": "none"})

@@ -14,8 +14,8 @@ from tasker.domain.errors import (
     StepNotFoundError,
     TaskNotFoundError,
 )
-from tests.engine import NAMESPACE, Engine, chain, diamond, graph
-from tests.integration.engine.rivals import (
+from tests.support.engine import NAMESPACE, Engine, chain, diamond, graph
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     rival,

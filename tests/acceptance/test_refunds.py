@@ -12,9 +12,9 @@ import pytest
 from examples import customer_success, payments
 from tasker.client import Task, TaskerClient, TaskState
 from tasker.worker import RetryableError, load_handlers
-from tests import services
 from tests.scenarios import scenarios
 from tests.scenarios.scenarios import EXAMPLES
+from tests.support import services, waiting
 
 REFUND = {"payment_id": "pay_1", "refund_amount": 5000}
 TICKET = {
@@ -54,7 +54,7 @@ async def refund(client: TaskerClient, namespace: str, context: Mapping[str, Any
 
 
 async def complete(client: TaskerClient, task: Task) -> Task:
-    ended = await client.wait(task.task_uuid, timeout=services.PATIENCE_SECONDS)
+    ended = await client.wait(task.task_uuid, timeout=waiting.PATIENCE_SECONDS)
     assert ended.state is TaskState.COMPLETE, ended.steps
     return ended
 
@@ -173,7 +173,7 @@ async def test_what_the_payments_team_refuses_stays_refused(client: TaskerClient
     """There is no template of theirs: another attempt would find none either."""
     async with team("customer_success_refund"):
         created = await refund(client, "customer_success", TICKET)
-        ticket = await client.wait(created.task_uuid, timeout=services.PATIENCE_SECONDS)
+        ticket = await client.wait(created.task_uuid, timeout=waiting.PATIENCE_SECONDS)
     assert ticket.state is TaskState.BLOCKED_BY_FAILURES
     step = ticket.step("execute_refund_workflow")
     assert step.attempts == 1

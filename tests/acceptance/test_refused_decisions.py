@@ -9,11 +9,11 @@ import pytest
 from grpc import StatusCode
 
 from tasker.domain.errors import InvalidArgumentError
-from tests import services
-from tests.dynamic import Hands, assert_each_complete_once, decide, edges, split, workflow
-from tests.engine import Engine
-from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted
-from tests.services import Client, refused
+from tests.support import services
+from tests.support.clients import Client, refused
+from tests.support.dynamic import Hands, assert_each_complete_once, decide, edges, split, workflow
+from tests.support.engine import Engine
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted
 
 BY: dict[str, str] = {"performed_by": "sam", "reason": "the rules changed"}
 ROUTES = workflow(

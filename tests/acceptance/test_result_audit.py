@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from tests.engine import Engine, chain, graph
-from tests.integration.engine.rivals import duplicate_messages, now
+from tests.support.engine import Engine, chain, graph
+from tests.support.rivals import duplicate_messages, now
 
 _SCALARS = (
     "task_uuid, step_uuid, step_name, sort_key, attempt, from_state, to_state, recorded_at, worker_uuid, "

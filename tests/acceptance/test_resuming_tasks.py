@@ -6,9 +6,9 @@ import pytest
 
 from tasker.domain.errors import GuardFailedError, InvalidTaskTransitionError, TaskNotFoundError
 from tasker.domain.uuids import uuid7
-from tests.acceptance.standing import STANDING, Watch, minutes, stand
-from tests.engine import Engine, chain
-from tests.integration.engine.rivals import assert_history_is_whole
+from tests.support.engine import Engine, chain
+from tests.support.rivals import assert_history_is_whole
+from tests.support.stuck import STANDING, Watch, minutes, stand
 
 WHO = {"performed_by": "ann", "reason": "the worker is back"}
 

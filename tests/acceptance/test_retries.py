@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.engine import Engine, chain
-from tests.integration.engine.rivals import assert_history_is_whole
+from tests.support.engine import Engine, chain
+from tests.support.rivals import assert_history_is_whole
 
 
 async def _fail_and_judge(engine: Engine, task: UUID, **more: Any) -> float | None:

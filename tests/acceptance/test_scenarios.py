@@ -10,18 +10,15 @@ from typing import Any
 
 import psycopg
 import pytest
-import pytest_asyncio
 
 from tasker.client import Step
 from tests.scenarios import scenarios
 from tests.scenarios.scenarios import Run, Scenario
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 SCENARIOS = scenarios.load()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture(scope="module")
 async def runs(module_database_url: str) -> AsyncIterator[Mapping[str, asyncio.Task[Run]]]:
     """All scenarios, started at once; each test waits for its own."""
     async with scenarios.served(module_database_url) as client:

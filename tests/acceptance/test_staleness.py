@@ -11,10 +11,10 @@ import yaml
 
 from tasker.domain.staleness import StalenessHealth, StalenessLimits
 from tasker.domain.templates.validation import parse
-from tests.acceptance.standing import STANDING, Watch, content, minutes, stand, template
-from tests.dynamic import split, workflow
-from tests.engine import Engine, chain, graph
-from tests.integration.engine.rivals import assert_history_is_whole
+from tests.support.dynamic import split, workflow
+from tests.support.engine import Engine, chain, graph
+from tests.support.rivals import assert_history_is_whole
+from tests.support.stuck import STANDING, Watch, content, minutes, stand, template
 
 PROBES = Path(__file__).parents[1] / "scenarios" / "templates" / "manual_checks.yaml"
 BOTH = "transitioned_to_dlq_and_error"

@@ -7,9 +7,9 @@ import json
 from grpc import StatusCode
 from structlog.testing import capture_logs
 
-from tests import services
-from tests.engine import Engine, chain
-from tests.services import Client, refused
+from tests.support import services
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain
 
 SCHEMA = {
     "type": "object",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 from tasker.worker import RetryableError, StepContext
-from tests import services
-from tests.acceptance.template_files import registered, write, written
-from tests.engine import Engine, chain
-from tests.services import Client, Workshop, until
+from tests.support import services
+from tests.support.clients import Client
+from tests.support.engine import Engine, chain
+from tests.support.template_files import registered, write, written
+from tests.support.waiting import until
+from tests.support.workshop import Workshop
 
 # Registering again
 
@@ -45,7 +46,7 @@ async def test_what_is_equal_changes_nothing(engine: Engine, folder: Path) -> No
     assert (await engine.sql(everything), await written(engine)) == before
 
 
-async def test_a_change_waits_for_running_tasks_and_then_reaches_every_orchestrator_in_a_second(
+async def test_a_change_waits_for_running_tasks_and_then_reaches_every_orchestrator(
     database_url: str, engine: Engine, folder: Path
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -66,25 +67,17 @@ async def test_a_change_waits_for_running_tasks_and_then_reaches_every_orchestra
         assert refused_one.discovered_namespaces == ["test"]
         assert [(await client.create()).total_steps for client in clients] == [1, 1]
 
-        seconds = [await seconds_to_reach(clients, engine, folder, steps) for steps in (3, 4, 5)]
-        assert min(seconds) < 1  # each may meet a busy machine, all three only a slow way
+        for steps in (3, 4, 5):  # only a hint tells of a change
+            await finish_all(engine)
+            write(folder, workflow=chain(steps))
+            assert (await registered(engine, folder)).errors == []
+            for client in clients:
+                await until(partial(creates, client, steps))
 
 
 async def finish_all(engine: Engine) -> None:
     for (task_uuid,) in await engine.sql("SELECT task_uuid FROM tasker.tasks WHERE terminal_at IS NULL"):
         await engine.run(task_uuid)
-
-
-async def seconds_to_reach(clients: list[Client], engine: Engine, folder: Path, steps: int) -> float:
-    """Register a change and return how long the last orchestrator took to use it."""
-    await finish_all(engine)
-    write(folder, workflow=chain(steps))
-    assert (await registered(engine, folder)).errors == []
-    started = time.monotonic()
-
-    for client in clients:
-        await until(partial(creates, client, steps))
-    return time.monotonic() - started
 
 
 async def test_an_orchestrator_that_was_cut_off_uses_the_change_too(

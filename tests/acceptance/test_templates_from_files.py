@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 from structlog.testing import capture_logs
 
 from tasker.persistence.templates import TemplateStore
-from tests import services
-from tests.acceptance.template_files import registered, write, written
-from tests.engine import Engine, chain
-from tests.services import Client, Workshop
+from tests.support import services
+from tests.support.clients import Client
+from tests.support.engine import Engine, chain
+from tests.support.template_files import registered, write, written
+from tests.support.workshop import Workshop
 
 # Faults
 
 
+@pytest.mark.own_database
 async def test_a_template_with_three_faults_is_told_all_of_them_and_not_written(
     engine: Engine, folder: Path
 ) -> None:

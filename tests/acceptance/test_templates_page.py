@@ -25,8 +25,8 @@ from tasker.domain.templates.plan import plan
 from tasker.domain.templates.validation import validate
 from tasker.worker.runtime.templates import register_directory
 from tasker.worker.testing import make_context, run_handler
-from tests.dynamic import decide, split
-from tests.engine import Engine
+from tests.support.dynamic import decide, split
+from tests.support.engine import Engine
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "templates.md").read_text(encoding="utf-8")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tasker.persistence.migrations import migrate
-from tests.chaos.fleet import Fleet, violations
-from tests.chaos.postgres import OwnServer
-from tests.services import until
+from tests.support.fleet import Fleet, violations
+from tests.support.postgres import OwnServer
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -7,11 +7,20 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.fleet import Fleet
-from tests.dynamic import PULL, Hands, assert_each_complete_once, decide, edges, fit_brake, split, workflow
-from tests.engine import Engine
-from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted, rival
-from tests.services import until
+from tests.support.dynamic import (
+    PULL,
+    Hands,
+    assert_each_complete_once,
+    decide,
+    edges,
+    fit_brake,
+    split,
+    workflow,
+)
+from tests.support.engine import Engine
+from tests.support.fleet import Fleet
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted, rival
+from tests.support.waiting import until
 
 JUDGEMENTS = "orchestration_step_judgements"
 DECISION = workflow("s", "it: decision < s", "a < it", "b < it", "c: deferred_convergence < a b", "end < c")
@@ -28,6 +37,7 @@ async def sessions(engine: Engine, *, waiting: bool) -> int:
     return int(count)
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize("where", ["adding", "completing", "committing"])
 @pytest.mark.parametrize(
     ("document", "result", "created"),

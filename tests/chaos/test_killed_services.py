@@ -7,10 +7,10 @@ import logging
 import random
 import secrets
 
-from tests.chaos.fleet import Fleet, violations
-from tests.chaos.processes import ServiceProcess
-from tests.engine import graph
-from tests.services import until
+from tests.support.engine import graph
+from tests.support.fleet import Fleet, violations
+from tests.support.processes import ServiceProcess
+from tests.support.waiting import until
 
 TASKS = 200
 STEPS = TASKS * (4 + 7) // 2  #: half of the tasks are a `workflow`, half are `wide`

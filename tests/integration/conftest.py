@@ -11,9 +11,9 @@ import pytest
 from tasker.client import TaskerClient
 from tasker.orchestration.service import OrchestrationService
 from tasker.worker.service import WorkerService
-from tests import services
-from tests.engine import chain
-from tests.services import Workshop
+from tests.support import services
+from tests.support.engine import chain
+from tests.support.workshop import Workshop
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from tasker.client import TaskerClient, TaskState
 from tasker.persistence import schema_files
 from tasker.persistence.migrations import OLDEST_SCHEMA, migrate
 from tasker.persistence.schema_files import load_migrations
-from tests import services
-from tests.commands import running, tasker
-from tests.engine import chain
+from tests.support import services
+from tests.support.commands import running, tasker
+from tests.support.engine import chain
 
 SERVICES = ("orchestration", "worker")
 
@@ -117,6 +117,7 @@ async def test_a_user_who_may_not_migrate(guest_url: str, project: Path) -> None
 # Its schema
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize("command", SERVICES)
 async def test_a_schema_that_is_too_new(command: str, database_url: str, project: Path) -> None:
     newer = len(load_migrations()) + 1

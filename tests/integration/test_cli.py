@@ -15,9 +15,9 @@ import yaml
 
 from tasker.client import TaskerClient, TaskState
 from tasker.version import VERSION
-from tests import services
-from tests.commands import Command, running, tasker
-from tests.engine import chain
+from tests.support import services
+from tests.support.commands import Command, running, tasker
+from tests.support.engine import chain
 
 SERVICES = ("orchestration", "worker")
 ANY_PORTS = ("--orchestration-port", "0", "--worker-port", "0")

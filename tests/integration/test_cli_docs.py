@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 from tasker.ctl.failures import ExitCode
-from tests import services
-from tests.commands import TASKER, environment
-from tests.engine import graph
-from tests.services import Workshop
+from tests.support import services
+from tests.support.commands import TASKER, environment
+from tests.support.engine import graph
+from tests.support.workshop import Workshop
 
 PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S)

@@ -10,7 +10,7 @@ import pytest
 
 from tasker.domain import errors
 from tasker.v1 import common_pb2, tasks_pb2
-from tests.commands import TASKER, environment, running, tasker
+from tests.support.commands import TASKER, environment, running, tasker
 from tests.unit.client.scripted import TASK, fails, played, sends, task_message
 
 UUID = str(TASK)

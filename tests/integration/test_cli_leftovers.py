@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tasker.client import TaskerClient, TaskState
-from tests import services
-from tests.commands import Command, Ended, running
-from tests.engine import chain
+from tests.support import services
+from tests.support.commands import Command, Ended, running
+from tests.support.engine import chain
 
 #: Much less than any handler here takes, much more than a process needs to end.
 BOUND_SECONDS = 20.0

@@ -15,9 +15,10 @@ import pytest
 from tasker.client import TaskerClient
 from tasker.orchestration.service import OrchestrationService
 from tasker.worker import PermanentError, StepContext
-from tests.commands import Ended, Screen, on_terminal, tasker
-from tests.engine import chain, diamond
-from tests.services import Gate, Workshop, within
+from tests.support.commands import Ended, Screen, on_terminal, tasker
+from tests.support.engine import chain, diamond
+from tests.support.waiting import within
+from tests.support.workshop import Gate, Workshop
 
 PICKY = chain(1) | {
     "name": "picky",

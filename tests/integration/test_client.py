@@ -21,9 +21,10 @@ from tasker.client import (
 )
 from tasker.worker import PermanentError, StepContext
 from tasker.worker.service import WorkerService
-from tests import services
-from tests.engine import chain, diamond
-from tests.services import Gate, Workshop, within
+from tests.support import services
+from tests.support.engine import chain, diamond
+from tests.support.waiting import within
+from tests.support.workshop import Gate, Workshop
 
 HUGE = 2**63 + 1
 

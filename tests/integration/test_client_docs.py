@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tasker.client import TaskerClient
-from tests import services
-from tests.engine import graph
-from tests.services import Workshop
+from tests.support import services
+from tests.support.engine import graph
+from tests.support.workshop import Workshop
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.M | re.S)

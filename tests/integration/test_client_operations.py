@@ -20,8 +20,10 @@ from tasker.client import (
     UnavailableError,
 )
 from tasker.orchestration.service import OrchestrationService
-from tests.engine import chain, diamond
-from tests.services import Gate, Workshop, outage, within
+from tests.support.engine import chain, diamond
+from tests.support.outages import outage
+from tests.support.waiting import within
+from tests.support.workshop import Gate, Workshop
 
 SCHEMA = {"type": "object", "properties": {"number": {"type": "integer"}}}
 OLDER = chain(1) | {"version": "0.9.0", "description": "one step", "input_schema": SCHEMA}
@@ -146,6 +148,7 @@ async def test_a_cancelled_task_is_settled(client: TaskerClient, workshop: Works
     gate.opened.set()
 
 
+@pytest.mark.own_database
 async def test_health_tells_of_an_outage(client: TaskerClient, database_url: str) -> None:
     assert (await client.health("basic")).status == "healthy"
     assert (await client.health("ready")).status == "ready"

@@ -1,4 +1,4 @@
-from tests.engine import Engine, chain, diamond
+from tests.support.engine import Engine, chain, diamond
 
 
 async def test_a_chain_completes(any_engine: Engine) -> None:

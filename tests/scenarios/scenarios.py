@@ -15,7 +15,7 @@ import yaml
 import examples
 from tasker.client import Task, TaskerClient
 from tasker.worker import HandlerRegistry, load_handlers
-from tests import services
+from tests.support import services, waiting
 
 EXAMPLES: Final = Path(examples.__file__).parent
 PROBES: Final = Path(__file__).parent / "templates"
@@ -63,7 +63,7 @@ async def run(client: TaskerClient, template: str, context: Mapping[str, Any]) -
     """Create a task and wait for its end."""
     namespace, _, name = template.partition("/")
     created = await client.create(namespace, name, context)
-    return Run(created, await client.wait(created.task_uuid, timeout=services.PATIENCE_SECONDS))
+    return Run(created, await client.wait(created.task_uuid, timeout=waiting.PATIENCE_SECONDS))
 
 
 @asynccontextmanager

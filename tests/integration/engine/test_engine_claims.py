@@ -7,7 +7,7 @@ import pytest
 from tasker.domain.retry import LEASE
 from tasker.messaging.queues import worker_queue
 from tasker.persistence.templates import StoredTemplate
-from tests.engine import Engine, chain
+from tests.support.engine import Engine, chain
 
 _CLAIM = (
     "SELECT count(*) FROM tasker.claim_steps_v1(%s, '{0,0}', 10, gen_random_uuid(), gen_random_uuid(), %s, '{work}', "

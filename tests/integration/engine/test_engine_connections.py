@@ -12,8 +12,8 @@ import pytest
 from tasker.domain.errors import TaskerError
 from tasker.persistence.operations.claim import ClaimedStep
 from tasker.persistence.operations.renew import Lease
-from tests.engine import Engine, chain
-from tests.integration.engine.rivals import rival, until
+from tests.support.engine import Engine, chain
+from tests.support.rivals import rival, until
 
 
 async def watch(engine: Engine, step: ClaimedStep) -> None:
@@ -39,6 +39,7 @@ async def checkpoint(engine: Engine, step: ClaimedStep) -> None:
     await engine.checkpoint(Lease(step.task_uuid, step.step_uuid, step.lease_token), "{}")
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize(
     ("request_", "query"),
     [

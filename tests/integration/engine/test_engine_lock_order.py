@@ -8,8 +8,8 @@ import pytest
 from psycopg import AsyncConnection
 
 from tasker.persistence.connections import Row
-from tests.engine import Engine, graph
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, graph
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     deadlocks,
@@ -103,6 +103,7 @@ _WIDE = graph(
 )
 
 
+@pytest.mark.own_database
 @pytest.mark.timeout(180)
 async def test_a_storm_at_full_speed(any_database_url: str) -> None:
     async with Engine(any_database_url) as engine:

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tests.engine import Engine, chain, diamond
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, chain, diamond
+from tests.support.rivals import (
     CLAIM,
     assert_history_is_whole,
     assert_nothing_drifted,
@@ -212,6 +212,7 @@ async def test_the_sweeper_does_not_wait_for_a_step_in_use(any_engine: Engine, t
     assert await any_engine.sweep_leases(10) == 1
 
 
+@pytest.mark.own_database
 async def test_a_late_submit_and_the_sweeper_do_not_deadlock(database_url: str) -> None:
     async with Engine(database_url) as engine:
         for _ in range(2):
@@ -234,6 +235,7 @@ async def test_a_late_submit_and_the_sweeper_do_not_deadlock(database_url: str) 
 # a group of creates inserts identities sorted
 
 
+@pytest.mark.own_database
 async def test_groups_that_share_identities_in_opposite_order_do_not_deadlock(database_url: str) -> None:
     async with Engine(database_url) as one, Engine(database_url) as other:
         await one.create(chain(1))
@@ -283,6 +285,7 @@ async def test_a_create_waits_for_the_fate_of_an_equal_one(
 # a statement that touches several steps first locks them in step_uuid order
 
 
+@pytest.mark.own_database
 async def test_steps_are_locked_in_order_whatever_the_order_of_their_messages(database_url: str) -> None:
     async with Engine(database_url) as one, Engine(database_url) as other:
         tasks = [await one.create(chain(1)) for _ in range(3)]
@@ -303,6 +306,7 @@ async def test_steps_are_locked_in_order_whatever_the_order_of_their_messages(da
     assert await deadlocks(database_url) == 0
 
 
+@pytest.mark.own_database
 async def test_submits_of_the_same_steps_in_opposite_order_do_not_deadlock(database_url: str) -> None:
     async with Engine(database_url) as one, Engine(database_url) as other:
         for _ in range(3):

@@ -21,9 +21,9 @@ from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.submitter import ResultSubmitter
-from tests.engine import Engine, chain, diamond, failure, submission, success
-from tests.integration.engine.faults import refuse, send_by_hand
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, chain, diamond, failure, submission, success
+from tests.support.faults import refuse, send_by_hand
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     disconnect,

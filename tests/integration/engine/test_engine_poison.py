@@ -26,9 +26,9 @@ from tasker.worker.runtime.revisions import known_revisions
 from tasker.worker.runtime.running import StepRunner
 from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.submitter import ResultSubmitter
-from tests.engine import NAMESPACE, Engine, chain, graph
-from tests.integration.engine.faults import poison, refuse, send_by_hand
-from tests.integration.engine.rivals import (
+from tests.support.engine import NAMESPACE, Engine, chain, graph
+from tests.support.faults import poison, refuse, send_by_hand
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     disconnect,
@@ -287,6 +287,7 @@ async def test_a_killed_backend_is_no_poison(engine: Engine, loop: str) -> None:
     await assert_history_is_whole(engine, task)
 
 
+@pytest.mark.own_database
 async def test_a_statement_timeout_is_no_poison(engine: Engine) -> None:
     task = await engine.create(chain(1))
     (step,) = await engine.claim()

@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, worker_queue
 from tasker.persistence.poison import PoisonCounts, PoisonReader
-from tests.engine import NAMESPACE, Engine, chain
-from tests.integration.engine.faults import poison, send_by_hand
-from tests.integration.engine.rivals import rival
+from tests.support.engine import NAMESPACE, Engine, chain
+from tests.support.faults import poison, send_by_hand
+from tests.support.rivals import rival
 
 UNKNOWN = "messages of queue {} name steps that do not exist; they are dropped"
 WORKERS = worker_queue(NAMESPACE)

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.orchestration.loops.reconciler import Reconciler
 from tasker.persistence.operations.reconcile import ReconciledTask
-from tests.engine import Engine, chain, diamond, submission, success
-from tests.integration.engine.faults import send_by_hand
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, chain, diamond, submission, success
+from tests.support.faults import send_by_hand
+from tests.support.rivals import (
     assert_history_is_whole,
     assert_nothing_drifted,
     at_once,

@@ -17,10 +17,10 @@ from tasker.messaging.queues import RESULTS_QUEUE
 from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.orchestration.loops.retention import Retention
 from tasker.persistence.operations.retain import delete_old_poison
-from tests.engine import Engine, chain, diamond
-from tests.integration.engine.faults import refuse, send_by_hand
-from tests.integration.engine.rivals import assert_history_is_whole, at_once, rival, start_blocked, until
 from tests.integration.schema.test_plans import explaining, grow  # noqa: F401 - a fixture
+from tests.support.engine import Engine, chain, diamond
+from tests.support.faults import refuse, send_by_hand
+from tests.support.rivals import assert_history_is_whole, at_once, rival, start_blocked, until
 
 DAY = 86_400
 AGE = timedelta(days=90)
@@ -172,6 +172,7 @@ _INVESTIGATE = (
 )
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize("change", [_REOPEN, _INVESTIGATE], ids=["reopened", "investigated"])
 async def test_what_changes_between_the_look_and_the_lock_counts(engine: Engine, change: str) -> None:
     task = await engine.create(chain(1))
@@ -373,6 +374,7 @@ async def test_what_runs_meanwhile_is_not_disturbed(engine: Engine) -> None:
     await assert_history_is_whole(engine)
 
 
+@pytest.mark.own_database
 async def test_its_plans_do_not_depend_on_statistics(
     any_database_url: str,
     explaining: Callable[[], Any],  # noqa: F811

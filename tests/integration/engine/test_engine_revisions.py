@@ -7,8 +7,8 @@ import pytest
 from tasker.domain.templates.document import digest
 from tasker.domain.templates.validation import parse
 from tasker.orchestration.engine.revisions import planned_revisions
-from tests.dynamic import Hands, assert_each_complete_once, decide, edges, split, workflow
-from tests.engine import Engine
+from tests.support.dynamic import Hands, assert_each_complete_once, decide, edges, split, workflow
+from tests.support.engine import Engine
 
 OLD = workflow("s", "d: decision < s", "a < d", "b < a", a={"retry": {"max_attempts": 2}})
 NEW = workflow("s", "d: decision < s", "a < d", "other < a", a={"retry": {"max_attempts": 9}})

@@ -18,10 +18,9 @@ from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
 from tasker.persistence.operations.fail import ClosedTask
 from tasker.persistence.operations.staleness import lock_detection
-from tests.acceptance.standing import Watch, minutes, stand
-from tests.engine import Engine
-from tests.integration.engine.faults import refuse
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine
+from tests.support.faults import refuse
+from tests.support.rivals import (
     assert_history_is_whole,
     at_once,
     disconnect,
@@ -30,6 +29,7 @@ from tests.integration.engine.rivals import (
     start_blocked,
     until,
 )
+from tests.support.stuck import Watch, minutes, stand
 
 ENTRY = ("staleness_timeout", "steps_in_process", "pending")
 LIMITS = StalenessLimits()
@@ -309,6 +309,7 @@ async def _pages_read(engine: Engine) -> int:
         return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
 
 
+@pytest.mark.own_database
 async def test_finished_tasks_are_not_read(watch: Watch) -> None:
     engine = watch.engine
     await _stale(engine, 3)

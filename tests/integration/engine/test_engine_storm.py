@@ -15,8 +15,8 @@ from tasker.domain.errors import IdentityConflictError
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.persistence.operations.renew import Lease
 from tasker.persistence.operations.submit import ResultToSubmit
-from tests.engine import Engine, chain, diamond, failure, graph, success
-from tests.integration.engine.rivals import (
+from tests.support.engine import Engine, chain, diamond, failure, graph, success
+from tests.support.rivals import (
     PATIENCE_SECONDS,
     assert_history_is_whole,
     assert_nothing_drifted,
@@ -151,6 +151,7 @@ class Storm:
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.own_database
 @pytest.mark.timeout(180)
 async def test_a_storm_over_shared_tasks(any_database_url: str) -> None:
     async with AsyncExitStack() as stack:

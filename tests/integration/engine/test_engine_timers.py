@@ -12,8 +12,8 @@ from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.listener import Listener
 from tasker.persistence.operations.wake import WokenTasks
-from tests.engine import Engine, chain, graph
-from tests.integration.engine.rivals import assert_history_is_whole, assert_nothing_drifted, until
+from tests.support.engine import Engine, chain, graph
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted, until
 
 WORKERS = "worker_test_queue"
 

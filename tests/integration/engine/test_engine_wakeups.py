@@ -21,8 +21,8 @@ from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence import listener as listener_module
 from tasker.persistence.connections import Row
 from tasker.persistence.listener import Listener, Wakeup
-from tests.engine import NAMESPACE, Engine, chain, diamond, failure, success
-from tests.integration.engine.rivals import (
+from tests.support.engine import NAMESPACE, Engine, chain, diamond, failure, success
+from tests.support.rivals import (
     PATIENCE_SECONDS,
     disconnect,
     duplicate_messages,
@@ -187,6 +187,7 @@ async def test_transitions_are_hinted_while_somebody_watches(any_engine: Engine)
 # none when pg_notification_queue_usage() passes 0.5
 
 
+@pytest.mark.own_database
 async def test_a_notification_queue_that_fills_up_gets_no_more_hints(database_url: str) -> None:
     async with Engine(database_url) as engine:
         ((name,),) = await engine.sql("SELECT current_database()")

@@ -7,9 +7,9 @@ import pytest
 
 from tasker.messaging.low_water import LowWater
 from tasker.messaging.queues import RESULTS_QUEUE
-from tests.engine import NAMESPACE, Engine, chain, submission, success
-from tests.integration.engine.faults import refuse
-from tests.integration.engine.rivals import rival
+from tests.support.engine import NAMESPACE, Engine, chain, submission, success
+from tests.support.faults import refuse
+from tests.support.rivals import rival
 
 
 class Seconds:

@@ -12,8 +12,8 @@ import pytest
 from tasker.config.settings import WorkerSettings
 from tasker.worker import HandlerRegistry
 from tasker.worker.runtime.worker import Worker
-from tests import services
-from tests.services import Workshop
+from tests.support import services
+from tests.support.workshop import Workshop
 
 
 class StartWorker(Protocol):

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from tasker.worker import StepContext, StepHandler
-from tests.engine import Engine
-from tests.services import until
+from tests.support.engine import Engine
+from tests.support.waiting import until
 
 Body = Callable[[StepContext], Any]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tests.engine import Engine, chain
 from tests.integration.runtime.conftest import StartWorker
-from tests.services import Workshop, until
+from tests.support.engine import Engine, chain
+from tests.support.waiting import until
+from tests.support.workshop import Workshop
 
 
 async def test_a_waiting_worker_is_woken_for_tasks_of_every_priority(

@@ -15,10 +15,10 @@ from tasker.worker import (
     StepHandlerResult,
     batch_analyzer,
 )
-from tests.dynamic import workflow
-from tests.engine import Engine
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import run_to_the_end
+from tests.support.dynamic import workflow
+from tests.support.engine import Engine
 
 
 @batch_analyzer("cut")

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from tasker.domain.retry import LEASE
 from tasker.persistence.operations.claim import ClaimedStep
 from tasker.persistence.operations.renew import Lease
-from tests.engine import Engine, chain
+from tests.support.engine import Engine, chain
 
 DOCUMENT = chain(1, retry={"max_attempts": 9, "backoff": "none"})
 

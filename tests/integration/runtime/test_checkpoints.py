@@ -12,11 +12,12 @@ import pytest
 from tasker.domain.retry import LEASE
 from tasker.worker import HandlerRegistry, StepContext, StepHandler, StepHandlerResult, checkpoint_yield
 from tasker.worker.runtime.worker import Worker
-from tests import services
-from tests.engine import Engine, chain
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import STYLES, Stored, recorded, run_to_the_end
-from tests.services import Gate, Workshop, until, within
+from tests.support import outages
+from tests.support.engine import Engine, chain
+from tests.support.waiting import until, within
+from tests.support.workshop import Gate, Workshop
 
 #: Failed attempts run again at once.
 DOCUMENT = chain(1, retry={"max_attempts": 3, "backoff": "none"})
@@ -201,6 +202,7 @@ async def test_a_cancelled_task_ends_the_run_at_the_next_yield(
     assert (await engine.states(task), await checkpoint(engine)) == ({"s1": "cancelled"}, None)
 
 
+@pytest.mark.own_database
 async def test_a_yield_waits_for_a_database_that_is_away(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:
@@ -208,7 +210,7 @@ async def test_a_yield_waits_for_a_database_that_is_away(
     task = await engine.create(DOCUMENT)
     worker = await start_worker(DOCUMENT)
     await within(adder.gate.entered.wait())
-    async with services.outage(database_url):
+    async with outages.outage(database_url):
         adder.gate.opened.set()
         (running,) = worker._runner._running.values()
         done, _ = await asyncio.wait([running], timeout=0.5)
@@ -249,6 +251,7 @@ async def test_a_checkpoint_that_cannot_be_stored_fails_the_step(
     assert (await checkpoint(engine))["cursor"] == 20  # the one before it stays
 
 
+@pytest.mark.own_database
 async def test_a_checkpoint_that_postgresql_refuses_fails_the_step(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from tasker.worker import HandlerRegistry
 from tasker.worker.runtime.templates import TemplateDirectoryError
-from tests.engine import Engine, chain, graph
 from tests.integration.runtime.conftest import StartWorker
-from tests.services import Workshop, until
+from tests.support.engine import Engine, chain, graph
+from tests.support.waiting import until
+from tests.support.workshop import Workshop
 
 
 async def settled(engine: Engine, *tasks: UUID) -> bool:
@@ -90,6 +91,7 @@ async def test_messages_that_nobody_can_claim_are_put_aside(
     assert "does not name a task and a step" in rows[1][2]
 
 
+@pytest.mark.own_database
 async def test_a_step_that_cannot_be_claimed_fails_and_holds_nobody_up(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:

@@ -16,10 +16,11 @@ from tasker.worker import (
     StepHandler,
     step_handler,
 )
-from tests.engine import Engine, graph
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import recorded, run_to_the_end, settled
-from tests.services import Workshop, until
+from tests.support.engine import Engine, graph
+from tests.support.waiting import until
+from tests.support.workshop import Workshop
 
 
 async def test_attempts_are_counted_from_zero_and_the_last_one_is_known(

@@ -10,8 +10,9 @@ import pytest
 
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.worker.runtime.worker import Worker
-from tests.engine import Engine, chain
-from tests.services import Gate, Workshop, within
+from tests.support.engine import Engine, chain
+from tests.support.waiting import within
+from tests.support.workshop import Gate, Workshop
 
 NewWorker = Callable[..., Worker]
 

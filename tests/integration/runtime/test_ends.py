@@ -22,10 +22,10 @@ from tasker.worker import (
     decision_handler,
     step_handler,
 )
-from tests.engine import Engine, graph
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import STYLES, Stored, recorded
-from tests.services import until
+from tests.support.engine import Engine, graph
+from tests.support.waiting import until
 
 
 class Till(StepHandler):

@@ -10,9 +10,10 @@ import pytest
 
 from tasker.domain.retry import LEASE
 from tasker.worker.runtime.worker import Worker
-from tests.engine import Engine, chain
 from tests.integration.runtime.conftest import StartWorker
-from tests.services import Gate, Workshop, until, within
+from tests.support.engine import Engine, chain
+from tests.support.waiting import until, within
+from tests.support.workshop import Gate, Workshop
 
 #: Worker-lost steps run again at once.
 DOCUMENT = chain(1, retry={"max_attempts": 3, "backoff": "none"})

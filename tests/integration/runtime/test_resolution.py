@@ -20,12 +20,12 @@ from tasker.worker import (
     load_handlers,
     step_handler,
 )
-from tests import services
-from tests.commands import running
-from tests.engine import Engine, graph
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import recorded, run_to_the_end, settled
-from tests.services import until
+from tests.support import services
+from tests.support.commands import running
+from tests.support.engine import Engine, graph
+from tests.support.waiting import until
 
 HERE = f"{__name__}.Looked"
 

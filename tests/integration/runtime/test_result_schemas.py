@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.engine import Engine, graph
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import run_to_the_end
-from tests.services import Workshop
+from tests.support.engine import Engine, graph
+from tests.support.workshop import Workshop
 
 SCHEMA = {
     "type": "object",

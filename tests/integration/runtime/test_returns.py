@@ -22,9 +22,9 @@ from tasker.worker import (
     StepHandlerResult,
     step_handler,
 )
-from tests.engine import Engine, graph
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import STYLES, Body, recorded
+from tests.support.engine import Engine, graph
 
 
 class Line(BaseModel):

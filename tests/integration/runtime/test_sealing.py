@@ -17,10 +17,11 @@ from tasker.worker import (
     checkpoint_yield,
 )
 from tasker.worker.runtime import running
-from tests.engine import Engine, chain, graph
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import STYLES, recorded, run_to_the_end
-from tests.services import Gate, Workshop, until, within
+from tests.support.engine import Engine, chain, graph
+from tests.support.waiting import until, within
+from tests.support.workshop import Gate, Workshop
 
 #: Failed attempts run again at once.
 RETRY = {"max_attempts": 3, "backoff": "none"}

@@ -9,10 +9,11 @@ from uuid import UUID
 import pytest
 
 from tasker.worker import HandlerRegistry, StepContext
-from tests import services
-from tests.engine import Engine, chain, graph
 from tests.integration.runtime.conftest import StartWorker
-from tests.services import Gate, Workshop, until, within
+from tests.support import outages
+from tests.support.engine import Engine, chain, graph
+from tests.support.waiting import until, within
+from tests.support.workshop import Gate, Workshop
 
 
 async def settled(engine: Engine, *tasks: UUID) -> bool:
@@ -21,6 +22,7 @@ async def settled(engine: Engine, *tasks: UUID) -> bool:
     return {await engine.state(task) for task in tasks} <= {"complete", "blocked_by_failures"}
 
 
+@pytest.mark.own_database
 async def test_results_outlive_an_outage(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:
@@ -28,7 +30,7 @@ async def test_results_outlive_an_outage(
     tasks = [await engine.create(chain(1)) for _ in range(5)]
     worker = await start_worker(chain(1))
     await until(lambda: len(workshop.calls) == 5)
-    async with services.outage(database_url):
+    async with outages.outage(database_url):
         gate.opened.set()
         await until(
             lambda: worker.slots_in_use == 0
@@ -47,12 +49,13 @@ async def test_results_outlive_an_outage(
     assert await engine.state(another) == "complete"
 
 
+@pytest.mark.own_database
 async def test_work_that_arrives_after_an_outage_is_claimed(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:
     await engine.register(chain(1))
     await start_worker(chain(1))
-    async with services.outage(database_url):
+    async with outages.outage(database_url):
         pass
     task = await engine.create(chain(1))
     await until(lambda: settled(engine, task))
@@ -104,6 +107,7 @@ def _sync(values: dict[str, object]) -> Any:
     return work
 
 
+@pytest.mark.own_database
 async def test_what_the_database_refuses_after_all_spoils_no_other_result(
     engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:
@@ -146,6 +150,7 @@ async def test_a_large_context_and_large_results_arrive_whole(
     assert json.dumps(seen["s1"].dependency_results) == "{}"
 
 
+@pytest.mark.own_database
 async def test_a_handler_still_runs_while_results_cannot_be_submitted(
     database_url: str, engine: Engine, workshop: Workshop, start_worker: StartWorker
 ) -> None:
@@ -156,7 +161,7 @@ async def test_a_handler_still_runs_while_results_cannot_be_submitted(
     task = await engine.create(document)
     worker = await start_worker(document)
     await until(lambda: len(workshop.calls) == 2)
-    async with services.outage(database_url):
+    async with outages.outage(database_url):
         first.opened.set()
         await until(lambda: worker.slots_in_use == 1)
         second.opened.set()

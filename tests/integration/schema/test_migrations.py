@@ -22,7 +22,7 @@ from tasker.persistence.database import Database
 from tasker.persistence.migrations import OLDEST_SCHEMA, Plan, SchemaVersionError, check_schema, migrate, plan
 from tasker.persistence.schema_files import MigrationError, load_functions, load_migrations
 from tests.conftest import _create
-from tests.services import postgres_programs
+from tests.support.servers import postgres_programs
 
 Folder = Callable[..., Path]
 

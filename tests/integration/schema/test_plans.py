@@ -22,8 +22,10 @@ from tasker.persistence import connections, database, sessions, task_listing
 from tasker.persistence.connections import Connection
 from tasker.persistence.operations.renew import Lease
 from tasker.persistence.task_listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
-from tests.dynamic import decide, split, workflow
-from tests.engine import Engine, diamond
+from tests.support.dynamic import decide, split, workflow
+from tests.support.engine import Engine, diamond
+
+pytestmark = pytest.mark.own_database
 
 #: Tables that grow with the work. Left out: `clock`, `watchers` and `workers` (a handful of rows),
 #: `task_namespaces` and `named_tasks` (one row a template version), and the queues, which PGMQ made.

@@ -12,9 +12,11 @@ import pytest
 from tasker.domain.staleness import Reaction, StalenessLimits
 from tasker.orchestration.loops.give_up import GiveUpLoop
 from tasker.orchestration.loops.unserved import UnservedLoop
-from tests.acceptance.standing import Watch, minutes, stand
-from tests.engine import Engine
 from tests.integration.schema.test_plans import explaining, grow
+from tests.support.engine import Engine
+from tests.support.stuck import Watch, minutes, stand
+
+pytestmark = pytest.mark.own_database
 
 __all__ = ["explaining"]  # a fixture
 

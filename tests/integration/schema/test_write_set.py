@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tests.engine import Engine, chain
-from tests.services import until
+import pytest
+
+from tests.support.engine import Engine, chain
+from tests.support.waiting import until
 
 #: The only columns of a step that no transaction changes and that an index may therefore hold.
 FIXED = {"task_uuid", "step_uuid", "name"}
@@ -70,6 +72,7 @@ async def test_rows_that_change_leave_room_on_their_pages(any_engine: Engine) ->
     assert all(50 <= fillfactor < 100 for fillfactor in fillfactors.values())
 
 
+@pytest.mark.own_database
 async def test_updates_of_steps_stay_heap_only(any_engine: Engine) -> None:
     async with Engine(any_engine.url) as engine:
         for _ in range(40):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tasker.orchestration.service import OrchestrationService
-from tests import services
-from tests.engine import chain, diamond
-from tests.services import Client
+from tests.support import services
+from tests.support.clients import Client
+from tests.support.engine import chain, diamond
 
 
 @pytest.fixture

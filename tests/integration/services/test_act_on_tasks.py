@@ -8,9 +8,10 @@ from uuid import UUID, uuid4
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, steps_pb2, tasks_pb2
-from tests import services
-from tests.engine import Engine, chain, diamond
-from tests.services import PATIENCE_SECONDS, Client, refused
+from tests.support import clients
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain, diamond
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def cancel(client: Client, task_uuid: str, **fields: Any) -> tasks_pb2.CancelTaskResponse:
@@ -39,7 +40,7 @@ async def test_a_cancelled_task_comes_back(client: Client, engine: Engine) -> No
     assert (response.task.completed_steps, response.task.total_steps) == (1, 3)
     assert not response.task.HasField("completed_at")
     last = [update async for update in stream][-1]
-    assert last.update_type == services.Update.UPDATE_TYPE_TASK_ERROR
+    assert last.update_type == clients.Update.UPDATE_TYPE_TASK_ERROR
     ((metadata,),) = await engine.sql(
         "SELECT metadata FROM tasker.task_transitions WHERE task_uuid = %s AND to_state = 'cancelled'",
         UUID(task),

@@ -7,14 +7,16 @@ import json
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, tasks_pb2
 from tasker.v1 import health_pb2 as tasker_health_pb2
-from tests import services
-from tests.engine import Engine, chain, graph
-from tests.integration.engine.rivals import rival, start
-from tests.services import PATIENCE_SECONDS, Client, refused
+from tests.support import clients, waiting
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain, graph
+from tests.support.rivals import rival, start
+from tests.support.waiting import PATIENCE_SECONDS
 
 WRITTEN = (
     "tasker.tasks",
@@ -117,7 +119,7 @@ async def test_an_empty_version_means_the_highest(client: Client, engine: Engine
     assert (await client.create()).version == "1.10.0"
     assert (await client.create(version="1.9.0")).version == "1.9.0"
     await engine.register(chain(1) | {"version": "2.0.0"})  # every orchestrator learns of it
-    await services.until(lambda: _newest_is(client, "2.0.0"))
+    await waiting.until(lambda: _newest_is(client, "2.0.0"))
 
 
 async def _newest_is(client: Client, version: str) -> bool:
@@ -290,7 +292,7 @@ async def test_a_replay_shows_how_far_the_task_has_come(client: Client, engine: 
     first = await client.tasks.CreateTask(request, timeout=PATIENCE_SECONDS)
     stream = client.stream(first.task.task_uuid)
     await engine.succeed(*await engine.claim())
-    assert [update async for update in stream][-1].update_type == services.Update.UPDATE_TYPE_TASK_COMPLETE
+    assert [update async for update in stream][-1].update_type == clients.Update.UPDATE_TYPE_TASK_COMPLETE
     again = await client.tasks.CreateTask(request, timeout=PATIENCE_SECONDS)
     assert (again.task.state, again.task.HasField("completed_at")) == (common_pb2.TASK_STATE_COMPLETE, True)
 
@@ -344,6 +346,7 @@ async def test_calls_at_once_share_a_transaction(client: Client, engine: Engine)
     assert transactions <= 32
 
 
+@pytest.mark.own_database
 async def test_a_call_that_cannot_be_written_fails_alone(client: Client, engine: Engine) -> None:
     """The database refuses one of many that share a transaction."""
     await engine.register(chain(1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,12 +13,13 @@ from grpc_health.v1 import health_pb2
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.service import OrchestrationService
 from tasker.v1 import health_pb2 as tasker_health_pb2
-from tests.engine import Engine, chain
-from tests.services import PATIENCE_SECONDS, Client, refused, until, within
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain
+from tests.support.waiting import PATIENCE_SECONDS, until, within
 
 
-def new_service(database_url: str) -> OrchestrationService:
-    settings = {"bind_address": "127.0.0.1:0", "shutdown_timeout_seconds": 20}
+def new_service(database_url: str, *, shutdown_timeout_seconds: float = 20) -> OrchestrationService:
+    settings = {"bind_address": "127.0.0.1:0", "shutdown_timeout_seconds": shutdown_timeout_seconds}
     return OrchestrationService(OrchestrationSettings.load(database_url=database_url, **settings))
 
 
@@ -71,16 +71,14 @@ async def _refuses(address: str) -> bool:
 async def test_silent_streams_do_not_hold_it_up(database_url: str, engine: Engine) -> None:
     """Somebody watches a task and somebody its health, as load balancers do."""
     await engine.register(chain(1))
-    service = new_service(database_url)
+    service = new_service(database_url, shutdown_timeout_seconds=300)
     await service.start()
     async with Client(service.address) as client:
         stream = client.stream((await client.create()).task_uuid)
         await within(anext(aiter(stream)))
         watch = aiter(client.probes.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS))
         assert (await within(anext(watch))).status == health_pb2.HealthCheckResponse.SERVING
-        begun = time.monotonic()
         stopping = asyncio.create_task(service.stop())
         assert (await within(anext(watch))).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        assert time.monotonic() - begun < 1
+        assert not stopping.done()
         await within(stopping)
-        assert time.monotonic() - begun < 5

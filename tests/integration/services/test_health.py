@@ -20,10 +20,13 @@ from tasker.v1 import health_pb2 as tasker_health_pb2
 from tasker.v1 import steps_pb2, tasks_pb2, worker_pb2
 from tasker.version import VERSION
 from tasker.worker.service import WorkerService
-from tests import services
-from tests.engine import Engine, chain
-from tests.integration.engine.faults import send_by_hand
-from tests.services import PATIENCE_SECONDS, Client, FreezingProxy, Workshop, refused, until
+from tests.support import clients, outages, services, waiting
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain
+from tests.support.faults import send_by_hand
+from tests.support.outages import FreezingProxy
+from tests.support.waiting import PATIENCE_SECONDS, until
+from tests.support.workshop import Gate, Workshop
 
 ORCHESTRATION_NAMES = ("", "tasker.v1.TaskService", "tasker.v1.HealthService")
 WORKER_NAMES = ("", "tasker.v1.WorkerHealthService", "tasker.v1.WorkerTemplateService")
@@ -168,13 +171,14 @@ async def test_probes_find_every_service_and_no_other(client: Client, worker_cli
 # While the database is away
 
 
+@pytest.mark.own_database
 async def test_the_database_goes_and_comes_back(
     database_url: str, client: Client, worker_client: Client, engine: Engine
 ) -> None:
     watch = client.probes.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS)
     told = aiter(watch)
     assert (await anext(told)).status == health_pb2.HealthCheckResponse.SERVING
-    async with services.outage(database_url):
+    async with outages.outage(database_url):
         assert (await anext(told)).status == health_pb2.HealthCheckResponse.NOT_SERVING
         for service, names in ((client, ORCHESTRATION_NAMES), (worker_client, WORKER_NAMES)):
             for name in names:
@@ -199,7 +203,7 @@ async def test_the_database_goes_and_comes_back(
     assert (await worker_readiness(worker_client)).status == "ready"
     # And both work as before, from the first call on.
     task = await client.create()
-    assert (await client.follow(task.task_uuid))[-1].update_type == services.Update.UPDATE_TYPE_TASK_COMPLETE
+    assert (await client.follow(task.task_uuid))[-1].update_type == clients.Update.UPDATE_TYPE_TASK_COMPLETE
     await until(lambda: _healthy(client))
 
 
@@ -218,6 +222,7 @@ async def _both_degraded(client: Client, worker_client: Client) -> None:
     assert "" not in checks_of(of_worker.checks).values()
 
 
+@pytest.mark.own_database
 async def test_calls_during_an_outage_may_be_repeated(
     database_url: str, orchestration: OrchestrationService, client: Client, engine: Engine
 ) -> None:
@@ -225,7 +230,7 @@ async def test_calls_during_an_outage_may_be_repeated(
     patience, pool.timeout = pool.timeout, 0.2  # how long a call waits for a connection
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
-    async with services.outage(database_url):
+    async with outages.outage(database_url):
         await until(partial(_is_not, client))
         refusals = await asyncio.gather(
             refused(client.create()),
@@ -267,17 +272,17 @@ async def test_a_database_that_does_not_answer_is_gone_too(
 async def test_a_service_that_stops_is_not_ready_at_once(
     database_url: str, workshop: Workshop, templates: Path
 ) -> None:
-    gate = workshop.behaviours["s1"] = services.Gate()
+    gate = workshop.behaviours["s1"] = Gate()
     async with services.orchestration(database_url) as orchestration, Client(orchestration.address) as client:
         service = services.new_worker(database_url, workshop.registry, templates)
         await service.start()
         async with Client(service.address) as worker_client:
             await client.create()
-            await services.within(gate.entered.wait())
+            await waiting.within(gate.entered.wait())
             stopping = asyncio.create_task(service.stop())
             await until(partial(_is_not, worker_client), seconds=1)
             assert await worker_client.serving("liveness")
             refusal = await refused(worker_readiness(worker_client))
             assert refusal.code is StatusCode.UNAVAILABLE
             gate.opened.set()
-            await services.within(stopping)
+            await waiting.within(stopping)

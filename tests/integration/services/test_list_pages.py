@@ -9,8 +9,9 @@ import pytest
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, steps_pb2, tasks_pb2
-from tests.engine import Engine, chain
-from tests.services import PATIENCE_SECONDS, Client, Refusal, refused
+from tests.support.clients import Client, Refusal, refused
+from tests.support.engine import Engine, chain
+from tests.support.waiting import PATIENCE_SECONDS
 
 Page = common_pb2.PaginationRequest
 Reply = common_pb2.PaginationResponse

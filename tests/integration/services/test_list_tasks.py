@@ -12,8 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, tasks_pb2
-from tests.engine import Engine, chain, diamond
-from tests.services import PATIENCE_SECONDS, Client, refused
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain, diamond
+from tests.support.waiting import PATIENCE_SECONDS
 
 Task = tasks_pb2.Task
 State = common_pb2.TaskState

@@ -9,8 +9,9 @@ from google.protobuf.json_format import MessageToDict
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, steps_pb2, tasks_pb2
-from tests.engine import Engine, chain, diamond
-from tests.services import PATIENCE_SECONDS, Client, refused, until
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain, diamond
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 
 async def list_steps(client: Client, task_uuid: str) -> steps_pb2.ListStepsResponse:

@@ -16,8 +16,8 @@ from grpc import aio
 from grpc_reflection.v1alpha import reflection_pb2
 
 from tasker.orchestration.service import OrchestrationService
-from tests import services
-from tests.services import Workshop
+from tests.support import services, waiting
+from tests.support.workshop import Workshop
 
 VERSIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 
@@ -52,11 +52,11 @@ class Stranger:
         path = f"/{service}/{method}"
         if found.server_streaming:
             stream = self._channel.unary_stream(path, _to_bytes, answers.FromString)
-            async for answer in stream(request, timeout=services.PATIENCE_SECONDS):
+            async for answer in stream(request, timeout=waiting.PATIENCE_SECONDS):
                 yield _plain(answer)
         else:
             unary = self._channel.unary_unary(path, _to_bytes, answers.FromString)
-            yield _plain(await unary(request, timeout=services.PATIENCE_SECONDS))
+            yield _plain(await unary(request, timeout=waiting.PATIENCE_SECONDS))
 
     async def _learn(self, **what: str) -> None:
         """Add the file that holds a symbol, after all that it imports."""
@@ -78,7 +78,7 @@ class Stranger:
         async def question() -> AsyncIterator[Any]:
             yield reflection_pb2.ServerReflectionRequest(**what)
 
-        async for answer in self._ask_server(question(), timeout=services.PATIENCE_SECONDS):
+        async for answer in self._ask_server(question(), timeout=waiting.PATIENCE_SECONDS):
             assert not answer.HasField("error_response"), answer.error_response.error_message
             return answer
         raise AssertionError("reflection said nothing")

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from grpc import StatusCode
 
-from tests import services
-from tests.engine import Engine, chain
 from tests.integration.services.updates import (
     COMPLETE,
     TASK_CHANGE,
@@ -18,7 +16,11 @@ from tests.integration.services.updates import (
     read,
     shown,
 )
-from tests.services import Client, Update, Workshop, refused, within
+from tests.support import services
+from tests.support.clients import Client, Update, refused
+from tests.support.engine import Engine, chain
+from tests.support.waiting import within
+from tests.support.workshop import Workshop
 
 
 async def test_many_fast_tasks_lose_nothing(

@@ -12,8 +12,6 @@ from grpc import StatusCode, aio
 
 from tasker.orchestration.service import OrchestrationService
 from tasker.v1 import common_pb2
-from tests import services
-from tests.engine import Engine, chain, diamond, graph
 from tests.integration.services.updates import (
     COMPLETE,
     ERROR,
@@ -23,7 +21,11 @@ from tests.integration.services.updates import (
     shown,
     state,
 )
-from tests.services import Client, Gate, Update, Workshop, refused, until, within
+from tests.support import outages, services
+from tests.support.clients import Client, Update, refused
+from tests.support.engine import Engine, chain, diamond, graph
+from tests.support.waiting import until, within
+from tests.support.workshop import Gate, Workshop
 
 # What it brings
 
@@ -220,6 +222,7 @@ async def _drained(stream: aio.UnaryStreamCall[Any, Update]) -> list[Update]:
     return [update async for update in stream]
 
 
+@pytest.mark.own_database
 async def test_a_stream_that_loses_the_database_may_be_repeated(
     database_url: str, orchestration: OrchestrationService, client: Client, engine: Engine
 ) -> None:
@@ -228,7 +231,7 @@ async def test_a_stream_that_loses_the_database_may_be_repeated(
     task_uuid = (await client.create()).task_uuid
     stream = client.stream(task_uuid)
     await read(stream)
-    async with services.outage(database_url):
+    async with outages.outage(database_url):
         refusal = await refused(_drained(stream))
     assert refusal.code is StatusCode.UNAVAILABLE
     assert refusal.retry_after

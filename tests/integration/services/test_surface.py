@@ -24,9 +24,10 @@ from tasker.v1 import (
     worker_pb2,
 )
 from tasker.worker.service import WorkerService
-from tests import services
-from tests.engine import Engine, chain
-from tests.services import Client, Workshop, refused
+from tests.support import clients, services, waiting
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain
+from tests.support.workshop import Workshop
 
 ORCHESTRATION_SERVICES: tuple[ServiceDescriptor, ...] = (
     tasks_pb2.DESCRIPTOR.services_by_name["TaskService"],
@@ -135,11 +136,11 @@ async def test_nothing_on_the_wire_breaks_a_server(
             writer.write(noise)
             writer.write_eof()
             with suppress(ConnectionError):
-                await services.within(reader.read(), seconds=10)
+                await waiting.within(reader.read(), seconds=10)
             writer.close()
     await engine.register(chain(1))
     task = await client.create()
-    assert (await client.follow(task.task_uuid))[-1].update_type == services.Update.UPDATE_TYPE_TASK_COMPLETE
+    assert (await client.follow(task.task_uuid))[-1].update_type == clients.Update.UPDATE_TYPE_TASK_COMPLETE
 
 
 async def test_a_default_request_of_every_method_is_answered_in_kind(

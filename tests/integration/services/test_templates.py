@@ -10,8 +10,9 @@ from grpc import StatusCode
 
 from tasker.domain.templates.validation import parse
 from tasker.v1 import templates_pb2
-from tests.engine import Engine, chain, diamond
-from tests.services import PATIENCE_SECONDS, Client, refused
+from tests.support.clients import Client, refused
+from tests.support.engine import Engine, chain, diamond
+from tests.support.waiting import PATIENCE_SECONDS
 
 RICH: dict[str, Any] = diamond() | {
     "name": "rich",

@@ -9,8 +9,9 @@ from uuid import UUID
 from grpc import aio
 
 from tasker.v1 import common_pb2
-from tests.engine import Engine
-from tests.services import Update, within
+from tests.support.clients import Update
+from tests.support.engine import Engine
+from tests.support.waiting import within
 
 COMPLETE, ERROR = Update.UPDATE_TYPE_TASK_COMPLETE, Update.UPDATE_TYPE_TASK_ERROR
 TASK_CHANGE, STEP_CHANGE = Update.UPDATE_TYPE_TASK_STATE_CHANGE, Update.UPDATE_TYPE_STEP_STATE_CHANGE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.type_checking import assert_only_marked_lines_fail
+from tests.support.type_checking import assert_only_marked_lines_fail
 
 RIGHT = """
 from collections.abc import AsyncGenerator, Generator

@@ -22,7 +22,7 @@ from tasker.domain.results import ExecutionMetadata, StepFailure
 from tasker.domain.storable import MAX_PROBLEM_CHARACTERS
 from tasker.domain.templates.document import BatchConfig, FailureStrategy
 from tasker.domain.templates.expansion import OutcomeRefusedError
-from tests.dynamic import decide, split
+from tests.support.dynamic import decide, split
 
 FAILURE = StepFailure("it broke", "handler_error", retryable=False)
 CONTINUING = {"batch_metadata": {"failure_strategy": "continue_on_failure"}, "cursor": {"batch_id": "003"}}

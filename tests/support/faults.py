@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.engine import Engine
+from tests.support.engine import Engine
 
 
 async def refuse(

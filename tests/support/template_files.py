@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from tasker.worker.runtime.templates import Registration, register_directory
-from tests.engine import Engine
+from tests.support.engine import Engine
 
 WHAT_REGISTERING_WRITES = ("task_namespaces", "named_tasks", "template_revisions")
 

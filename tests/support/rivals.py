@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, OperationalError
 from tasker.domain.uuids import uuid7
 from tasker.persistence.connections import Row
 from tasker.persistence.operations.create import TaskToCreate
-from tests.engine import Engine
+from tests.support.engine import Engine
 
 Returned = TypeVar("Returned")
 

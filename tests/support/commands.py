@@ -81,7 +81,12 @@ class Command:
                 self.lines.append(line)
                 if found := re.search(pattern, line):
                     return found[1] if found.groups() else found[0]
-        raise AssertionError(f"it ended without saying {pattern!r}: {self.lines}")
+            other = self._process.stderr if on == "out" else self._process.stdout
+            assert other is not None
+            rest = (await other.read()).decode()
+        raise AssertionError(
+            f"it ended without saying {pattern!r}: {self.lines}, and on the other side {rest!r}"
+        )
 
     async def signalled(self, number: signal.Signals) -> Ended:
         """Send a signal and wait for the end."""

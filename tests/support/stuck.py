@@ -14,7 +14,7 @@ from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetect
 from tasker.persistence.investigations import InvestigationStore, TaskStaleness
 from tasker.persistence.operations.fail import ClosedTask, close_stale_task
 from tasker.persistence.operations.staleness import StaleTask, stale_tasks
-from tests.engine import Engine, chain
+from tests.support.engine import Engine, chain
 
 #: The states that have a limit of their own.
 STANDING = ("waiting_for_dependencies", "waiting_for_retry", "steps_in_process")

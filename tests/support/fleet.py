@@ -15,9 +15,11 @@ import psycopg
 from grpc import StatusCode, aio
 
 from tasker.domain.retry import LEASE
-from tests.chaos.processes import ServiceProcess, stop_all
-from tests.engine import chain, graph
-from tests.services import Client, until, write_templates
+from tests.support.clients import Client
+from tests.support.engine import chain, graph
+from tests.support.processes import ServiceProcess, stop_all
+from tests.support.services import write_templates
+from tests.support.waiting import until
 
 #: A step may be lost often here, and runs again at once.
 STUBBORN = {"retry": {"max_attempts": 50, "backoff": "none"}}

@@ -12,7 +12,8 @@ from pathlib import Path
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
-from tests.services import PATIENCE_SECONDS, Client, until
+from tests.support.clients import Client
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 
 class ServiceProcess:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from tasker.persistence.operations.claim import ClaimedStep
-from tests.engine import NAMESPACE, Engine, success
+from tests.support.engine import NAMESPACE, Engine, success
 
 #: Where a transaction that expands a task can be made to wait: while it adds the steps, while it completes the step
 #: that led to them, and while it commits, when no death of its client can stop it any more.
@@ -147,10 +147,10 @@ async def fit_brake(engine: Engine, where: str) -> None:
     """Have transactions wait `adding`, `completing` or `committing` whenever somebody holds the lock of `PULL`."""
     table, initially, condition = _BRAKES[where]
     await engine.database.execute(
-        "CREATE FUNCTION tasker.brake() RETURNS trigger LANGUAGE plpgsql AS "
+        "CREATE FUNCTION public.brake() RETURNS trigger LANGUAGE plpgsql AS "
         "'BEGIN PERFORM pg_advisory_xact_lock_shared(40); RETURN NULL; END'"
     )
     await engine.database.execute(
         f"CREATE CONSTRAINT TRIGGER brake AFTER INSERT ON tasker.{table} DEFERRABLE INITIALLY {initially} "
-        f"FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION tasker.brake()"
+        f"FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION public.brake()"
     )

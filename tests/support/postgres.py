@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.services import postgres_programs
+from tests.support.servers import postgres_programs
 
 _BECOME = """
 import os, pwd, sys
