@@ -201,11 +201,12 @@ def short_folder() -> Any:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.own_database
 async def test_a_worker_killed_after_a_yield_is_gone_on_with(engine: Engine, short_folder: Path) -> None:
     environment = {
         "DATABASE_URL": engine.url,
         "TASKER_TEMPLATE_PATH": str(services.write_templates(short_folder / "templates", DOCUMENT)),
-        "PYTHON_HANDLER_PATH": str(Path(__file__).with_name("checkpoint_handlers.py")),
+        "PYTHON_HANDLER_PATH": str(Path(services.__file__).with_name("checkpoint_handlers.py")),
         "CHECKPOINT_FOLDER": str(short_folder),
     }
     task = await engine.create(DOCUMENT, {"items": 100, "hang_at": 50})

@@ -7,10 +7,14 @@ import logging
 import random
 import secrets
 
+import pytest
+
 from tests.support.engine import graph
 from tests.support.fleet import Fleet, violations
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.own_database
 
 TASKS = 200
 STEPS = TASKS * (4 + 7) // 2  #: half of the tasks are a `workflow`, half are `wide`

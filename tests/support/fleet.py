@@ -50,7 +50,7 @@ class Fleet:
         environment = {
             "DATABASE_URL": database_url,
             "TASKER_TEMPLATE_PATH": str(write_templates(self.folder / "templates", *templates)),
-            "PYTHON_HANDLER_PATH": str(Path(__file__).with_name("handlers.py")),
+            "PYTHON_HANDLER_PATH": str(Path(__file__).with_name("fleet_handlers.py")),
             "TASKER_SHUTDOWN_TIMEOUT_SECONDS": "10",
             "TASKER_WORKER_SLOTS": "3",  # so that the work lasts as long as the chaos
             "CHAOS_FOLDER": str(self.folder),
@@ -69,8 +69,12 @@ class Fleet:
         return [*self.orchestrators, *self.workers]
 
     async def __aenter__(self) -> Self:
-        await asyncio.gather(*(process.start() for process in self.processes))
-        await self.ready()
+        try:
+            await asyncio.gather(*(process.start() for process in self.processes))
+            await self.ready()
+        except BaseException:
+            await stop_all(self.processes)
+            raise
         return self
 
     async def __aexit__(

@@ -39,9 +39,7 @@ class Progress:
             return
         self._planned.update(map(group, tests))
         groups = ", ".join(f"{count:,} {name}" for name, count in sorted(self._planned.items()))
-        self._write(f"{len(tests):,} tests: {groups}")
-        for server in on:
-            self._write(server)
+        self._write("\n".join([f"{len(tests):,} tests: {groups}", *on]))
 
     def finished(self, test: str, seconds: float, *, is_over: bool) -> None:
         """Count a part of a test: what it took, and whether nothing of it is left."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mypy import api
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 def assert_only_marked_lines_fail(
