@@ -30,9 +30,10 @@ from tasker.orchestration.loops.results import ResultLoop
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.connections import Row
 from tasker.persistence.database import Database
-from tasker.persistence.tasks import TaskReader
-from tasker.persistence.templates import TemplateStore
-from tasker.persistence.transitions import TransitionReader
+from tasker.persistence.operations.register import register_template
+from tasker.persistence.reading.tasks import TaskReader
+from tasker.persistence.reading.templates import TemplateReader
+from tasker.persistence.reading.transitions import TransitionReader
 
 NAMESPACE = "test"
 
@@ -95,17 +96,17 @@ class Engine:
         self.worker = PgmqWorkerBroker(
             self.database, worker_uuid=self.worker_uuid, refusal_limit=timedelta(seconds=60)
         )
-        self.store = TemplateStore(self.database)
+        self.templates = TemplateReader(self.database)
         self.reader = TaskReader(self.database)
         self.transitions = TransitionReader(self.database)
         self.creator = TaskCreator(
-            TemplateCatalogue(self.store, environment=environment),
+            TemplateCatalogue(self.database, environment=environment),
             self.orchestration,
             self.reader,
             environment=environment,
         )
         self.expander = Expander(
-            Revisions(self.store, environment=environment),
+            Revisions(self.database, environment=environment),
             environment=environment,
             decisions=decisions or DecisionLimits(),
             batches=batches or BatchLimits(),
@@ -134,7 +135,7 @@ class Engine:
     async def register(self, document: Mapping[str, Any]) -> Template:
         """Register a template."""
         template = parse(document)
-        await self.store.register(template)
+        await register_template(self.database, template)
         return template
 
     async def create(

@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from tasker.domain.staleness import StalenessLimits
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
-from tasker.persistence.investigations import InvestigationStore, TaskStaleness
+from tasker.persistence.reading.dlq import DlqReader
+from tasker.persistence.reading.staleness import StalenessReader, TaskStaleness
 from tasker.persistence.staleness import StandingTasks
 from tests.engine import Engine, chain
 
@@ -28,7 +29,8 @@ class Watch:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.tasks = StandingTasks(engine.database)
-        self.store = InvestigationStore(engine.database)
+        self.dlq = DlqReader(engine.database)
+        self.staleness = StalenessReader(engine.database)
 
     async def detector(self, **rules: Any) -> StalenessDetector:
         """Return a detector that has waited for its first interval, as of now."""
@@ -50,7 +52,7 @@ class Watch:
     async def of(self, task: UUID, **limits: int) -> TaskStaleness:
         """Return what monitoring says about a task."""
         (found,) = [
-            row for row in await self.store.staleness(StalenessLimits(**limits)) if row.task_uuid == task
+            row for row in await self.staleness.tasks(StalenessLimits(**limits)) if row.task_uuid == task
         ]
         return found
 

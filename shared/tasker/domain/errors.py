@@ -257,8 +257,8 @@ class InvalidStepTransitionError(InvalidTransitionError):
     reason: ClassVar[str] = "STEP_TRANSITION_NOT_ALLOWED"
 
 
-class InvestigationClosedError(InvalidTransitionError):
-    """An investigation that has ended stays as it is; the task may be investigated again."""
+class DlqEntryClosedError(InvalidTransitionError):
+    """A DLQ entry that has left `pending` stays as it is; its task may get another one."""
 
     reason: ClassVar[str] = "INVESTIGATION_CLOSED"
 

@@ -97,7 +97,7 @@ class StandingTasks:
         """
         ((closed, dlq_entry_uuid),) = await self._work.fetch_tuples(
             b"SELECT closed, dlq_entry_uuid FROM tasker.close_stale_task_v1(%s, %s, %s, %s, %s)",
-            (task.task_uuid, task.state, Jsonb(limits.to_json()), reaction.investigates, reaction.fails),
+            (task.task_uuid, task.state, Jsonb(limits.to_json()), reaction.adds_entry, reaction.fails),
         )
         return closed, dlq_entry_uuid
 

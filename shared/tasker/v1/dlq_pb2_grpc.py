@@ -86,7 +86,7 @@ class DlqServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateInvestigation(self, request, context):
-        """Record findings or the end of an investigation. Absent fields keep their value.
+        """Record findings or what became of an entry. Absent fields keep their value.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

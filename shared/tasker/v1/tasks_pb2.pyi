@@ -1273,7 +1273,7 @@ Global___StepErrorSummary: _TypeAlias = StepErrorSummary  # noqa: Y015
 
 @_typing.final
 class DlqSummaryInfo(_message.Message):
-    """Whether the task is under investigation."""
+    """Whether the task has a pending DLQ entry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

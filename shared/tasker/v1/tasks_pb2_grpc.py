@@ -115,7 +115,7 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTaskSummary(self, request, context):
-        """Return all that a page about one task shows: task, template, steps, investigation, links.
+        """Return all that a page about one task shows: task, template, steps, DLQ entry, links.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

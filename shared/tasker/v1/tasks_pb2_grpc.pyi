@@ -48,7 +48,7 @@ class TaskServiceStub:
     GetTaskContext: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.GetTaskContextRequest, _tasks_pb2.GetTaskContextResponse]
     """Return a task's inputs and the outputs of its steps."""
     GetTaskSummary: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.GetTaskSummaryRequest, _tasks_pb2.GetTaskSummaryResponse]
-    """Return all that a page about one task shows: task, template, steps, investigation, links."""
+    """Return all that a page about one task shows: task, template, steps, DLQ entry, links."""
     StreamTaskStatus: _grpc.UnaryStreamMultiCallable[_tasks_pb2.StreamTaskStatusRequest, _tasks_pb2.TaskStatusUpdate]
     """Send the task's current state at once, then every change; ends when the task is settled."""
 
@@ -72,7 +72,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
     GetTaskContext: _aio.UnaryUnaryMultiCallable[_tasks_pb2.GetTaskContextRequest, _tasks_pb2.GetTaskContextResponse]  # type: ignore[assignment]
     """Return a task's inputs and the outputs of its steps."""
     GetTaskSummary: _aio.UnaryUnaryMultiCallable[_tasks_pb2.GetTaskSummaryRequest, _tasks_pb2.GetTaskSummaryResponse]  # type: ignore[assignment]
-    """Return all that a page about one task shows: task, template, steps, investigation, links."""
+    """Return all that a page about one task shows: task, template, steps, DLQ entry, links."""
     StreamTaskStatus: _aio.UnaryStreamMultiCallable[_tasks_pb2.StreamTaskStatusRequest, _tasks_pb2.TaskStatusUpdate]  # type: ignore[assignment]
     """Send the task's current state at once, then every change; ends when the task is settled."""
 
@@ -123,7 +123,7 @@ class TaskServiceServicer:
         request: _tasks_pb2.GetTaskSummaryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.GetTaskSummaryResponse, _abc.Awaitable[_tasks_pb2.GetTaskSummaryResponse]]:
-        """Return all that a page about one task shows: task, template, steps, investigation, links."""
+        """Return all that a page about one task shows: task, template, steps, DLQ entry, links."""
 
     def StreamTaskStatus(
         self,

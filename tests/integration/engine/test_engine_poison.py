@@ -325,7 +325,7 @@ async def _consumer(engine: Engine) -> AsyncIterator[None]:
     claims, slots = OpenClaims(), Slots(4)
     submitter = ResultSubmitter(engine.worker, claims, identity)
     runner = StepRunner(
-        engine.worker, registry, RevisionCache(engine.store), claims, submitter,
+        engine.worker, registry, RevisionCache(engine.templates), claims, submitter,
         slots=slots, handler_timeout_seconds=10, result_validation="warn", identity=identity,
     )  # fmt: skip
     consumer = StepConsumer(

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from tasker.messaging.bands import worker_queue
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE
-from tasker.persistence.poison import PoisonCounts, PoisonReader
+from tasker.persistence.reading.poison import PoisonCounts, PoisonReader
 from tests.engine import NAMESPACE, Engine, chain
 from tests.integration.engine.faults import poison, send_by_hand
 from tests.integration.engine.rivals import rival

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from tasker.domain.staleness import Reaction, StalenessLimits
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
+from tasker.persistence.operations.dlq import add_dlq_entry_by_hand
 from tests.acceptance.standing import Watch, minutes, stand
 from tests.engine import Engine
 from tests.integration.engine.faults import refuse
@@ -282,7 +283,7 @@ async def test_a_task_with_a_pending_entry_is_left_alone(watch: Watch) -> None:
     engine = watch.engine
     (task,) = await _stale(engine, 1)
     (seen,) = await watch.tasks.stale(LIMITS, 100)
-    await watch.store.open_by_hand(task, {})
+    await add_dlq_entry_by_hand(watch.engine.database, task, {})
     assert await watch.tasks.stale(LIMITS, 100) == []
     assert await watch.tasks.close_stale(seen, LIMITS, Reaction(False, True)) == (False, None)
     assert await engine.state(task) == "steps_in_process"

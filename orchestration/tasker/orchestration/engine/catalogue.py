@@ -9,10 +9,12 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from tasker.domain.context import ContextRules, InputValidation
-from tasker.domain.errors import UnknownTemplateError
+from tasker.domain.errors import TemplateNotFoundError, UnknownTemplateError
 from tasker.domain.templates.document import Template
 from tasker.domain.templates.plan import PlannedStep, plan
-from tasker.persistence.templates import StoredTemplate, TemplateStore
+from tasker.persistence.database import Database
+from tasker.persistence.operations.register import store_plan
+from tasker.persistence.reading.templates import StoredTemplate, TemplateReader
 
 _CAPACITY: Final = 1000
 
@@ -34,12 +36,13 @@ class TemplateCatalogue:
 
     def __init__(
         self,
-        store: TemplateStore,
+        database: Database,
         *,
         environment: str,
         input_validation: InputValidation = InputValidation.ENFORCE,
     ) -> None:
-        self._store = store
+        self._database = database
+        self._templates = TemplateReader(database)
         self._environment = environment
         self._input_validation = input_validation
         self._known: dict[tuple[str, str, str], RegisteredTemplate] = {}
@@ -60,10 +63,10 @@ class TemplateCatalogue:
             if (known := self._known.get(key)) is not None:
                 return known
             generation = self._generation
-            stored = await self._store.find(namespace, name, version)
-            if stored is None:
-                known_versions = await self._store.versions(namespace, name)
-                raise UnknownTemplateError(namespace, name, version, known_versions)
+            try:
+                stored = await self._templates.get(namespace, name, version)
+            except TemplateNotFoundError as missing:
+                raise UnknownTemplateError(namespace, name, version, missing.known_versions) from None
             registered = await self._prepare(stored)
             if generation == self._generation:  # else what was just read may be the old revision
                 if len(self._known) >= _CAPACITY:
@@ -79,7 +82,7 @@ class TemplateCatalogue:
     async def _prepare(self, stored: StoredTemplate) -> RegisteredTemplate:
         template = Template.model_validate(stored.document)
         steps = plan(template, self._environment)
-        await self._store.ensure_plan(stored.template_digest, self._environment, steps)
+        await store_plan(self._database, stored.template_digest, self._environment, steps)
         return RegisteredTemplate(
             stored.namespace_id,
             stored.named_task_uuid,

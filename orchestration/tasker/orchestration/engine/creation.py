@@ -26,7 +26,7 @@ from tasker.messaging.records import CreatedTask, TaskToCreate
 from tasker.orchestration.engine.batching import Batcher
 from tasker.orchestration.engine.catalogue import RegisteredTemplate, TemplateCatalogue
 from tasker.persistence.failures import is_transient
-from tasker.persistence.tasks import TaskReader, TaskRecord
+from tasker.persistence.reading.tasks import TaskReader, TaskRecord
 
 log = structlog.get_logger(__name__)
 

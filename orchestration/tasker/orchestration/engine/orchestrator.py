@@ -16,8 +16,8 @@ from tasker.domain.templates.expansion import DecisionLimits
 from tasker.messaging.pgmq import JUDGEMENTS_QUEUE, RESULTS_QUEUE, PgmqOrchestrationBroker, channel
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
+from tasker.orchestration.engine.dlq import DlqEntries
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
-from tasker.orchestration.engine.investigations import Investigations
 from tasker.orchestration.engine.judging import Judge
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.revisions import Revisions
@@ -32,14 +32,13 @@ from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetect
 from tasker.orchestration.loops.standing import GiveUpLoop, UnservedLoop
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.database import Database
-from tasker.persistence.investigations import InvestigationStore
 from tasker.persistence.listener import Listener
 from tasker.persistence.migrations import check_schema
-from tasker.persistence.poison import PoisonReader
+from tasker.persistence.operations.register import TEMPLATE_CHANGED_CHANNEL
+from tasker.persistence.reading.poison import PoisonReader
+from tasker.persistence.reading.tasks import TaskReader
+from tasker.persistence.reading.transitions import TransitionReader
 from tasker.persistence.staleness import StandingTasks
-from tasker.persistence.tasks import TaskReader
-from tasker.persistence.templates import TEMPLATE_CHANGED_CHANNEL, TemplateStore
-from tasker.persistence.transitions import TransitionReader
 
 log = structlog.get_logger(__name__)
 
@@ -56,8 +55,8 @@ class Orchestrator:
         reader: Reads them.
         poison: Reads the messages that nobody could handle.
         operators: Acts on them by hand.
-        investigations: Puts them before a person, and keeps what that person finds.
-        watching: Follows them.
+        dlq: Puts them before a person, and keeps what that person finds.
+        watching: Watches them.
     """
 
     def __init__(self, settings: OrchestrationSettings) -> None:
@@ -68,9 +67,8 @@ class Orchestrator:
             session_settings=_session_settings(settings),
         )
         self._broker = PgmqOrchestrationBroker(self.database)
-        store = TemplateStore(self.database)
         self._catalogue = TemplateCatalogue(
-            store,
+            self.database,
             environment=settings.environment,
             input_validation=settings.input_validation,
         )
@@ -83,13 +81,15 @@ class Orchestrator:
             environment=settings.environment,
             disabled=_disabled(settings),
         )
-        expander = _expander(settings, store)
+        expander = _expander(settings, self.database)
         self.operators = Operators(self._broker, expander)
-        self.investigations = Investigations(InvestigationStore(self.database))
+        self.dlq = DlqEntries(self.database)
         self._standing_tasks = StandingTasks(self.database)
         self._listener = Listener(self.database.url_parameters)
         self._transitions = TransitionReader(self.database)
-        self.watching = Watching(self._transitions, self._listener.subscribe(_TRANSITIONS_CHANNEL))
+        self.watching = Watching(
+            self.database, self._transitions, self._listener.subscribe(_TRANSITIONS_CHANNEL)
+        )
         self._runners = (
             LoopRunner(ResultLoop(self._broker), self._listener.subscribe(channel(RESULTS_QUEUE))),
             LoopRunner(
@@ -175,9 +175,9 @@ def _retention(settings: OrchestrationSettings, broker: PgmqOrchestrationBroker)
     return [LoopRunner(Retention(broker, age=age, batch_size=settings.retention_batch_size))]
 
 
-def _expander(settings: OrchestrationSettings, store: TemplateStore) -> Expander:
+def _expander(settings: OrchestrationSettings, database: Database) -> Expander:
     return Expander(
-        Revisions(store, environment=settings.environment),
+        Revisions(database, environment=settings.environment),
         environment=settings.environment,
         decisions=DecisionLimits(
             settings.max_steps_per_decision,

@@ -9,7 +9,9 @@ from typing import Final
 from tasker.domain.templates.document import Template
 from tasker.domain.templates.graph import Graph
 from tasker.domain.templates.plan import PlannedStep, plan
-from tasker.persistence.templates import TemplateStore
+from tasker.persistence.database import Database
+from tasker.persistence.operations.register import store_plan
+from tasker.persistence.reading.templates import TemplateReader
 
 _CAPACITY: Final = 1000
 
@@ -25,8 +27,9 @@ class Revision:
 class Revisions:
     """Reads revisions and keeps them: they never change."""
 
-    def __init__(self, store: TemplateStore, *, environment: str) -> None:
-        self._store = store
+    def __init__(self, database: Database, *, environment: str) -> None:
+        self._database = database
+        self._templates = TemplateReader(database)
         self._environment = environment
         self._known: dict[bytes, Revision] = {}
 
@@ -38,12 +41,12 @@ class Revisions:
         """
         if (known := self._known.get(digest)) is not None:
             return known
-        document = await self._store.revision(digest)
+        document = await self._templates.revision(digest)
         if document is None:
             raise LookupError(f"template revision {digest.hex()} is gone")
         template = Template.model_validate(document)
         steps = plan(template, self._environment)
-        await self._store.ensure_plan(digest, self._environment, steps)
+        await store_plan(self._database, digest, self._environment, steps)
         if len(self._known) >= _CAPACITY:
             self._known.clear()
         revision = Revision(Graph.of(template), {step.name: step for step in steps})

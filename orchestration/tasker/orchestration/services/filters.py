@@ -16,8 +16,8 @@ from tasker.domain.texts import text_problem
 from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.services import render
 from tasker.orchestration.services.paging import Listing, Page
-from tasker.persistence.task_listing import LastTask, TaskFilter, TaskOrder, TaskSort, TimeRange
-from tasker.persistence.tasks import TaskRecord
+from tasker.persistence.reading.listing import LastTask, TaskFilter, TaskOrder, TaskSort, TimeRange
+from tasker.persistence.reading.tasks import TaskRecord
 from tasker.v1 import common_pb2, tasks_pb2
 
 _MAX_CHARACTERS: Final = 255

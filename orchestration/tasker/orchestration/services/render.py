@@ -10,11 +10,11 @@ from typing import Any, Final
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tasker.domain.progress import StepCounts
 from tasker.domain.states import StepState
+from tasker.domain.step_counts import StepCounts
 from tasker.domain.templates.document import Step, Template
-from tasker.persistence.tasks import StepRecord, TaskRecord
-from tasker.persistence.templates import NamespaceSummary, TemplateSummary
+from tasker.persistence.reading.tasks import StepRecord, TaskRecord
+from tasker.persistence.reading.templates import NamespaceSummary, TemplateSummary
 from tasker.v1 import common_pb2, tasks_pb2, templates_pb2
 
 #: A message nests at most 100 levels when parsed, and each level of JSON takes three of a Struct.
@@ -74,7 +74,7 @@ def step(record: StepRecord) -> tasks_pb2.Step:
     """Return a step with its readiness and its stored result."""
     retry_eligible = record.attempts == 0 or (record.retryable and record.attempts < record.max_attempts)
     due = record.next_retry_at is None or record.next_retry_at <= record.read_at
-    waiting = StepState(record.state).may_become_ready
+    waiting = record.state.may_become_ready
     return tasks_pb2.Step(
         step_uuid=str(record.step_uuid),
         task_uuid=str(record.task_uuid),
@@ -153,7 +153,7 @@ def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskC
     outputs = {
         step.name: step.envelope["result"]
         for step in steps
-        if step.envelope is not None and StepState(step.state) is StepState.COMPLETE
+        if step.envelope is not None and step.state is StepState.COMPLETE
     }
     return tasks_pb2.TaskContext(
         inputs=struct(record.context), outputs=struct(outputs), merged=struct({**record.context, **outputs})

@@ -9,7 +9,7 @@ from typing import Final
 from tasker.domain.json_schema import Schema
 from tasker.domain.templates.document import Step, Template
 from tasker.domain.templates.plan import PlannedStep, plan
-from tasker.persistence.templates import TemplateStore
+from tasker.persistence.reading.templates import TemplateReader
 
 _CAPACITY: Final = 1000
 
@@ -32,8 +32,8 @@ class KnownStep:
 class RevisionCache:
     """Finds the template step behind a claimed step, whichever worker registered it."""
 
-    def __init__(self, store: TemplateStore) -> None:
-        self._store = store
+    def __init__(self, templates: TemplateReader) -> None:
+        self._templates = templates
         self._known: OrderedDict[bytes, dict[str, KnownStep]] = OrderedDict()
 
     async def step(self, digest: bytes, name: str) -> KnownStep:
@@ -43,7 +43,7 @@ class RevisionCache:
             LookupError: There is no such revision or step, which only manual surgery can cause.
         """
         if digest not in self._known:
-            document = await self._store.revision(digest)
+            document = await self._templates.revision(digest)
             if document is None:
                 raise LookupError(f"template revision {digest.hex()} is not registered")
             template = Template.model_validate(document)

@@ -14,7 +14,7 @@ from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.persistence.database import Database
 from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
-from tasker.persistence.templates import TemplateStore
+from tasker.persistence.reading.templates import TemplateReader
 from tasker.version import VERSION
 from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.errors import HandlerResolutionError
@@ -78,16 +78,15 @@ class Worker:
     async def _connect(self) -> None:
         await self.database.open()
         await check_schema(self.database)
-        store = TemplateStore(self.database)
         self.registration = await register_directory(
             self._settings.template_path,
-            store,
+            self.database,
             strict=self._settings.strict_templates,
             force_overwrite=self._settings.force_overwrite,
         )
         self.registration.write_log()
         self._report_handlers()
-        self._assemble(store)
+        self._assemble()
         await self._broker.register(
             hostname=self._identity.hostname,
             version=VERSION,
@@ -97,7 +96,7 @@ class Worker:
         )
         await self._listener.start()
 
-    def _assemble(self, store: TemplateStore) -> None:
+    def _assemble(self) -> None:
         """Make what claims, runs, submits and renews; nothing of it has begun."""
         self._broker = PgmqWorkerBroker(
             self.database,
@@ -108,7 +107,7 @@ class Worker:
         self._runner = StepRunner(
             self._broker,
             self._registry,
-            RevisionCache(store),
+            RevisionCache(TemplateReader(self.database)),
             self._claims,
             self._submitter,
             slots=self._slots,
