@@ -18,6 +18,7 @@ from tasker.domain.errors import (
     UnavailableError,
 )
 from tasker.domain.identity import check_idempotency_key, context_digest, identity_hash
+from tasker.domain.states import TaskState
 from tasker.domain.templates.document import StepType
 from tasker.domain.texts import text_problem
 from tasker.domain.uuids import uuid7
@@ -245,7 +246,7 @@ def _new_record(
         namespace=template.namespace_name,
         name=template.name,
         version=template.version,
-        state="steps_in_process",
+        state=TaskState.STEPS_IN_PROCESS,
         priority=task.priority,
         correlation_id=task.correlation_id,
         parent_correlation_id=task.parent_correlation_id,
@@ -265,4 +266,5 @@ def _new_record(
         pending_steps=len(initial) - roots,
         in_progress_steps=0,
         ready_steps=0,
+        read_at=created.updated_at,
     )

@@ -35,7 +35,6 @@ from tasker.persistence.database import Database
 from tasker.persistence.listener import Listener
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.operations.register import TEMPLATE_CHANGED_CHANNEL
-from tasker.persistence.reading.poison import PoisonReader
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.transitions import TransitionReader
 from tasker.persistence.staleness import StandingTasks
@@ -53,7 +52,6 @@ class Orchestrator:
         database: Its connections.
         creator: Creates tasks.
         reader: Reads them.
-        poison: Reads the messages that nobody could handle.
         operators: Acts on them by hand.
         dlq: Puts them before a person, and keeps what that person finds.
         watching: Watches them.
@@ -73,7 +71,6 @@ class Orchestrator:
             input_validation=settings.input_validation,
         )
         self.reader = TaskReader(self.database)
-        self.poison = PoisonReader(self.database)
         self.creator = TaskCreator(
             self._catalogue,
             self._broker,
@@ -146,12 +143,6 @@ class Orchestrator:
     def failing_loops(self) -> list[str]:
         """The background loops whose last tick failed."""
         return [runner.name for runner in self._runners if runner.failures]
-
-    async def queue_depth(self) -> int:
-        """Return how many submitted results wait, at most 10,000 of each kind counted."""
-        return sum(
-            [len(await self._broker.visible(queue, 10_000)) for queue in (RESULTS_QUEUE, JUDGEMENTS_QUEUE)]
-        )
 
     async def _follow_templates(self) -> None:
         while True:

@@ -16,7 +16,11 @@ from tasker.persistence.queries import Queries, statement
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """A task and its counts. In flight spans `enqueued` to the notification states."""
+    """A task and its counts. In flight spans `enqueued` to the notification states.
+
+    Attributes:
+        read_at: The engine's clock by which steps are ready.
+    """
 
     task_uuid: UUID
     namespace: str
@@ -42,11 +46,16 @@ class TaskRecord:
     pending_steps: int
     in_progress_steps: int
     ready_steps: int
+    read_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A step with its readiness and its newest result as stored."""
+    """A step with its readiness and its newest result as stored.
+
+    Attributes:
+        read_at: The engine's clock by which it is ready.
+    """
 
     task_uuid: UUID
     step_uuid: UUID
@@ -105,7 +114,11 @@ class TaskReader:
         """Return a task and its steps, or None when there is no such task."""
         async with self._database.snapshot() as snapshot:
             task = await _task(snapshot, task_uuid)
-            return TaskWithSteps(task, await _steps(snapshot, task_uuid)) if task is not None else None
+            return (
+                TaskWithSteps(task, await _steps(snapshot, task_uuid, at=task.read_at))
+                if task is not None
+                else None
+            )
 
     async def state(self, task_uuid: UUID) -> TaskState | None:
         """Return the state of a task, or None when there is no such task."""
@@ -161,10 +174,17 @@ async def _task(queries: Queries, task_uuid: UUID) -> TaskRecord | None:
 
 
 async def _steps(
-    queries: Queries, task_uuid: UUID, *, after: UUID | None = None, skip: int = 0, limit: int | None = None
+    queries: Queries,
+    task_uuid: UUID,
+    *,
+    after: UUID | None = None,
+    skip: int = 0,
+    limit: int | None = None,
+    at: datetime | None = None,
 ) -> list[StepRecord]:
+    """Read steps, as they are by the engine's clock now, or when it said `at`."""
     return await queries.fetch_all(
-        StepRecord, _STEPS, {"task": task_uuid, "after": after, "skip": skip, "limit": limit}
+        StepRecord, _STEPS, {"task": task_uuid, "after": after, "skip": skip, "limit": limit, "at": at}
     )
 
 
