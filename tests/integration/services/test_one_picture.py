@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -92,6 +93,21 @@ async def test_a_task_has_as_many_ready_steps_as_its_steps_are_ready(
         assert step.state == common_pb2.STEP_STATE_WAITING_FOR_RETRY
         assert answer.task.ready_steps == step.ready_for_execution
     assert step.ready_for_execution
+
+
+async def test_no_answer_contradicts_itself_while_tasks_run(client: Client, engine: Engine) -> None:
+    tasks = [await engine.create(chain(8)) for _ in range(5)]
+    work = asyncio.gather(*(engine.run(task, rounds=10_000) for task in tasks))
+    while not work.done():
+        for task in tasks:
+            answer = await client.tasks.GetTask(
+                tasks_pb2.GetTaskRequest(task_uuid=str(task), include_steps=True), timeout=PATIENCE_SECONDS
+            )
+            complete = sum(step.state == common_pb2.STEP_STATE_COMPLETE for step in answer.steps)
+            assert answer.task.completed_steps == complete
+            assert answer.task.ready_steps == sum(step.ready_for_execution for step in answer.steps)
+            assert (answer.task.state == common_pb2.TASK_STATE_COMPLETE) == (complete == len(answer.steps))
+    await work
 
 
 @pytest.mark.parametrize("pagination", [None, common_pb2.PaginationRequest(limit=10)])

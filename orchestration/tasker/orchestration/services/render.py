@@ -130,24 +130,6 @@ def template(document: Template) -> templates_pb2.TemplateDetail:
     )
 
 
-def _step_definition(step: Step) -> templates_pb2.StepDefinition:
-    return templates_pb2.StepDefinition(
-        name=step.name,
-        description=step.description,
-        default_retryable=step.retry.retryable,
-        default_max_attempts=step.retry.max_attempts,
-        dependencies=step.dependencies,
-        handler=step.handler.callable,
-        step_type=step.type.value,
-        result_schema_json=_json_text(step.result_schema),
-        timeout_seconds=step.timeout_seconds,
-    )
-
-
-def _json_text(value: Mapping[str, Any] | None) -> str | None:
-    return json.dumps(value, ensure_ascii=False) if value is not None else None
-
-
 def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskContext:
     """Return the inputs, the results of the completed steps by name, and both merged."""
     outputs = {
@@ -173,15 +155,6 @@ def struct(value: Mapping[str, Any]) -> Struct:
     return message
 
 
-def _decodable(value: Any, depth: int) -> Any:
-    """Return a JSON value cut off below `depth` levels."""
-    if isinstance(value, Mapping):
-        return {key: _decodable(item, depth - 1) for key, item in value.items()} if depth else None
-    if isinstance(value, list):
-        return [_decodable(item, depth - 1) for item in value] if depth else None
-    return value
-
-
 def timestamp(instant: datetime) -> Timestamp:
     """Return an instant."""
     message = Timestamp()
@@ -192,3 +165,30 @@ def timestamp(instant: datetime) -> Timestamp:
 def optional_timestamp(instant: datetime | None) -> Timestamp | None:
     """Return an instant, if there is one."""
     return timestamp(instant) if instant is not None else None
+
+
+def _step_definition(step: Step) -> templates_pb2.StepDefinition:
+    return templates_pb2.StepDefinition(
+        name=step.name,
+        description=step.description,
+        default_retryable=step.retry.retryable,
+        default_max_attempts=step.retry.max_attempts,
+        dependencies=step.dependencies,
+        handler=step.handler.callable,
+        step_type=step.type.value,
+        result_schema_json=_json_text(step.result_schema),
+        timeout_seconds=step.timeout_seconds,
+    )
+
+
+def _json_text(value: Mapping[str, Any] | None) -> str | None:
+    return json.dumps(value, ensure_ascii=False) if value is not None else None
+
+
+def _decodable(value: Any, depth: int) -> Any:
+    """Return a JSON value cut off below `depth` levels."""
+    if isinstance(value, Mapping):
+        return {key: _decodable(item, depth - 1) for key, item in value.items()} if depth else None
+    if isinstance(value, list):
+        return [_decodable(item, depth - 1) for item in value] if depth else None
+    return value

@@ -11,7 +11,8 @@ from tasker.domain.states import StepState, TaskState
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.watching import TransitionGroup, Watching
-from tasker.orchestration.services import filters, parse, render
+from tasker.orchestration.services import parse, render
+from tasker.orchestration.services.task_query import task_query
 from tasker.persistence.reading.listing import TaskListing
 from tasker.persistence.reading.tasks import StepRecord, TaskReader, TaskRecord, TaskWithSteps
 from tasker.persistence.reading.transitions import TransitionRecord
@@ -67,7 +68,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         self, request: tasks_pb2.ListTasksRequest, context: ServicerContext
     ) -> tasks_pb2.ListTasksResponse:
         """Return a page of the tasks that match, each as GetTask gives it."""
-        query = filters.task_query(request)
+        query = task_query(request)
         found = await self._listing.page(
             query.wanted,
             query.order,
@@ -83,7 +84,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
                 found.total,
                 found.tasks,
                 more=found.more,
-                key=lambda task: filters.key(task, query.order),
+                key=query.place_of,
             ),
         )
 

@@ -1,4 +1,4 @@
-"""From ListTasksRequest to the listing's terms; all mistakes are told at once."""
+"""What ListTasks asks for, in the listing's terms; all mistakes are told at once."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ class TaskQuery:
     page: Page
     after: LastTask | None
 
+    def place_of(self, task: TaskRecord) -> list[Any]:
+        """Return what places a task in the order, as JSON."""
+        value = self.order.by.value_of(task)
+        return [value.isoformat() if isinstance(value, datetime) else value, str(task.task_uuid)]
+
 
 def task_query(request: tasks_pb2.ListTasksRequest) -> TaskQuery:
     """Return what a request asks for.
@@ -52,8 +57,8 @@ def task_query(request: tasks_pb2.ListTasksRequest) -> TaskQuery:
     Raises:
         InvalidArgumentError: With everything that is wrong.
     """
-    reading = _Reading(request)
-    wanted, order = reading.filter(), reading.order()
+    fields = _Fields(request)
+    wanted, order = fields.filter(), fields.order()
     same = tasks_pb2.ListTasksRequest()
     same.CopyFrom(request)
     for unrelated in ("pagination", "omit_context"):
@@ -62,16 +67,10 @@ def task_query(request: tasks_pb2.ListTasksRequest) -> TaskQuery:
     try:
         page = listing.page(request.pagination)
     except InvalidArgumentError as error:
-        reading.violations.extend(error.violations)
-    if reading.violations:
-        raise InvalidArgumentError(reading.violations)
+        fields.violations.extend(error.violations)
+    if fields.violations:
+        raise InvalidArgumentError(fields.violations)
     return TaskQuery(wanted, order, listing, page, _last_task(page, order))
-
-
-def key(task: TaskRecord, order: TaskOrder) -> list[Any]:
-    """Return what places a task in an order, as JSON."""
-    value = order.by.value_of(task)
-    return [value.isoformat() if isinstance(value, datetime) else value, str(task.task_uuid)]
 
 
 def _last_task(page: Page, order: TaskOrder) -> LastTask | None:
@@ -82,8 +81,8 @@ def _last_task(page: Page, order: TaskOrder) -> LastTask | None:
     return LastTask(datetime.fromisoformat(value) if is_instant and value else value, UUID(task_uuid))
 
 
-class _Reading:
-    """Reads the fields of a request and collects what is wrong with them. Empty texts are as good as absent."""
+class _Fields:
+    """The fields of a request, and what is wrong with them. Empty texts are as good as absent."""
 
     def __init__(self, request: tasks_pb2.ListTasksRequest) -> None:
         self._request = request
