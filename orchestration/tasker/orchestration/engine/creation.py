@@ -266,5 +266,4 @@ def _new_record(
         pending_steps=len(initial) - roots,
         in_progress_steps=0,
         ready_steps=0,
-        read_at=created.updated_at,
     )

@@ -114,7 +114,7 @@ class DlqEntries:
             raise DlqEntryClosedError(dlq_entry_uuid, update.status_before)
         if not update.updated:
             raise ConcurrentChangeError(
-                f"dead-letter entry {dlq_entry_uuid} was changed since {expected_updated_at}; read it again"
+                f"DLQ entry {dlq_entry_uuid} was changed since {expected_updated_at}; read it again"
             )
         return await self._get(dlq_entry_uuid)
 

@@ -272,7 +272,7 @@ class Lifecycle(Part):
     auto_fail_on_timeout: bool | None = None
     """Whether such a task fails by itself."""
     auto_dlq_on_timeout: bool | None = None
-    """Whether such a task gets a dead-letter entry by itself."""
+    """Whether such a task gets a DLQ entry by itself."""
 
 
 class SystemDependencies(Part):

@@ -197,7 +197,7 @@ class TaskListing:
                 _COUNT.replace("{conditions}", _all(conditions.values())), params
             )
             keys = _keys(conditions, order, continued=after is not None, few=total <= EXACT_TOTAL)
-            params |= {"limit": limit + 1, "skip": skip, "context_bytes": PAGE_CONTEXT_BYTES}
+            params |= {"at": None, "limit": limit + 1, "skip": skip, "context_bytes": PAGE_CONTEXT_BYTES}
             if after is not None:
                 params |= {"after_value": after.value, "after_uuid": after.task_uuid}
             found = await snapshot.fetch_all(

@@ -16,11 +16,7 @@ from tasker.persistence.queries import Queries, statement
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """A task and its counts. In flight spans `enqueued` to the notification states.
-
-    Attributes:
-        read_at: The engine's clock by which steps are ready.
-    """
+    """A task and its counts. In flight spans `enqueued` to the notification states."""
 
     task_uuid: UUID
     namespace: str
@@ -46,7 +42,6 @@ class TaskRecord:
     pending_steps: int
     in_progress_steps: int
     ready_steps: int
-    read_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +89,9 @@ class StepPage:
 
 
 _TASK: Final = (
-    statement("tasks").replace("{keys}", "SELECT %s::uuid AS task_uuid").replace("{context}", "t.context")
+    statement("tasks")
+    .replace("{keys}", "SELECT %(task)s::uuid AS task_uuid")
+    .replace("{context}", "t.context")
 )
 _STEPS: Final = statement("steps")
 _TASK_OF_STEP: Final = statement("task_of_step")
@@ -113,12 +110,10 @@ class TaskReader:
     async def with_steps(self, task_uuid: UUID) -> TaskWithSteps | None:
         """Return a task and its steps, or None when there is no such task."""
         async with self._database.snapshot() as snapshot:
-            task = await _task(snapshot, task_uuid)
-            return (
-                TaskWithSteps(task, await _steps(snapshot, task_uuid, at=task.read_at))
-                if task is not None
-                else None
-            )
+            steps = await _steps(snapshot, task_uuid)
+            # One clock for both: a retry may become due meanwhile.
+            task = await _task(snapshot, task_uuid, at=steps[0].read_at if steps else None)
+        return TaskWithSteps(task, steps) if task is not None else None
 
     async def state(self, task_uuid: UUID) -> TaskState | None:
         """Return the state of a task, or None when there is no such task."""
@@ -169,8 +164,9 @@ class TaskReader:
         raise StepNotFoundError(step_uuid, task_uuid)
 
 
-async def _task(queries: Queries, task_uuid: UUID) -> TaskRecord | None:
-    return await queries.fetch_one(TaskRecord, _TASK, (task_uuid,))
+async def _task(queries: Queries, task_uuid: UUID, *, at: datetime | None = None) -> TaskRecord | None:
+    """Read a task; which of its steps are ready is counted by the engine's clock now, or when it said `at`."""
+    return await queries.fetch_one(TaskRecord, _TASK, {"task": task_uuid, "at": at})
 
 
 async def _steps(
@@ -180,11 +176,9 @@ async def _steps(
     after: UUID | None = None,
     skip: int = 0,
     limit: int | None = None,
-    at: datetime | None = None,
 ) -> list[StepRecord]:
-    """Read steps, as they are by the engine's clock now, or when it said `at`."""
     return await queries.fetch_all(
-        StepRecord, _STEPS, {"task": task_uuid, "after": after, "skip": skip, "limit": limit, "at": at}
+        StepRecord, _STEPS, {"task": task_uuid, "after": after, "skip": skip, "limit": limit}
     )
 
 
