@@ -53,7 +53,7 @@ async def test_a_task_that_failures_block_is_put_before_a_person(watch: Watch) -
     await minutes(engine, 3)
     await engine.process()
     assert await watch.entries(task) == [("max_retries_exceeded", "blocked_by_failures", "pending")]
-    entry = await watch.store.newest_of(task)
+    entry = await watch.dlq.newest_of(task)
     assert entry is not None
     assert entry.metadata == {
         "detection_method": "blocked_by_failures",
@@ -75,7 +75,7 @@ async def test_a_snapshot_tells_all_that_a_person_needs(watch: Watch) -> None:
     await engine.succeed(good)
     await engine.fail(bad, retryable=False, error={"message": "x" * 600, "error_type": "disk_full"})
     await engine.process()
-    entry = await watch.store.newest_of(task)
+    entry = await watch.dlq.newest_of(task)
     assert entry is not None
     snapshot = dict(entry.task_snapshot)
     details = snapshot.pop("task_details")
@@ -122,7 +122,7 @@ async def test_a_large_task_has_a_snapshot_of_bounded_size(watch: Watch) -> None
     await engine.succeed(*(step for name, step in steps.items() if name != "s119"))
     await engine.fail(steps["s119"], retryable=False)
     await engine.process()
-    entry = await watch.store.newest_of(task)
+    entry = await watch.dlq.newest_of(task)
     assert entry is not None
     assert entry.task_snapshot["steps"][0]["name"] == "s119"
     assert len(entry.task_snapshot["steps"]) == 50
@@ -188,7 +188,7 @@ async def test_a_blocked_task_is_given_up_after_days(watch: Watch) -> None:
         "namespace": "test",
         "task_name": "workflow",
     }
-    # The investigation ends when a person ends it.
+    # Its entry stays pending until a person resolves it.
     assert await watch.entries(task) == [("max_retries_exceeded", "blocked_by_failures", "pending")]
     await assert_history_is_whole(engine, task)
     assert await loop.tick() == 600

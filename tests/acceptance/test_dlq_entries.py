@@ -11,17 +11,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tasker.domain.dlq import BASE_SCORES, DlqReason, ResolutionStatus
 from tasker.domain.errors import (
     ConcurrentChangeError,
+    DlqEntryClosedError,
     DlqEntryNotFoundError,
     InvalidArgumentError,
-    InvestigationClosedError,
     TaskNotFoundError,
 )
-from tasker.domain.investigations import BASE_SCORES, DlqReason, ResolutionStatus
-from tasker.domain.progress import StepCounts
-from tasker.orchestration.engine.investigations import Investigations
-from tasker.persistence.investigations import Investigation, InvestigationStore
+from tasker.domain.step_counts import StepCounts
+from tasker.orchestration.engine.dlq import DlqEntries
+from tasker.persistence.reading.dlq import DlqEntry, DlqReader
 from tests.support.engine import Engine, chain
 from tests.support.rivals import now, rival, start_blocked
 from tests.support.stuck import Watch, minutes, stand
@@ -30,13 +30,13 @@ RESOLVED = ResolutionStatus.MANUALLY_RESOLVED
 
 
 @pytest.fixture
-def store(engine: Engine) -> InvestigationStore:
-    return InvestigationStore(engine.database)
+def store(engine: Engine) -> DlqReader:
+    return DlqReader(engine.database)
 
 
 @pytest.fixture
-def investigations(store: InvestigationStore) -> Investigations:
-    return Investigations(store)
+def entries(engine: Engine) -> DlqEntries:
+    return DlqEntries(engine.database)
 
 
 @pytest.fixture
@@ -49,12 +49,10 @@ async def any_watch(any_engine: Engine) -> AsyncIterator[Watch]:
 # By hand
 
 
-async def test_an_operator_puts_any_task_before_a_person(
-    engine: Engine, investigations: Investigations
-) -> None:
+async def test_an_operator_puts_any_task_before_a_person(engine: Engine, entries: DlqEntries) -> None:
     task = await engine.create(chain(1))
     await engine.run(task)
-    opened = await investigations.open(task, reason="wrong total", requested_by="sam")
+    opened = await entries.open(task, reason="wrong total", requested_by="sam")
     assert opened.created
     entry = opened.entry
     assert (entry.dlq_reason, entry.original_state) == (DlqReason.MANUAL_DLQ, "complete")
@@ -62,25 +60,23 @@ async def test_an_operator_puts_any_task_before_a_person(
     assert entry.metadata["detection_method"] == "manual"
     assert (entry.metadata["reason"], entry.metadata["requested_by"]) == ("wrong total", "sam")
     assert await engine.state(task) == "complete"
-    again = await investigations.open(task)
+    again = await entries.open(task)
     assert (again.created, again.entry) == (False, entry)
 
 
-async def test_operators_at_once_make_one_entry(engine: Engine, investigations: Investigations) -> None:
+async def test_operators_at_once_make_one_entry(engine: Engine, entries: DlqEntries) -> None:
     task = await engine.create(chain(1))
-    opened = await asyncio.gather(*(investigations.open(task) for _ in range(8)))
+    opened = await asyncio.gather(*(entries.open(task) for _ in range(8)))
     assert [found.created for found in opened].count(True) == 1
     assert len({found.entry.dlq_entry_uuid for found in opened}) == 1
 
 
-async def test_what_cannot_be_put_before_a_person_is_told(
-    engine: Engine, investigations: Investigations
-) -> None:
+async def test_what_cannot_be_put_before_a_person_is_told(engine: Engine, entries: DlqEntries) -> None:
     with pytest.raises(TaskNotFoundError):
-        await investigations.open(uuid4())
+        await entries.open(uuid4())
     task = await engine.create(chain(1))
     with pytest.raises(InvalidArgumentError) as refusal:
-        await investigations.open(task, reason="x" * 501, requested_by="a\0b")
+        await entries.open(task, reason="x" * 501, requested_by="a\0b")
     assert [violation.field for violation in refusal.value.violations] == ["reason", "requested_by"]
     assert await Watch(engine).entries(task) == []
 
@@ -88,21 +84,19 @@ async def test_what_cannot_be_put_before_a_person_is_told(
 # Updating
 
 
-async def test_an_update_keeps_what_it_omits(engine: Engine, investigations: Investigations) -> None:
+async def test_an_update_keeps_what_it_omits(engine: Engine, entries: DlqEntries) -> None:
     task = await engine.create(chain(1))
-    entry = (await investigations.open(task)).entry
+    entry = (await entries.open(task)).entry
     await minutes(engine, 5)
-    looked = await investigations.update(entry.dlq_entry_uuid, resolution_notes="looking", resolved_by="sam")
+    looked = await entries.update(entry.dlq_entry_uuid, resolution_notes="looking", resolved_by="sam")
     assert (looked.resolution_status, looked.resolution_timestamp) == (ResolutionStatus.PENDING, None)
     assert (looked.resolution_notes, looked.resolved_by) == ("looking", "sam")
     assert looked.metadata == entry.metadata
     assert looked.updated_at - entry.updated_at >= timedelta(minutes=5)
-    stays = await investigations.update(entry.dlq_entry_uuid, resolution_status=ResolutionStatus.PENDING)
+    stays = await entries.update(entry.dlq_entry_uuid, resolution_status=ResolutionStatus.PENDING)
     assert stays.resolution_timestamp is None
     await minutes(engine, 5)
-    ended = await investigations.update(
-        entry.dlq_entry_uuid, resolution_status=RESOLVED, metadata={"ticket": 12}
-    )
+    ended = await entries.update(entry.dlq_entry_uuid, resolution_status=RESOLVED, metadata={"ticket": 12})
     assert (ended.resolution_status, ended.metadata) == (RESOLVED, {"ticket": 12})  # replaced as a whole
     assert (ended.resolution_notes, ended.resolved_by) == ("looking", "sam")
     assert ended.resolution_timestamp == ended.updated_at
@@ -113,23 +107,23 @@ async def test_an_update_keeps_what_it_omits(engine: Engine, investigations: Inv
 
 @pytest.mark.parametrize("status", [status for status in ResolutionStatus if status != "pending"])
 async def test_what_is_resolved_cannot_reopen_but_new_entries_follow(
-    engine: Engine, investigations: Investigations, status: ResolutionStatus
+    engine: Engine, entries: DlqEntries, status: ResolutionStatus
 ) -> None:
     task = await engine.create(chain(1))
-    first = (await investigations.open(task)).entry
-    ended = await investigations.update(first.dlq_entry_uuid, resolution_status=status)
+    first = (await entries.open(task)).entry
+    ended = await entries.update(first.dlq_entry_uuid, resolution_status=status)
     changes: list[dict[str, Any]] = [
         *({"resolution_status": other} for other in ResolutionStatus),
         {"resolution_notes": "late"},
         {"metadata": {}},
     ]
     for change in changes:
-        with pytest.raises(InvestigationClosedError, match=f"'{status}'"):
-            await investigations.update(first.dlq_entry_uuid, **change)
+        with pytest.raises(DlqEntryClosedError, match=f"'{status}'"):
+            await entries.update(first.dlq_entry_uuid, **change)
     await minutes(engine, 1)
-    second = await investigations.open(task)
+    second = await entries.open(task)
     assert second.created
-    store = InvestigationStore(engine.database)
+    store = DlqReader(engine.database)
     assert await store.newest_of(task) == second.entry
     assert await store.get(first.dlq_entry_uuid) == ended
     assert await Watch(engine).entries(task) == [
@@ -138,33 +132,29 @@ async def test_what_is_resolved_cannot_reopen_but_new_entries_follow(
     ]
 
 
-async def test_a_stale_update_is_refused(engine: Engine, investigations: Investigations) -> None:
+async def test_a_stale_update_is_refused(engine: Engine, entries: DlqEntries) -> None:
     task = await engine.create(chain(1))
-    seen = (await investigations.open(task)).entry
-    await investigations.update(
-        seen.dlq_entry_uuid, resolution_notes="mine", expected_updated_at=seen.updated_at
-    )
+    seen = (await entries.open(task)).entry
+    await entries.update(seen.dlq_entry_uuid, resolution_notes="mine", expected_updated_at=seen.updated_at)
     with pytest.raises(ConcurrentChangeError, match="read it again"):
-        await investigations.update(
+        await entries.update(
             seen.dlq_entry_uuid, resolution_notes="theirs", expected_updated_at=seen.updated_at
         )
-    entry = await InvestigationStore(engine.database).newest_of(task)
+    entry = await DlqReader(engine.database).newest_of(task)
     assert entry is not None
     assert entry.resolution_notes == "mine"
 
 
-async def test_of_two_operators_one_ends_an_investigation(
-    engine: Engine, investigations: Investigations
-) -> None:
+async def test_of_two_operators_one_resolves_an_entry(engine: Engine, entries: DlqEntries) -> None:
     task = await engine.create(chain(1))
-    entry = (await investigations.open(task)).entry.dlq_entry_uuid
+    entry = (await entries.open(task)).entry.dlq_entry_uuid
     async with rival(engine) as other:
         await other.sql(
             "SELECT tasker.update_dlq_entry_v1(%s, 'cancelled', 'first', NULL, NULL, NULL)", entry
         )
-        second = await start_blocked(engine, investigations.update(entry, resolution_status=RESOLVED))
+        second = await start_blocked(engine, entries.update(entry, resolution_status=RESOLVED))
         await other.commit()
-    with pytest.raises(InvestigationClosedError, match="'cancelled'"):
+    with pytest.raises(DlqEntryClosedError, match="'cancelled'"):
         await second
 
 
@@ -180,44 +170,42 @@ async def test_of_two_operators_one_ends_an_investigation(
     ],
 )
 async def test_a_bad_update_names_its_field_and_changes_nothing(
-    engine: Engine, investigations: Investigations, change: dict[str, Any], field: str
+    engine: Engine, entries: DlqEntries, change: dict[str, Any], field: str
 ) -> None:
-    entry = (await investigations.open(await engine.create(chain(1)))).entry
+    entry = (await entries.open(await engine.create(chain(1)))).entry
     with pytest.raises(InvalidArgumentError) as refusal:
-        await investigations.update(entry.dlq_entry_uuid, resolution_status=RESOLVED, **change)
+        await entries.update(entry.dlq_entry_uuid, resolution_status=RESOLVED, **change)
     assert [violation.field for violation in refusal.value.violations] == [field]
-    assert await InvestigationStore(engine.database).get(entry.dlq_entry_uuid) == entry
+    assert await DlqReader(engine.database).get(entry.dlq_entry_uuid) == entry
 
 
-async def test_an_unknown_entry_is_not_found(
-    investigations: Investigations, store: InvestigationStore
-) -> None:
+async def test_an_unknown_entry_is_not_found(entries: DlqEntries, store: DlqReader) -> None:
     with pytest.raises(DlqEntryNotFoundError):
-        await investigations.update(uuid4(), resolution_status=RESOLVED)
+        await entries.update(uuid4(), resolution_status=RESOLVED)
     assert await store.newest_of(uuid4()) is None
 
 
 # Reading
 
 
-async def _entry(engine: Engine, reason: DlqReason, task: UUID | None = None) -> Investigation:
+async def _entry(engine: Engine, reason: DlqReason, task: UUID | None = None) -> DlqEntry:
     """Make an entry of any reason."""
     task = task or await engine.create(chain(1))
     await engine.sql(
         "SELECT tasker.add_dlq_entries_v1(ARRAY[%s]::uuid[], %s, '{}', NULL)", task, reason.value
     )
-    entry = await InvestigationStore(engine.database).newest_of(task)
+    entry = await DlqReader(engine.database).newest_of(task)
     assert entry is not None
     return entry
 
 
 async def test_entries_are_listed_newest_first(any_watch: Watch) -> None:
-    engine, store = any_watch.engine, any_watch.store
-    entries: list[Investigation] = []
+    engine, store = any_watch.engine, any_watch.dlq
+    entries: list[DlqEntry] = []
     for reason in (DlqReason.MANUAL_DLQ, DlqReason.MAX_RETRIES_EXCEEDED, DlqReason.MANUAL_DLQ):
         entries.insert(0, await _entry(engine, reason))
         await minutes(engine, 1)
-    await Investigations(store).update(entries[1].dlq_entry_uuid, resolution_status=RESOLVED)
+    await DlqEntries(engine.database).update(entries[1].dlq_entry_uuid, resolution_status=RESOLVED)
     entries[1] = await store.get(entries[1].dlq_entry_uuid) or entries[1]
     assert await store.page() == entries
     assert await store.page(limit=1, skip=1) == [entries[1]]
@@ -227,9 +215,7 @@ async def test_entries_are_listed_newest_first(any_watch: Watch) -> None:
     assert await store.page(status=RESOLVED, reason=DlqReason.MANUAL_DLQ) == []
 
 
-async def test_fifty_entries_are_listed_unless_said_otherwise(
-    engine: Engine, store: InvestigationStore
-) -> None:
+async def test_fifty_entries_are_listed_unless_said_otherwise(engine: Engine, store: DlqReader) -> None:
     await engine.create(chain(1))
     await engine.database.execute(
         "INSERT INTO tasker.tasks_dlq (dlq_entry_uuid, task_uuid, original_state, dlq_reason, dlq_timestamp, "
@@ -243,13 +229,13 @@ async def test_fifty_entries_are_listed_unless_said_otherwise(
 
 
 async def test_the_queue_is_ordered_by_weight_and_waiting(any_watch: Watch) -> None:
-    engine, store = any_watch.engine, any_watch.store
+    engine, store = any_watch.engine, any_watch.dlq
     await engine.freeze_clock()
     oldest = await _entry(engine, DlqReason.MANUAL_DLQ)
     await minutes(engine, 600)  # 610 by then: before retries, behind a cycle
     rest = [await _entry(engine, reason) for reason in DlqReason]
     closed = await _entry(engine, DlqReason.DEPENDENCY_CYCLE_DETECTED)
-    await Investigations(store).update(closed.dlq_entry_uuid, resolution_status=RESOLVED)
+    await DlqEntries(engine.database).update(closed.dlq_entry_uuid, resolution_status=RESOLVED)
     await engine.operators.cancel(rest[0].task_uuid)
     await minutes(engine, 2.5)
     queue = await store.queue()
@@ -276,9 +262,7 @@ def test_every_reason_has_a_weight() -> None:
     assert BASE_SCORES.keys() == set(DlqReason)
 
 
-async def test_the_queue_shows_entries_of_tasks_that_are_gone(
-    engine: Engine, store: InvestigationStore
-) -> None:
+async def test_the_queue_shows_entries_of_tasks_that_are_gone(engine: Engine, store: DlqReader) -> None:
     entry = await _entry(engine, DlqReason.MANUAL_DLQ)
     for table in ("workflow_steps", "tasks"):
         await engine.database.execute(f"DELETE FROM tasker.{table}")
@@ -288,7 +272,7 @@ async def test_the_queue_shows_entries_of_tasks_that_are_gone(
 
 
 async def test_statistics_count_by_reason(any_watch: Watch) -> None:
-    engine, store = any_watch.engine, any_watch.store
+    engine, store = any_watch.engine, any_watch.dlq
     assert await store.stats() == []
     await engine.freeze_clock()
     start = await now(engine)
@@ -296,7 +280,7 @@ async def test_statistics_count_by_reason(any_watch: Watch) -> None:
     for entry, status in zip(entries, ResolutionStatus, strict=True):
         await minutes(engine, 10)
         if status is not ResolutionStatus.PENDING:
-            await Investigations(store).update(entry.dlq_entry_uuid, resolution_status=status)
+            await DlqEntries(engine.database).update(entry.dlq_entry_uuid, resolution_status=status)
     await _entry(engine, DlqReason.STALENESS_TIMEOUT)
     manual, stale = await store.stats()
     assert manual.dlq_reason is DlqReason.MANUAL_DLQ
@@ -312,7 +296,7 @@ async def test_an_entry_of_a_stale_task_has_its_state_before(any_watch: Watch) -
     task = await stand(any_watch.engine, "waiting_for_retry")
     await minutes(any_watch.engine, 45)
     await any_watch.detect()
-    entry = await any_watch.store.newest_of(task)
+    entry = await any_watch.dlq.newest_of(task)
     assert entry is not None
     assert entry.original_state == entry.task_snapshot["current_state"] == "waiting_for_retry"
     assert entry.task_snapshot["time_in_state_minutes"] == 45

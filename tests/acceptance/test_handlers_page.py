@@ -22,6 +22,7 @@ import tasker.worker
 from tasker.config.settings import WorkerSettings
 from tasker.domain.results import ErrorType
 from tasker.domain.templates.validation import parse
+from tasker.persistence.operations.register import register_template
 from tasker.worker import ErrorClassifier, HandlerRegistry, StepContext, load_handlers, step_handler
 from tasker.worker.runtime.worker import Worker
 from tasker.worker.testing import make_context, run_handler
@@ -108,7 +109,7 @@ async def results_of(
 ) -> dict[str, Any]:
     """Run a workflow of the page on a worker to its end; return the newest result of each step."""
     document = parse(template)
-    await engine.store.register(document)
+    await register_template(engine.database, document)
     task = (await engine.request(document, ORDER | context)).task.task_uuid
     worker = Worker(
         WorkerSettings.load(database_url=engine.url, template_path=folder / "templates"), registry

@@ -39,7 +39,7 @@ async def step_uuid(engine: Engine, task: UUID, name: str) -> UUID:
 
 async def newest(engine: Engine, task: UUID, name: str) -> Any:
     """Return what a step's readers see as its result."""
-    (envelope,) = [step.envelope for step in await engine.reader.steps(task) if step.name == name]
+    (envelope,) = [step.envelope for step in (await engine.reader.steps(task)).steps if step.name == name]
     return envelope
 
 

@@ -41,7 +41,7 @@ def hands(engine: Engine) -> Hands:
 
 async def newest(engine: Engine, task: UUID, name: str) -> dict[str, Any]:
     """Return a step's newest result as stored."""
-    (envelope,) = [step.envelope for step in await engine.reader.steps(task) if step.name == name]
+    (envelope,) = [step.envelope for step in (await engine.reader.steps(task)).steps if step.name == name]
     assert envelope is not None
     return envelope
 

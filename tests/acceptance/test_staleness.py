@@ -1,4 +1,4 @@
-"""Tasks that stand still, by a clock that the test moves."""
+"""Stale tasks, by a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 
 from tasker.domain.staleness import StalenessHealth, StalenessLimits
 from tasker.domain.templates.validation import parse
+from tasker.persistence.operations.register import register_template
 from tests.support.dynamic import split, workflow
 from tests.support.engine import Engine, chain, graph
 from tests.support.rivals import assert_history_is_whole
@@ -180,7 +181,7 @@ async def test_a_template_beats_the_settings_and_they_the_constants(
 async def test_a_task_keeps_the_limits_it_started_with(watch: Watch) -> None:
     task = await stand(watch.engine, lifecycle={"max_steps_in_process_minutes": 50})
     changed = parse(template({"max_steps_in_process_minutes": 5}))
-    assert await watch.engine.store.register(changed, force_overwrite=True)
+    assert await register_template(watch.engine.database, changed, force_overwrite=True)
     assert (await watch.of(task)).threshold_minutes == 50
 
 
@@ -222,9 +223,9 @@ async def test_monitoring_shows_stale_then_warning_then_healthy_then_longest(
     await engine.fail(*await engine.claim(), retryable=False)
     await engine.process()
     assert await engine.state(blocked) == "blocked_by_failures"
-    shown = [row.task_uuid for row in await watch.store.staleness(StalenessLimits())]
+    shown = [row.task_uuid for row in await watch.staleness.tasks(StalenessLimits())]
     assert shown == [stale, warning, longest, long]
-    assert [row.task_uuid for row in await watch.store.staleness(StalenessLimits(), limit=2)] == shown[:2]
+    assert [row.task_uuid for row in await watch.staleness.tasks(StalenessLimits(), limit=2)] == shown[:2]
 
 
 # Who is spared
@@ -349,7 +350,7 @@ async def test_a_real_run_makes_one_entry_and_moves_the_task(watch: Watch, state
     )
     assert metadata.pop("detected_at")
     assert metadata == {"reason": "staleness_timeout", "namespace": "test", "task_name": "workflow"}
-    entry = await watch.store.newest_of(task)
+    entry = await watch.dlq.newest_of(task)
     assert entry is not None
     assert str(entry.dlq_entry_uuid) == event["dlq_entry_uuid"]
     assert entry.metadata == {

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
-from tasker.persistence.templates import TemplateStore
+from tasker.persistence.reading.templates import TemplateReader
 from tests.support import services
 from tests.support.clients import Client
 from tests.support.engine import Engine, chain
@@ -150,7 +150,7 @@ async def test_the_same_version_twice_is_an_error_that_names_both_files(engine: 
         "test/workflow/2.0.0",
     ]
     assert (report.successful_registrations, report.failed_registrations) == (3, 1)
-    stored = await engine.store.find("test", "workflow", "1.0.0")
+    stored = await engine.templates.find("test", "workflow", "1.0.0")
     assert stored is not None
     assert len(stored.document["steps"]) == 1
 
@@ -191,7 +191,7 @@ async def test_a_store_keeps_what_a_directory_holds(engine: Engine, folder: Path
     document = chain(1) | {"input_schema": {"type": "object"}, "default_context": {"shop": "berlin"}}
     write(folder, workflow=document)
     await registered(engine, folder)
-    stored = await TemplateStore(engine.database).find("test", "workflow", "1.0.0")
+    stored = await TemplateReader(engine.database).find("test", "workflow", "1.0.0")
     assert stored is not None
     assert stored.document["input_schema"] == {"type": "object"}
     assert stored.document["default_context"] == {"shop": "berlin"}

@@ -112,7 +112,7 @@ async def test_the_templates_of_the_page_run(engine: Engine, tmp_path: Path) -> 
     for number, block in enumerate(GOOD):
         text = yaml.safe_dump_all(block.documents(f"page_{number}"))
         (tmp_path / f"page_{number}.yaml").write_text(text)
-    report = await register_directory(tmp_path, engine.store, strict=True)
+    report = await register_directory(tmp_path, engine.database, strict=True)
     assert report.errors == []
     assert len(report.templates) == len(GOOD) + 1  # one block holds two
     for template in report.templates:

@@ -33,16 +33,17 @@ from tasker.persistence.operations.checkpoint import checkpoint_step
 from tasker.persistence.operations.claim import ClaimedStep, hydrate_step
 from tasker.persistence.operations.create import CreatedTask, TaskToCreate, create_tasks
 from tasker.persistence.operations.reconcile import ReconciledTask, reconcile_tasks
+from tasker.persistence.operations.register import register_template
 from tasker.persistence.operations.renew import Lease, renew_leases
 from tasker.persistence.operations.retain import DeletedTasks, delete_old_tasks
 from tasker.persistence.operations.submit import ResultToSubmit
 from tasker.persistence.operations.sweep import sweep_leases
 from tasker.persistence.operations.wake import WokenTasks, wake_tasks
 from tasker.persistence.operations.workers import register_worker, retire_worker
+from tasker.persistence.reading.tasks import TaskReader
+from tasker.persistence.reading.templates import TemplateReader
+from tasker.persistence.reading.transitions import TransitionReader
 from tasker.persistence.sessions import MOST_REQUESTS
-from tasker.persistence.tasks import TaskReader
-from tasker.persistence.templates import TemplateStore
-from tasker.persistence.transitions import TransitionReader
 
 NAMESPACE = "test"
 
@@ -110,12 +111,12 @@ class Engine:
         self.worker = PgmqWorkerBroker(
             self.worker_sessions, worker_uuid=self.worker_uuid, refusal_limit=timedelta(seconds=60)
         )
-        self.store = TemplateStore(self.database)
+        self.templates = TemplateReader(self.database)
         self.reader = TaskReader(self.database)
         self.transitions = TransitionReader(self.database)
-        revisions = planned_revisions(self.store, environment)
+        revisions = planned_revisions(self.database, environment)
         self.creator = TaskCreator(
-            TemplateCatalogue(self.store, revisions),
+            TemplateCatalogue(self.database, revisions),
             self.sessions,
             self.reader,
             environment=environment,
@@ -156,7 +157,7 @@ class Engine:
     async def register(self, document: Mapping[str, Any]) -> Template:
         """Register a template."""
         template = parse(document)
-        await self.store.register(template)
+        await register_template(self.database, template)
         return template
 
     async def create(

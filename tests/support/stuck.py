@@ -11,9 +11,10 @@ from structlog.testing import capture_logs
 
 from tasker.domain.staleness import Reaction, StalenessLimits
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
-from tasker.persistence.investigations import InvestigationStore, TaskStaleness
 from tasker.persistence.operations.fail import ClosedTask, close_stale_task
 from tasker.persistence.operations.staleness import StaleTask, stale_tasks
+from tasker.persistence.reading.dlq import DlqReader
+from tasker.persistence.reading.staleness import StalenessReader, TaskStaleness
 from tests.support.engine import Engine, chain
 
 #: The states that have a limit of their own.
@@ -30,7 +31,8 @@ class Watch:
         self.engine = engine
         self.detecting = engine.database.session()
         self.sessions = engine.database.sessions()
-        self.store = InvestigationStore(engine.database)
+        self.dlq = DlqReader(engine.database)
+        self.staleness = StalenessReader(engine.database)
 
     async def close(self) -> None:
         """Close the sessions; the next calls open new ones."""
@@ -67,7 +69,7 @@ class Watch:
     async def of(self, task: UUID, **limits: int) -> TaskStaleness:
         """Return what monitoring says about a task."""
         (found,) = [
-            row for row in await self.store.staleness(StalenessLimits(**limits)) if row.task_uuid == task
+            row for row in await self.staleness.tasks(StalenessLimits(**limits)) if row.task_uuid == task
         ]
         return found
 

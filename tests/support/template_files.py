@@ -21,7 +21,7 @@ def write(folder: Path, **documents: object) -> Path:
 
 
 async def registered(engine: Engine, folder: Path, **settings: bool) -> Registration:
-    return await register_directory(folder, engine.store, **settings)
+    return await register_directory(folder, engine.database, **settings)
 
 
 async def written(engine: Engine) -> dict[str, int]:

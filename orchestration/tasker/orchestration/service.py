@@ -15,8 +15,8 @@ from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_service import TemplateService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
-from tasker.persistence.task_listing import TaskListing
-from tasker.persistence.templates import TemplateStore
+from tasker.persistence.reading.listing import TaskListing
+from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import (
     analytics_pb2,
@@ -119,7 +119,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 templates_pb2.DESCRIPTOR.services_by_name["TemplateService"],
-                TemplateService(TemplateStore(engine.database)),
+                TemplateService(TemplateReader(engine.database)),
                 templates_pb2_grpc.add_TemplateServiceServicer_to_server,
             ),
             ServiceRegistration(

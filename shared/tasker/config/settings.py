@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasker.config.investigations import InvestigationSettings
+from tasker.config.dlq import DlqSettings
 from tasker.domain.context import InputValidation
 from tasker.domain.errors import TaskerError
 
@@ -50,7 +50,7 @@ class Settings(BaseSettings):
             raise SettingsError("; ".join(_problems(error))) from None
 
 
-class OrchestrationSettings(InvestigationSettings, Settings):
+class OrchestrationSettings(DlqSettings, Settings):
     """The orchestration service."""
 
     bind_address: str = Field("0.0.0.0:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")

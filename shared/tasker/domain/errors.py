@@ -139,18 +139,14 @@ class TemplateNotFoundError(NotFoundError):
 
 
 class DlqEntryNotFoundError(NotFoundError):
-    """No dead-letter entry answers to this uuid, of an entry or of a task."""
+    """No DLQ entry answers to this uuid, of an entry or of a task."""
 
     reason: ClassVar[str] = "DLQ_ENTRY_NOT_FOUND"
 
     def __init__(self, *, dlq_entry_uuid: UUID | None = None, task_uuid: UUID | None = None) -> None:
         self.dlq_entry_uuid = dlq_entry_uuid
         self.task_uuid = task_uuid
-        which = (
-            f"dead-letter entry {dlq_entry_uuid}"
-            if dlq_entry_uuid
-            else f"dead-letter entry of task {task_uuid}"
-        )
+        which = f"DLQ entry {dlq_entry_uuid}" if dlq_entry_uuid else f"DLQ entry of task {task_uuid}"
         super().__init__(f"{which} does not exist")
 
     @property
@@ -257,13 +253,13 @@ class InvalidStepTransitionError(InvalidTransitionError):
     reason: ClassVar[str] = "STEP_TRANSITION_NOT_ALLOWED"
 
 
-class InvestigationClosedError(InvalidTransitionError):
-    """An investigation that has ended stays as it is; the task may be investigated again."""
+class DlqEntryClosedError(InvalidTransitionError):
+    """A DLQ entry that has left `pending` stays as it is; its task may get another one."""
 
     reason: ClassVar[str] = "INVESTIGATION_CLOSED"
 
     def __init__(self, dlq_entry_uuid: UUID, status: str) -> None:
-        super().__init__(f"dead-letter entry {dlq_entry_uuid}", status, "update")
+        super().__init__(f"DLQ entry {dlq_entry_uuid}", status, "update")
 
 
 class GuardFailedError(TaskerError):

@@ -1,4 +1,4 @@
-"""When a task stands still for too long, and what follows from it.
+"""When a task is stale, too long in a state or too old, and what follows from it.
 
 The clocks of tasks are in the database, and so is the one place that holds them against these limits
 (`tasker.task_staleness_v1`).
@@ -82,22 +82,22 @@ class Reaction:
     """What to do about a stale task.
 
     Attributes:
-        investigates: Make an entry.
+        adds_entry: Make a DLQ entry.
         fails: Move the task to `error`.
     """
 
-    investigates: bool
+    adds_entry: bool
     fails: bool
 
     def __bool__(self) -> bool:
-        return self.investigates or self.fails
+        return self.adds_entry or self.fails
 
     def action(self, *, dry_run: bool) -> ActionTaken:
         """Return what carrying it out is called; for a dry run, what it would be."""
-        if self.investigates and self.fails:
+        if self.adds_entry and self.fails:
             both = (ActionTaken.WOULD_TRANSITION_TO_DLQ_AND_ERROR, ActionTaken.TRANSITIONED_TO_DLQ_AND_ERROR)
             return both[not dry_run]
-        if self.investigates:
+        if self.adds_entry:
             return ActionTaken.WOULD_MOVE_TO_DLQ_ONLY if dry_run else ActionTaken.MOVED_TO_DLQ_ONLY
         return (
             ActionTaken.WOULD_TRANSITION_TO_ERROR_ONLY if dry_run else ActionTaken.TRANSITIONED_TO_ERROR_ONLY
@@ -118,9 +118,9 @@ def reaction_to_staleness(
         auto_transition_to_error: The same for moving tasks to `error`.
     """
     said = lifecycle or Lifecycle()
-    investigates, fails = said.auto_dlq_on_timeout, said.auto_fail_on_timeout
-    if investigates is None:
-        investigates = auto_move_to_dlq and said.staleness_action is StalenessAction.DLQ
+    adds_entry, fails = said.auto_dlq_on_timeout, said.auto_fail_on_timeout
+    if adds_entry is None:
+        adds_entry = auto_move_to_dlq and said.staleness_action is StalenessAction.DLQ
     if fails is None:
         fails = auto_transition_to_error and said.staleness_action is not StalenessAction.NONE
-    return Reaction(investigates, fails)
+    return Reaction(adds_entry, fails)

@@ -81,15 +81,19 @@ class Database(Queries):
             yield Transaction(connection)
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Transaction]:
-        """Lend a transaction that only reads, all of it what was committed when its first statement began."""
+    async def snapshot(self, *, prepare: bool | None = None) -> AsyncIterator[Transaction]:
+        """Lend a transaction that only reads, all of it what was committed when its first statement began.
+
+        Args:
+            prepare: False where no statement is worth keeping the plan of.
+        """
         async with self._pool.connection() as connection:
             # Said with the transaction's BEGIN: no round trip of its own.
             await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
             await connection.set_read_only(True)
             try:
                 async with connection.transaction():
-                    yield Transaction(connection)
+                    yield Transaction(connection, prepare=prepare)
             finally:
                 if not connection.closed:
                     await connection.set_isolation_level(None)

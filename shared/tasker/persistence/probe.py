@@ -10,7 +10,6 @@ from typing import Final
 
 import structlog
 
-from tasker.persistence.connections import Row
 from tasker.persistence.database import Database
 from tasker.persistence.sessions import Session
 
@@ -65,7 +64,7 @@ class DatabaseProbe:
             return ready
 
     async def _ask(self) -> bool:
-        asking = asyncio.create_task(self._session.fetch_tuples(b"SELECT 1"))
+        asking = asyncio.create_task(self._session.execute("SELECT 1"))
         try:
             await asyncio.wait([asking], timeout=_TIMEOUT_SECONDS)
         finally:
@@ -83,7 +82,7 @@ class DatabaseProbe:
             await self.check()
 
 
-async def _give_up(asking: asyncio.Task[list[Row]], session: Session) -> None:
+async def _give_up(asking: asyncio.Task[None], session: Session) -> None:
     """Cancel a question; while the network is dead, this takes psycopg ten seconds."""
     asking.cancel()
     with contextlib.suppress(Exception, asyncio.CancelledError):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from enum import Enum
+from functools import partial
+from importlib.resources import files
+from typing import Any, TypeAlias, TypeVar, get_args, get_type_hints
 
 from psycopg import AsyncCursor
-from psycopg.rows import AsyncRowFactory, class_row, scalar_row, tuple_row
+from psycopg.rows import AsyncRowFactory, class_row, kwargs_row, scalar_row, tuple_row
 
 from tasker.persistence.connections import Connection
 
@@ -19,7 +22,10 @@ class Queries(ABC):
     """What can be asked of the database. Rows arrive as the class that the caller names: by name, never by position."""
 
     async def fetch_all(self, record: type[Record], query: str, params: Params = None) -> list[Record]:
-        """Run one statement and return its rows; `record` takes their columns as arguments of the same names."""
+        """Run one statement and return its rows; `record` takes their columns as arguments of the same names.
+
+        Where `record` names an enumeration, the column becomes a member of it.
+        """
         return await self._run(query, params, _factory(record))
 
     async def fetch_one(self, record: type[Record], query: str, params: Params = None) -> Record | None:
@@ -57,24 +63,52 @@ class Queries(ABC):
 class Transaction(Queries):
     """Statements in one transaction, which ends with the block that lent it; nothing is tried again."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, prepare: bool | None = None) -> None:
         self.connection = connection
+        self._prepare = prepare
 
     async def _run(self, query: str, params: Params, rows: AsyncRowFactory[Record]) -> list[Record]:
-        return await run(self.connection, query, params, rows)
+        return await run(self.connection, query, params, rows, prepare=self._prepare)
 
 
 async def run(
-    connection: Connection, query: str, params: Params, rows: AsyncRowFactory[Record]
+    connection: Connection,
+    query: str,
+    params: Params,
+    rows: AsyncRowFactory[Record],
+    *,
+    prepare: bool | None = None,
 ) -> list[Record]:
     """Run one statement on a connection and return all its rows; none if it returns nothing."""
     async with AsyncCursor(connection, row_factory=rows) as cursor:
-        await cursor.execute(query.encode(), params)
+        await cursor.execute(query.encode(), params, prepare=prepare)
         return await cursor.fetchall() if cursor.description else []
+
+
+def statement(name: str) -> str:
+    """Return the text of `reading/<name>.sql`."""
+    return files("tasker.persistence").joinpath("reading", f"{name}.sql").read_text(encoding="utf-8")
 
 
 _FACTORIES: dict[type[Any], AsyncRowFactory[Any]] = {}
 
 
 def _factory(record: type[Record]) -> AsyncRowFactory[Record]:
-    return _FACTORIES.get(record) or _FACTORIES.setdefault(record, class_row(record))
+    return _FACTORIES.get(record) or _FACTORIES.setdefault(record, _new_factory(record))
+
+
+def _new_factory(record: type[Record]) -> AsyncRowFactory[Record]:
+    enumerations = {
+        name: kind
+        for name, hint in get_type_hints(record).items()
+        for kind in (hint, *get_args(hint))
+        if isinstance(kind, type) and issubclass(kind, Enum)
+    }
+    return kwargs_row(partial(_with_members, record, enumerations)) if enumerations else class_row(record)
+
+
+def _with_members(record: type[Record], enumerations: Mapping[str, type[Enum]], **columns: Any) -> Record:
+    for name, enumeration in enumerations.items():
+        if columns[name] is not None:
+            columns[name] = enumeration(columns[name])
+    return record(**columns)

@@ -6,7 +6,7 @@ import pytest
 
 from tasker.domain.retry import LEASE
 from tasker.messaging.queues import worker_queue
-from tasker.persistence.templates import StoredTemplate
+from tasker.persistence.reading.templates import StoredTemplate
 from tests.support.engine import Engine, chain
 
 _CLAIM = (
@@ -40,17 +40,17 @@ async def test_a_template_that_changes_while_it_is_read_is_not_kept(
 ) -> None:
     template = await engine.register(chain(1))
     catalogue = engine.creator._catalogue
-    store = catalogue._store
-    find = store.find
+    templates = catalogue._templates
+    get = templates.get
 
-    async def find_while_it_changes(namespace: str, name: str, version: str) -> StoredTemplate | None:
-        stored = await find(namespace, name, version)
+    async def get_while_it_changes(namespace: str, name: str, version: str) -> StoredTemplate:
+        stored = await get(namespace, name, version)
         await engine.register(chain(2))
         catalogue.forget()
         return stored
 
-    monkeypatch.setattr(store, "find", find_while_it_changes)
+    monkeypatch.setattr(templates, "get", get_while_it_changes)
     await catalogue.get(template.namespace_name, template.name, template.version)
-    monkeypatch.setattr(store, "find", find)
+    monkeypatch.setattr(templates, "get", get)
     later = await catalogue.get(template.namespace_name, template.name, template.version)
     assert len(later.revision.steps) == 2

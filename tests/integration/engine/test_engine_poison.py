@@ -325,7 +325,7 @@ async def _consumer(engine: Engine) -> AsyncIterator[None]:
     claims, slots = OpenClaims(), Slots(4)
     submitter = ResultSubmitter(engine.worker, claims, identity)
     runner = StepRunner(
-        engine.worker_requests, registry, known_revisions(engine.store), claims, submitter,
+        engine.worker_requests, registry, known_revisions(engine.database), claims, submitter,
         slots=slots, handler_timeout_seconds=10, result_validation="warn", identity=identity,
     )  # fmt: skip
     consumer = StepConsumer(

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, worker_queue
-from tasker.persistence.poison import PoisonCounts, PoisonReader
+from tasker.persistence.reading.poison import PoisonCounts, PoisonReader
 from tests.support.engine import NAMESPACE, Engine, chain
 from tests.support.faults import poison, send_by_hand
 from tests.support.rivals import rival

@@ -57,7 +57,7 @@ async def _tasks(engine: Engine) -> set[UUID]:
     return {task for (task,) in await engine.sql("SELECT task_uuid FROM tasker.tasks")}
 
 
-async def _investigate(engine: Engine, task: UUID, status: str) -> None:
+async def _add_entry(engine: Engine, task: UUID, status: str) -> None:
     await engine.database.execute(
         "INSERT INTO tasker.tasks_dlq (dlq_entry_uuid, task_uuid, original_state, dlq_reason, dlq_timestamp, "
         "resolution_status, task_snapshot, created_at, updated_at) VALUES (gen_random_uuid(), %s, 'error', "
@@ -74,7 +74,7 @@ async def _rich(engine: Engine, order: int) -> UUID:
     await engine.move_clock(60)
     await engine.timers.tick()
     (running,) = await engine.claim()
-    await _investigate(engine, task, "manually_resolved")
+    await _add_entry(engine, task, "manually_resolved")
     garbled = await send_by_hand(
         engine, RESULTS_QUEUE, {"v": 1, "task_uuid": str(task), "step_uuid": "garbled"}
     )
@@ -146,13 +146,13 @@ async def test_what_is_not_over_stays_however_old_it_is(engine: Engine) -> None:
     await engine.run(running)
 
 
-async def test_a_pending_investigation_keeps_its_task(engine: Engine) -> None:
+async def test_a_pending_dlq_entry_keeps_its_task(engine: Engine) -> None:
     pending, resolved = await engine.create(chain(1)), await engine.create(chain(1))
     for task in (pending, resolved):
         await engine.run(task)
-    await _investigate(engine, pending, "pending")
-    await _investigate(engine, pending, "cancelled")  # an earlier one
-    await _investigate(engine, resolved, "permanently_failed")
+    await _add_entry(engine, pending, "pending")
+    await _add_entry(engine, pending, "cancelled")  # an earlier one
+    await _add_entry(engine, resolved, "permanently_failed")
     await engine.move_clock(91 * DAY)
     await _walk(_retention(engine))
     assert await _tasks(engine) == {pending}
@@ -165,7 +165,7 @@ async def test_a_pending_investigation_keeps_its_task(engine: Engine) -> None:
 _REOPEN = (
     "UPDATE tasker.tasks SET state = 'pending', terminal_at = NULL, completed_at = NULL WHERE task_uuid = %s"
 )
-_INVESTIGATE = (
+_ADD_ENTRY = (
     "INSERT INTO tasker.tasks_dlq (dlq_entry_uuid, task_uuid, original_state, dlq_reason, dlq_timestamp, "
     "task_snapshot, created_at, updated_at) "
     "VALUES (gen_random_uuid(), %s, 'complete', 'manual_dlq', now(), '{}', now(), now())"
@@ -173,7 +173,7 @@ _INVESTIGATE = (
 
 
 @pytest.mark.own_database
-@pytest.mark.parametrize("change", [_REOPEN, _INVESTIGATE], ids=["reopened", "investigated"])
+@pytest.mark.parametrize("change", [_REOPEN, _ADD_ENTRY], ids=["reopened", "entered"])
 async def test_what_changes_between_the_look_and_the_lock_counts(engine: Engine, change: str) -> None:
     task = await engine.create(chain(1))
     await engine.run(task)

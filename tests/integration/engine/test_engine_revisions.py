@@ -7,6 +7,7 @@ import pytest
 from tasker.domain.templates.document import digest
 from tasker.domain.templates.validation import parse
 from tasker.orchestration.engine.revisions import planned_revisions
+from tasker.persistence.operations.register import register_template
 from tests.support.dynamic import Hands, assert_each_complete_once, decide, edges, split, workflow
 from tests.support.engine import Engine
 
@@ -18,7 +19,7 @@ async def test_a_task_grows_by_its_own_revision(engine: Engine, database_url: st
     hands = Hands(engine)
     old = await engine.create(OLD)
     await hands.succeed("s")
-    await engine.store.register(parse(NEW), force_overwrite=True)
+    await register_template(engine.database, parse(NEW), force_overwrite=True)
     await hands.succeed("d", result=decide("a"))
     assert set(await engine.states(old)) == {"s", "d", "a", "b"}
     assert (await hands.take("a")).max_attempts == 2
@@ -66,7 +67,7 @@ async def test_an_orchestrator_of_another_environment_plans_for_its_own(
 
 async def test_a_revision_is_read_and_planned_once(engine: Engine) -> None:
     template = await engine.register(OLD)
-    revisions = planned_revisions(engine.store, "elsewhere")
+    revisions = planned_revisions(engine.database, "elsewhere")
     revision = await revisions.get(digest(template))
     assert set(revision.steps) == {"s", "d", "a", "b"}
     planned = await engine.sql(
@@ -80,4 +81,4 @@ async def test_a_revision_is_read_and_planned_once(engine: Engine) -> None:
 
 async def test_a_revision_that_is_gone_is_named(engine: Engine) -> None:
     with pytest.raises(LookupError, match="00ff"):
-        await planned_revisions(engine.store, "test").get(bytes.fromhex("00ff" * 16))
+        await planned_revisions(engine.database, "test").get(bytes.fromhex("00ff" * 16))

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from tasker.domain.staleness import Reaction, StalenessLimits
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
+from tasker.persistence.operations.dlq import add_dlq_entry_by_hand
 from tasker.persistence.operations.fail import ClosedTask
 from tasker.persistence.operations.staleness import lock_detection
 from tests.support.engine import Engine
@@ -286,7 +287,7 @@ async def test_a_task_with_a_pending_entry_is_left_alone(watch: Watch) -> None:
     engine = watch.engine
     (task,) = await _stale(engine, 1)
     (seen,) = await watch.stale(LIMITS, 100)
-    await watch.store.open_by_hand(task, {})
+    await add_dlq_entry_by_hand(watch.engine.database, task, {})
     assert await watch.stale(LIMITS, 100) == []
     assert await watch.close_stale(seen, LIMITS, Reaction(False, True)) == ClosedTask(False, None)
     assert await engine.state(task) == "steps_in_process"

@@ -21,6 +21,7 @@ from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence import listener as listener_module
 from tasker.persistence.connections import Row
 from tasker.persistence.listener import Listener, Wakeup
+from tasker.persistence.operations.watch import announce_watcher
 from tests.support.engine import NAMESPACE, Engine, chain, diamond, failure, success
 from tests.support.rivals import (
     PATIENCE_SECONDS,
@@ -157,7 +158,7 @@ async def test_a_refused_create_wakes_nobody(engine: Engine) -> None:
 
 
 async def _watch(engine: Engine, *, steps: bool, seconds: float = 60) -> None:
-    await engine.transitions.announce_watcher(UUID(int=1), steps=steps, seconds=seconds)
+    await announce_watcher(engine.database, UUID(int=1), steps=steps, seconds=seconds)
 
 
 async def test_transitions_are_hinted_while_somebody_watches(any_engine: Engine) -> None:

@@ -16,12 +16,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from tasker.domain.errors import InvalidArgumentError
 from tasker.domain.retry import LEASE
 from tasker.domain.states import TaskState
-from tasker.persistence import connections, database, sessions, task_listing
+from tasker.persistence import connections, database, sessions
 from tasker.persistence.connections import Connection
 from tasker.persistence.operations.renew import Lease
-from tasker.persistence.task_listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
+from tasker.persistence.reading import listing as task_listing
+from tasker.persistence.reading.listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
 from tests.support.dynamic import decide, split, workflow
 from tests.support.engine import Engine, diamond
 
@@ -315,11 +317,12 @@ async def test_reading_a_task_does_not_depend_on_statistics(
 
         async def read() -> None:
             await engine.reader.get(task)
-            first, *_ = await engine.reader.steps(task)
+            first, *_ = (await engine.reader.steps(task)).steps
             await engine.reader.steps(task, after=first.step_uuid, limit=2)
             await engine.reader.step(task, first.step_uuid)
-            await engine.reader.task_of_step(first.step_uuid)
-            await engine.reader.step_count(task)
+            with pytest.raises(InvalidArgumentError, match="another task"):
+                await engine.reader.step(UUID(int=0), first.step_uuid)
+            await engine.reader.with_steps(task)
             cursor, _ = await engine.transitions.transitions([task], None, steps=True)
             await engine.transitions.transitions([task], cursor, steps=True)
             await engine.transitions.moved_tasks([task], cursor)
@@ -391,13 +394,11 @@ async def test_the_few_among_many_are_not_met_by_chance(
             (task,),
         )
         plans.used.clear()
-        total, _, _ = await TaskListing(engine.database).page(
-            TaskFilter(tags=["label7"]), TaskOrder(), limit=1
-        )
+        page = await TaskListing(engine.database).page(TaskFilter(tags=["label7"]), TaskOrder(), limit=1)
         read = [
             node for _, plan in plans.used for node, _ in nodes(plan) if node.get("Relation Name") == "tasks"
         ]
-        assert total == 1
+        assert page.total == 1
         assert sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in read) < 10
 
 
@@ -417,12 +418,12 @@ async def test_the_first_of_many_tasks_are_read_in_order(
             "ANALYZE"
         )  # without statistics a thousand seem so few that they might as well be sorted
         listing, order = TaskListing(engine.database), TaskOrder(descending=descending)
-        _, tasks, _ = await listing.page(wanted, order, limit=500)
+        tasks = (await listing.page(wanted, order, limit=500)).tasks
         after = LastTask(tasks[-1].created_at, tasks[-1].task_uuid)
         for last in (None, after):
             plans.used.clear()
-            _, rows, _ = await listing.page(wanted, order, limit=5, after=last)
-            assert len(rows) == 5
+            page = await listing.page(wanted, order, limit=5, after=last)
+            assert len(page.tasks) == 5
             _, plan = plans.used[-1]
             read = [node for node, _ in nodes(plan) if node.get("Relation Name") == "tasks"]
             assert sum(node["Actual Rows"] for node in read) < 200

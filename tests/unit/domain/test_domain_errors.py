@@ -23,7 +23,7 @@ ALL = [
     errors.IdentityConflictError("shop", "checkout", "1.0.0", idempotency_key="k"),
     errors.TemplateInUseError("shop", "checkout", "1.0.0", 3),
     errors.InvalidStepTransitionError("step", "complete", "start"),
-    errors.InvestigationClosedError(TASK, "cancelled"),
+    errors.DlqEntryClosedError(TASK, "cancelled"),
     errors.GuardFailedError("task", "waiting_for_retry", "retry_ready", "no step is ready"),
     errors.UnavailableError("the queue is full", retry_after_seconds=30),
     errors.PermissionDeniedError("tasks:create", subject="reader"),

@@ -9,10 +9,11 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from tasker.domain.context import ContextRules, InputValidation
-from tasker.domain.errors import UnknownTemplateError
+from tasker.domain.errors import TemplateNotFoundError, UnknownTemplateError
 from tasker.orchestration.engine.revisions import PlannedRevision
-from tasker.persistence.revisions import Revisions
-from tasker.persistence.templates import StoredTemplate, TemplateStore
+from tasker.persistence.database import Database
+from tasker.persistence.reading.revisions import Revisions
+from tasker.persistence.reading.templates import StoredTemplate, TemplateReader
 
 _CAPACITY: Final = 1000
 
@@ -32,12 +33,12 @@ class TemplateCatalogue:
 
     def __init__(
         self,
-        store: TemplateStore,
+        database: Database,
         revisions: Revisions[PlannedRevision],
         *,
         input_validation: InputValidation = InputValidation.ENFORCE,
     ) -> None:
-        self._store = store
+        self._templates = TemplateReader(database)
         self._revisions = revisions
         self._input_validation = input_validation
         self._known: dict[tuple[str, str, str], RegisteredTemplate] = {}
@@ -58,10 +59,10 @@ class TemplateCatalogue:
             if (known := self._known.get(key)) is not None:
                 return known
             generation = self._generation
-            stored = await self._store.find(namespace, name, version)
-            if stored is None:
-                known_versions = await self._store.versions(namespace, name)
-                raise UnknownTemplateError(namespace, name, version, known_versions)
+            try:
+                stored = await self._templates.get(namespace, name, version)
+            except TemplateNotFoundError as missing:
+                raise UnknownTemplateError(namespace, name, version, missing.known_versions) from None
             registered = await self._prepare(stored)
             if generation == self._generation:  # else what was just read may be the old revision
                 if len(self._known) >= _CAPACITY:

@@ -18,6 +18,7 @@ from tasker.domain.errors import (
     UnavailableError,
 )
 from tasker.domain.identity import check_idempotency_key, context_digest, identity_hash
+from tasker.domain.states import TaskState
 from tasker.domain.storable import text_problem
 from tasker.domain.templates.document import StepType
 from tasker.domain.uuids import uuid7
@@ -26,7 +27,7 @@ from tasker.orchestration.engine.group_commit import GroupCommit
 from tasker.persistence.failures import is_transient
 from tasker.persistence.operations.create import CreatedTask, TaskToCreate, create_tasks
 from tasker.persistence.queries import Queries
-from tasker.persistence.tasks import TaskReader, TaskRecord
+from tasker.persistence.reading.tasks import TaskReader, TaskRecord
 
 log = structlog.get_logger(__name__)
 
@@ -245,7 +246,7 @@ def _new_record(
         namespace=template.namespace_name,
         name=template.name,
         version=template.version,
-        state="steps_in_process",
+        state=TaskState.STEPS_IN_PROCESS,
         priority=task.priority,
         correlation_id=task.correlation_id,
         parent_correlation_id=task.parent_correlation_id,

@@ -34,7 +34,7 @@ from tasker.domain.uuids import uuid7
 from tasker.orchestration.engine.revisions import PlannedRevision
 from tasker.persistence.operations.expand import StepToAdd, TaskStep, expand_tasks, task_steps
 from tasker.persistence.queries import Transaction
-from tasker.persistence.revisions import Revisions
+from tasker.persistence.reading.revisions import Revisions
 
 log = structlog.get_logger(__name__)
 

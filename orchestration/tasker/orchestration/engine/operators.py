@@ -205,11 +205,12 @@ class Operators:
         self, transaction: Transaction, step: LockedStep, returned: object, *, resolved: bool
     ) -> None:
         """Add the steps that a decision or a batch leads to: those of its result, none if it was resolved."""
-        if step.name is None or not StepType(step.step_type).adds_steps:
+        assert step.name is not None  # it has a state, so it is there
+        assert step.step_type is not None
+        step_type = StepType(step.step_type)
+        if not step_type.adds_steps:
             return
-        expanding = ExpandingStep(
-            step.task_uuid, step.step_uuid, step.name, StepType(step.step_type), returned, resolved
-        )
+        expanding = ExpandingStep(step.task_uuid, step.step_uuid, step.name, step_type, returned, resolved)
         for refusal in (await self._expander.expand(transaction, [expanding])).values():
             raise InvalidArgumentError.of("result", f"{refusal.error_code}: {refusal}") from refusal
 

@@ -17,8 +17,8 @@ from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
+from tasker.orchestration.engine.dlq import DlqEntries
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
-from tasker.orchestration.engine.investigations import Investigations
 from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.revisions import PlannedRevision, planned_revisions
@@ -34,15 +34,13 @@ from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetect
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.orchestration.loops.unserved import UnservedLoop
 from tasker.persistence.database import Database
-from tasker.persistence.investigations import InvestigationStore
 from tasker.persistence.listener import Listener
 from tasker.persistence.migrations import check_schema
-from tasker.persistence.poison import PoisonReader
-from tasker.persistence.revisions import Revisions
+from tasker.persistence.operations.register import TEMPLATE_CHANGED_CHANNEL
+from tasker.persistence.reading.revisions import Revisions
+from tasker.persistence.reading.tasks import TaskReader
+from tasker.persistence.reading.transitions import TransitionReader
 from tasker.persistence.sessions import MOST_REQUESTS
-from tasker.persistence.tasks import TaskReader
-from tasker.persistence.templates import TEMPLATE_CHANGED_CHANNEL, TemplateStore
-from tasker.persistence.transitions import TransitionReader
 
 log = structlog.get_logger(__name__)
 
@@ -57,9 +55,8 @@ class Orchestrator:
         database: Its connections.
         creator: Creates tasks.
         reader: Reads them.
-        poison: Reads the messages that nobody could handle.
         operators: Acts on them by hand.
-        investigations: Puts them before a person, and keeps what that person finds.
+        dlq: Puts them before a person, and keeps what that person finds.
         watching: Watches them.
     """
 
@@ -78,12 +75,12 @@ class Orchestrator:
         self._detecting = self.database.session()
         self._broker = PgmqOrchestrationBroker(self._sessions)
         self._listener = Listener(self.database.url_parameters)
-        store = TemplateStore(self.database)
-        revisions = planned_revisions(store, settings.environment)
+        revisions = planned_revisions(self.database, settings.environment)
         expander = _expander(settings, revisions)
-        self._catalogue = TemplateCatalogue(store, revisions, input_validation=settings.input_validation)
+        self._catalogue = TemplateCatalogue(
+            self.database, revisions, input_validation=settings.input_validation
+        )
         self.reader = TaskReader(self.database)
-        self.poison = PoisonReader(self.database)
         self.creator = TaskCreator(
             self._catalogue,
             self._sessions,
@@ -92,9 +89,11 @@ class Orchestrator:
             disabled=_disabled(settings),
         )
         self.operators = Operators(self._requests, expander)
-        self.investigations = Investigations(InvestigationStore(self.database))
+        self.dlq = DlqEntries(self.database)
         self._transitions = TransitionReader(self.database)
-        self.watching = Watching(self._transitions, self._listener.subscribe(_TRANSITIONS_CHANNEL))
+        self.watching = Watching(
+            self.database, self._transitions, self._listener.subscribe(_TRANSITIONS_CHANNEL)
+        )
         self._runners = (*self._lasting_loops(expander), *self._chosen_loops())
         self._templates_changed = self._listener.subscribe(TEMPLATE_CHANGED_CHANNEL)
         self._forgetting: asyncio.Task[None] | None = None
@@ -140,12 +139,6 @@ class Orchestrator:
     def failing_loops(self) -> list[str]:
         """The background loops whose last tick failed."""
         return [runner.name for runner in self._runners if runner.failures]
-
-    async def queue_depth(self) -> int:
-        """Return how many submitted results wait, at most 10,000 of each kind counted."""
-        return sum(
-            [len(await self._broker.visible(queue, 10_000)) for queue in (RESULTS_QUEUE, JUDGEMENTS_QUEUE)]
-        )
 
     async def _forget_changed_templates(self) -> None:
         while True:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from tasker.domain.templates.document import Template
 from tasker.domain.templates.graph import Graph
 from tasker.domain.templates.plan import PlannedStep, plan
-from tasker.persistence.revisions import Revisions
-from tasker.persistence.templates import TemplateStore
+from tasker.persistence.database import Database
+from tasker.persistence.operations.register import store_plan
+from tasker.persistence.reading.revisions import Revisions
+from tasker.persistence.reading.templates import TemplateReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,12 @@ class PlannedRevision:
     steps: Mapping[str, PlannedStep]
 
 
-def planned_revisions(store: TemplateStore, environment: str) -> Revisions[PlannedRevision]:
+def planned_revisions(database: Database, environment: str) -> Revisions[PlannedRevision]:
     """Return the revisions, planned for an environment; the plan of one that was used is stored."""
 
     async def prepare(digest: bytes, template: Template) -> PlannedRevision:
         steps = plan(template, environment)
-        await store.ensure_plan(digest, environment, steps)
+        await store_plan(database, digest, environment, steps)
         return PlannedRevision(digest, template, Graph.of(template), {step.name: step for step in steps})
 
-    return Revisions(store, prepare)
+    return Revisions(TemplateReader(database), prepare)

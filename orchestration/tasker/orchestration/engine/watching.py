@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -13,9 +14,11 @@ import structlog
 
 from tasker.domain.errors import InvalidArgumentError, UnavailableError
 from tasker.domain.uuids import uuid7
+from tasker.persistence.database import Database
 from tasker.persistence.failures import is_transient
 from tasker.persistence.listener import Wakeup
-from tasker.persistence.transitions import TransitionReader, TransitionRecord
+from tasker.persistence.operations.watch import announce_watcher
+from tasker.persistence.reading.transitions import TransitionReader, TransitionRecord
 
 log = structlog.get_logger(__name__)
 
@@ -26,25 +29,24 @@ _SLOWEST_POLL_SECONDS: Final = 1.0
 _WATCH_SECONDS: Final = 60.0
 
 
-class TransitionBatch:
+@dataclass(frozen=True, slots=True)
+class TransitionGroup:
     """What one read brought.
 
     Attributes:
-        transitions: In the order of their commits, as far as one task's are ordered.
         cursor: Continues after them.
+        transitions: In the order of their commits, as far as one task's are ordered.
     """
 
-    __slots__ = ("cursor", "transitions")
-
-    def __init__(self, cursor: str, transitions: list[TransitionRecord]) -> None:
-        self.cursor = cursor
-        self.transitions = transitions
+    cursor: str
+    transitions: list[TransitionRecord]
 
 
 class Watching:
     """Wakes open streams when their task may have moved; each reads from where it stopped."""
 
-    def __init__(self, reader: TransitionReader, wakeup: Wakeup) -> None:
+    def __init__(self, database: Database, reader: TransitionReader, wakeup: Wakeup) -> None:
+        self._database = database
         self._reader = reader
         self._wakeup = wakeup
         self._watcher_uuid = uuid7()
@@ -69,14 +71,14 @@ class Watching:
 
     async def watch(
         self, task_uuid: UUID, *, steps: bool, cursor: str | None = None
-    ) -> AsyncGenerator[TransitionBatch, None]:
-        """Yield what was committed so far, then everything that follows, for as long as the caller iterates.
+    ) -> AsyncGenerator[TransitionGroup, None]:
+        """Yield what was committed so far, then everything after that, for as long as the caller iterates.
 
         Args:
-            task_uuid: The task; of one that does not exist nothing is ever yielded but an empty first batch.
+            task_uuid: The task; of one that does not exist nothing is ever yielded but an empty first group.
             steps: Whether to include its steps.
-            cursor: Continue after an earlier batch. Without one the first batch is the whole history. The first
-                batch comes at once, even when it is empty.
+            cursor: Continue after an earlier group. Without one the first group is the whole history. The first
+                group comes at once, even when it is empty.
 
         Raises:
             InvalidArgumentError: The cursor is not one of ours.
@@ -97,7 +99,7 @@ class Watching:
                 if transitions or first:
                     first = False
                     delay = _FIRST_POLL_SECONDS
-                    yield TransitionBatch(cursor, transitions)
+                    yield TransitionGroup(cursor, transitions)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await moved.wait()
@@ -135,8 +137,8 @@ class Watching:
         steps, until = self._announced
         now = asyncio.get_running_loop().time()
         if until - now < _WATCH_SECONDS / 2 or (self._watches_steps and not steps):
-            await self._reader.announce_watcher(
-                self._watcher_uuid, steps=self._watches_steps > 0, seconds=_WATCH_SECONDS
+            await announce_watcher(
+                self._database, self._watcher_uuid, steps=self._watches_steps > 0, seconds=_WATCH_SECONDS
             )
             self._announced = (self._watches_steps > 0, now + _WATCH_SECONDS)
 

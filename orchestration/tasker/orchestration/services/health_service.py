@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from tasker.domain.errors import UnavailableError
+from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.persistence.failures import is_transient
 from tasker.persistence.probe import DatabaseProbe
+from tasker.persistence.reading.poison import PoisonReader
+from tasker.persistence.reading.queues import QueueReader
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import health_pb2, health_pb2_grpc
 from tasker.version import VERSION
@@ -64,8 +66,7 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         database = self._database_check()
         loops = self._loops_check()
         pool = self._pool_check()
-        queues = await self._asked(self._queue_check)
-        poison = await self._asked(self._poison_check)
+        queues, poison = await self._message_checks()
         every = (database, loops, pool, queues, poison)
         return health_pb2.DetailedHealthResponse(
             status="healthy" if all(check.status == "healthy" for check in every) else "degraded",
@@ -104,28 +105,28 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         status = "unhealthy" if percent > 95 else "degraded" if percent > 80 else "healthy"
         return _check(status, f"{used} of {size} connections in use")
 
-    async def _asked(self, ask: Callable[[], Awaitable[tuple[str, str]]]) -> health_pb2.HealthCheck:
-        """Return a check that the database has to answer, with the time that it took."""
+    async def _message_checks(self) -> tuple[health_pb2.HealthCheck, health_pb2.HealthCheck]:
+        """Return what the database says of the messages that wait and of those that nobody could handle."""
+        unknown = _check("unknown", "the database does not answer")
         if not self._probe.ready:
-            return _check("unknown", "the database does not answer")
+            return unknown, unknown
         started = time.perf_counter()
         try:
-            status, message = await ask()
+            # One picture: a message that is taken out of its queue just now shows once.
+            async with self._orchestrator.database.snapshot() as snapshot:
+                depth = await QueueReader(snapshot).depth([RESULTS_QUEUE, JUDGEMENTS_QUEUE])
+                poison = await PoisonReader(snapshot).counts()
         except Exception as error:
             if not is_transient(error):
                 raise
-            return _check("unknown", "the database does not answer")
-        return _check(status, message, round((time.perf_counter() - started) * 1000))
-
-    async def _queue_check(self) -> tuple[str, str]:
-        depth = await self._orchestrator.queue_depth()
-        status = "unhealthy" if depth >= 10_000 else "degraded" if depth >= 5_000 else "healthy"
-        return status, f"{depth} results wait"
-
-    async def _poison_check(self) -> tuple[str, str]:
-        counts = await self._orchestrator.poison.counts()
-        status = "degraded" if counts.last_hour else "healthy"
-        return status, f"{counts.last_hour} recorded in the last hour, {counts.last_day} in the last day"
+            return unknown, unknown
+        duration_ms = round((time.perf_counter() - started) * 1000)
+        waiting = "unhealthy" if depth >= 10_000 else "degraded" if depth >= 5_000 else "healthy"
+        recorded = f"{poison.last_hour} recorded in the last hour, {poison.last_day} in the last day"
+        return (
+            _check(waiting, f"{depth} results wait", duration_ms),
+            _check("degraded" if poison.last_hour else "healthy", recorded, duration_ms),
+        )
 
     def _pool(self) -> tuple[int, int]:
         statistics = self._orchestrator.database.statistics()

@@ -73,6 +73,16 @@ def template_key(request: templates_pb2.GetTemplateRequest) -> tuple[str, str, s
     return request.namespace, request.name, request.version
 
 
+def struct(value: Struct, field: str) -> dict[str, Any]:
+    """Return a Struct as JSON; integral doubles within ±2^53 become integers."""
+    try:
+        plain = json_format.MessageToDict(value)
+    except (json_format.SerializeToJsonError, ValueError) as error:
+        raise InvalidArgumentError.of(field, f"is not JSON: {error}") from None
+    exact: dict[str, Any] = with_exact_integers(plain)
+    return exact
+
+
 def _readable(problems: list[FieldViolation], read: Callable[[], Value | None]) -> Value | None:
     """Return what was read; None, and add to the problems, if it cannot be."""
     try:
@@ -98,13 +108,3 @@ def _context(request: tasks_pb2.CreateTaskRequest) -> Mapping[str, Any] | None:
             raise InvalidArgumentError.of("context_json", f"must be an object, got {type(value).__name__}")
         return value
     return struct(request.context, "context") if request.HasField("context") else None
-
-
-def struct(value: Struct, field: str) -> dict[str, Any]:
-    """Return a Struct as JSON; integral doubles within ±2^53 become integers."""
-    try:
-        plain = json_format.MessageToDict(value)
-    except (json_format.SerializeToJsonError, ValueError) as error:
-        raise InvalidArgumentError.of(field, f"is not JSON: {error}") from None
-    exact: dict[str, Any] = with_exact_integers(plain)
-    return exact

@@ -10,11 +10,11 @@ from typing import Any, Final
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tasker.domain.progress import StepCounts
 from tasker.domain.states import StepState
+from tasker.domain.step_counts import StepCounts
 from tasker.domain.templates.document import Step, Template
-from tasker.persistence.tasks import StepRecord, TaskRecord
-from tasker.persistence.templates import NamespaceSummary, TemplateSummary
+from tasker.persistence.reading.tasks import StepRecord, TaskRecord
+from tasker.persistence.reading.templates import NamespaceSummary, TemplateSummary
 from tasker.v1 import common_pb2, tasks_pb2, templates_pb2
 
 #: A message nests at most 100 levels when parsed, and each level of JSON takes three of a Struct.
@@ -74,7 +74,7 @@ def step(record: StepRecord) -> tasks_pb2.Step:
     """Return a step with its readiness and its stored result."""
     retry_eligible = record.attempts == 0 or (record.retryable and record.attempts < record.max_attempts)
     due = record.next_retry_at is None or record.next_retry_at <= record.read_at
-    waiting = StepState(record.state).may_become_ready
+    waiting = record.state.may_become_ready
     return tasks_pb2.Step(
         step_uuid=str(record.step_uuid),
         task_uuid=str(record.task_uuid),
@@ -130,30 +130,12 @@ def template(document: Template) -> templates_pb2.TemplateDetail:
     )
 
 
-def _step_definition(step: Step) -> templates_pb2.StepDefinition:
-    return templates_pb2.StepDefinition(
-        name=step.name,
-        description=step.description,
-        default_retryable=step.retry.retryable,
-        default_max_attempts=step.retry.max_attempts,
-        dependencies=step.dependencies,
-        handler=step.handler.callable,
-        step_type=step.type.value,
-        result_schema_json=_json_text(step.result_schema),
-        timeout_seconds=step.timeout_seconds,
-    )
-
-
-def _json_text(value: Mapping[str, Any] | None) -> str | None:
-    return json.dumps(value, ensure_ascii=False) if value is not None else None
-
-
 def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskContext:
     """Return the inputs, the results of the completed steps by name, and both merged."""
     outputs = {
         step.name: step.envelope["result"]
         for step in steps
-        if step.envelope is not None and StepState(step.state) is StepState.COMPLETE
+        if step.envelope is not None and step.state is StepState.COMPLETE
     }
     return tasks_pb2.TaskContext(
         inputs=struct(record.context), outputs=struct(outputs), merged=struct({**record.context, **outputs})
@@ -173,15 +155,6 @@ def struct(value: Mapping[str, Any]) -> Struct:
     return message
 
 
-def _decodable(value: Any, depth: int) -> Any:
-    """Return a JSON value cut off below `depth` levels."""
-    if isinstance(value, Mapping):
-        return {key: _decodable(item, depth - 1) for key, item in value.items()} if depth else None
-    if isinstance(value, list):
-        return [_decodable(item, depth - 1) for item in value] if depth else None
-    return value
-
-
 def timestamp(instant: datetime) -> Timestamp:
     """Return an instant."""
     message = Timestamp()
@@ -192,3 +165,30 @@ def timestamp(instant: datetime) -> Timestamp:
 def optional_timestamp(instant: datetime | None) -> Timestamp | None:
     """Return an instant, if there is one."""
     return timestamp(instant) if instant is not None else None
+
+
+def _step_definition(step: Step) -> templates_pb2.StepDefinition:
+    return templates_pb2.StepDefinition(
+        name=step.name,
+        description=step.description,
+        default_retryable=step.retry.retryable,
+        default_max_attempts=step.retry.max_attempts,
+        dependencies=step.dependencies,
+        handler=step.handler.callable,
+        step_type=step.type.value,
+        result_schema_json=_json_text(step.result_schema),
+        timeout_seconds=step.timeout_seconds,
+    )
+
+
+def _json_text(value: Mapping[str, Any] | None) -> str | None:
+    return json.dumps(value, ensure_ascii=False) if value is not None else None
+
+
+def _decodable(value: Any, depth: int) -> Any:
+    """Return a JSON value cut off below `depth` levels."""
+    if isinstance(value, Mapping):
+        return {key: _decodable(item, depth - 1) for key, item in value.items()} if depth else None
+    if isinstance(value, list):
+        return [_decodable(item, depth - 1) for item in value] if depth else None
+    return value

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tasker.domain.errors import InvalidArgumentError, StepNotFoundError, TaskNotFoundError
 from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.services import parse, render
 from tasker.orchestration.services.paging import Listing
-from tasker.persistence.tasks import TaskReader
+from tasker.persistence.reading.tasks import TaskReader
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
 
@@ -25,14 +24,7 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
         """Return a step of a task."""
         task_uuid = parse.task_uuid(request.task_uuid)
         step_uuid = parse_uuid(request.step_uuid, field="step_uuid")
-        step = await self._reader.step(task_uuid, step_uuid)
-        if step is not None:
-            return steps_pb2.GetStepResponse(step=render.step(step))
-        if await self._reader.task_of_step(step_uuid) is not None:
-            raise InvalidArgumentError.of("step_uuid", f"step {step_uuid} belongs to another task")
-        if await self._reader.step_count(task_uuid) is None:
-            raise TaskNotFoundError(task_uuid)
-        raise StepNotFoundError(step_uuid, task_uuid)
+        return steps_pb2.GetStepResponse(step=render.step(await self._reader.step(task_uuid, step_uuid)))
 
     async def ListSteps(
         self, request: steps_pb2.ListStepsRequest, context: ServicerContext
@@ -41,16 +33,16 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
         task_uuid = parse.task_uuid(request.task_uuid)
         listing = Listing(b"steps", task_uuid.bytes)
         page = listing.page(request.pagination) if request.HasField("pagination") else None
-        total = await self._reader.step_count(task_uuid)
-        if total is None:
-            raise TaskNotFoundError(task_uuid)
         if page is None:
-            steps = await self._reader.steps(task_uuid)
-            pagination = common_pb2.PaginationResponse(total=total, count=len(steps))
+            found = await self._reader.steps(task_uuid)
+            steps = found.steps
+            pagination = common_pb2.PaginationResponse(total=found.total, count=len(steps))
         else:
             after = UUID(page.after[0]) if page.after else None
-            steps = await self._reader.steps(task_uuid, after=after, skip=page.skip, limit=page.limit + 1)
-            more = len(steps) > page.limit
-            steps = steps[: page.limit]
-            pagination = listing.reply(page, total, steps, more=more, key=lambda step: [str(step.step_uuid)])
+            found = await self._reader.steps(task_uuid, after=after, skip=page.skip, limit=page.limit + 1)
+            more = len(found.steps) > page.limit
+            steps = found.steps[: page.limit]
+            pagination = listing.reply(
+                page, found.total, steps, more=more, key=lambda step: [str(step.step_uuid)]
+            )
         return steps_pb2.ListStepsResponse(steps=[render.step(step) for step in steps], pagination=pagination)

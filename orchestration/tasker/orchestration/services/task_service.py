@@ -7,14 +7,15 @@ from contextlib import aclosing
 from uuid import UUID
 
 from tasker.domain.errors import TaskNotFoundError
-from tasker.domain.states import TaskState
+from tasker.domain.states import StepState, TaskState
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.operators import Operators
-from tasker.orchestration.engine.watching import TransitionBatch, Watching
-from tasker.orchestration.services import filters, parse, render
-from tasker.persistence.task_listing import TaskListing
-from tasker.persistence.tasks import StepRecord, TaskReader, TaskRecord
-from tasker.persistence.transitions import TransitionRecord
+from tasker.orchestration.engine.watching import TransitionGroup, Watching
+from tasker.orchestration.services import parse, render
+from tasker.orchestration.services.task_query import task_query
+from tasker.persistence.reading.listing import TaskListing
+from tasker.persistence.reading.tasks import StepRecord, TaskReader, TaskRecord, TaskWithSteps
+from tasker.persistence.reading.transitions import TransitionRecord
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import tasks_pb2, tasks_pb2_grpc
 
@@ -22,7 +23,7 @@ _Update = tasks_pb2.TaskStatusUpdate
 
 
 class TaskService(tasks_pb2_grpc.TaskServiceServicer):
-    """Creates, reads, lists, cancels and follows tasks."""
+    """Creates, reads, lists, cancels and watches tasks."""
 
     def __init__(
         self,
@@ -52,21 +53,23 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     ) -> tasks_pb2.GetTaskResponse:
         """Return a task, on request with its steps and context."""
         task_uuid = parse.task_uuid(request.task_uuid)
-        record = await self._existing(task_uuid)
-        wanted = request.include_steps or request.include_context
-        steps = await self._reader.steps(task_uuid) if wanted else []
+        if not (request.include_steps or request.include_context):
+            return tasks_pb2.GetTaskResponse(task=render.task(await self._existing(task_uuid)))
+        found = await self._reader.with_steps(task_uuid)
+        if found is None:
+            raise TaskNotFoundError(task_uuid)
         return tasks_pb2.GetTaskResponse(
-            task=render.task(record),
-            steps=[render.step(step) for step in steps] if request.include_steps else (),
-            context=render.task_context(record, steps) if request.include_context else None,
+            task=render.task(found.task),
+            steps=[render.step(step) for step in found.steps] if request.include_steps else (),
+            context=render.task_context(found.task, found.steps) if request.include_context else None,
         )
 
     async def ListTasks(
         self, request: tasks_pb2.ListTasksRequest, context: ServicerContext
     ) -> tasks_pb2.ListTasksResponse:
         """Return a page of the tasks that match, each as GetTask gives it."""
-        query = filters.task_query(request)
-        total, tasks, more = await self._listing.page(
+        query = task_query(request)
+        found = await self._listing.page(
             query.wanted,
             query.order,
             limit=query.page.limit,
@@ -75,9 +78,13 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             with_context=not request.omit_context,
         )
         return tasks_pb2.ListTasksResponse(
-            tasks=[render.task(task, with_context=not request.omit_context) for task in tasks],
+            tasks=[render.task(task, with_context=not request.omit_context) for task in found.tasks],
             pagination=query.listing.reply(
-                query.page, total, tasks, more=more, key=lambda task: filters.key(task, query.order)
+                query.page,
+                found.total,
+                found.tasks,
+                more=found.more,
+                key=query.place_of,
             ),
         )
 
@@ -100,31 +107,31 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     ) -> AsyncIterator[tasks_pb2.TaskStatusUpdate]:
         """Stream the current state, then every committed transition in order, until the task is settled.
 
-        With `resume_cursor` there is no first message: everything after the cursor follows, or the whole history
+        With `resume_cursor` there is no first message: everything after the cursor comes, or the whole history
         if the cursor is empty.
         """
         task_uuid = parse.task_uuid(request.task_uuid)
-        # Before what follows a cursor, so that nothing can end in between. A whole history names the state itself.
+        # Before what comes after a cursor, so that nothing can end in between. A whole history names the state itself.
         state = await self._reader.state(task_uuid) if request.resume_cursor else None
-        batches = self._watching.watch(
+        groups = self._watching.watch(
             task_uuid, steps=request.include_steps, cursor=request.resume_cursor or None
         )
-        async with aclosing(batches):
+        async with aclosing(groups):
             snapshot_due = not request.HasField("resume_cursor")
-            async for batch in batches:
+            async for group in groups:
                 state = next(
-                    (TaskState(t.to_state) for t in reversed(batch.transitions) if not t.step_uuid), state
+                    (TaskState(t.to_state) for t in reversed(group.transitions) if not t.step_uuid), state
                 )
                 if state is None:
                     raise TaskNotFoundError(task_uuid)
                 if snapshot_due:
                     snapshot_due = False
-                    yield _snapshot(request.task_uuid, state, batch.cursor)
+                    yield _snapshot(request.task_uuid, state, group.cursor)
                 else:
-                    for update in _updates(batch):
+                    for update in _updates(group):
                         yield update
-                if state.is_settled:
-                    yield await self._ending(task_uuid, state, batch.cursor)
+                if state.is_settled and (ending := await self._ending(task_uuid, state, group.cursor)):
+                    yield ending
                     return
 
     async def _existing(self, task_uuid: UUID) -> TaskRecord:
@@ -133,8 +140,12 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             raise TaskNotFoundError(task_uuid)
         return record
 
-    async def _ending(self, task_uuid: UUID, state: TaskState, cursor: str) -> _Update:
+    async def _ending(self, task_uuid: UUID, state: TaskState, cursor: str) -> _Update | None:
+        """Return the last message; None if the task has moved on since its transition to this state was read."""
         succeeded = state in (TaskState.COMPLETE, TaskState.RESOLVED_MANUALLY)
+        found = None if succeeded else await self._reader.with_steps(task_uuid)
+        if found is not None and found.task.state is not state:
+            return None
         update = _Update(
             update_type=_Update.UPDATE_TYPE_TASK_COMPLETE if succeeded else _Update.UPDATE_TYPE_TASK_ERROR,
             task_state=render.TASK_STATES[state],
@@ -143,11 +154,13 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         )
         update.timestamp.GetCurrentTime()
         if not succeeded:
-            problems = [
-                _problem(step) for step in await self._reader.steps(task_uuid) if step.state == "error"
-            ]
-            update.error_message = "; ".join(problems) or f"the task is {state.value}"
+            update.error_message = _problems(found) or f"the task is {state.value}"
         return update
+
+
+def _problems(found: TaskWithSteps | None) -> str:
+    failed = [step for step in found.steps if step.state is StepState.ERROR] if found else []
+    return "; ".join(_problem(step) for step in failed)
 
 
 def _problem(step: StepRecord) -> str:
@@ -166,13 +179,13 @@ def _snapshot(task_uuid: str, state: TaskState, cursor: str) -> _Update:
     return update
 
 
-def _updates(batch: TransitionBatch) -> Iterator[_Update]:
+def _updates(group: TransitionGroup) -> Iterator[_Update]:
     """Return one message a transition; the last one carries the cursor, which continues after all of them."""
-    last = len(batch.transitions) - 1
-    for index, transition in enumerate(batch.transitions):
+    last = len(group.transitions) - 1
+    for index, transition in enumerate(group.transitions):
         update = _step_update(transition) if transition.step_uuid else _task_update(transition)
         if index == last:
-            update.cursor = batch.cursor
+            update.cursor = group.cursor
         yield update
 
 

@@ -257,7 +257,7 @@ class Environment(Part):
 
 
 class Lifecycle(Part):
-    """How long a task may take and stand still."""
+    """How long a task may take, and how long it may stay in a state."""
 
     max_duration_minutes: Annotated[int, Between(1, 43_200)] | None = None
     """How long a task may exist."""
@@ -268,11 +268,11 @@ class Lifecycle(Part):
     max_steps_in_process_minutes: StateMinutes | None = None
     """How long steps may be in process."""
     staleness_action: Annotated[StalenessAction, as_written()] = StalenessAction.DLQ
-    """What becomes of a task that stands still for longer."""
+    """What becomes of a task that is stale by these limits."""
     auto_fail_on_timeout: bool | None = None
     """Whether such a task fails by itself."""
     auto_dlq_on_timeout: bool | None = None
-    """Whether such a task gets a dead-letter entry by itself."""
+    """Whether such a task gets a DLQ entry by itself."""
 
 
 class SystemDependencies(Part):
@@ -312,7 +312,7 @@ class Template(Part):
     environments: dict[str, Environment] = {}
     """What differs in an environment, by its name (TASKER_ENV)."""
     lifecycle: Lifecycle | None = None
-    """How long a task may take and stand still."""
+    """How long a task may take, and how long it may stay in a state."""
     identity_strategy: Annotated[IdentityStrategy, as_written()] = IdentityStrategy.STRICT
     """When two requests mean the same task."""
     default_context: dict[str, Any] = {}

@@ -37,7 +37,7 @@ async def close_stale_task(
     closed = await queries.fetch_one(
         ClosedTask,
         _CLOSE_STALE,
-        (task.task_uuid, task.state, Jsonb(limits.to_json()), reaction.investigates, reaction.fails),
+        (task.task_uuid, task.state, Jsonb(limits.to_json()), reaction.adds_entry, reaction.fails),
     )
     assert closed is not None
     return closed

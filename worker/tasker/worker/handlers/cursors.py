@@ -173,7 +173,8 @@ def check_figures(total_items: int, first_cursor: int, **positive: int | None) -
         ValueError: A number makes no sense; names it.
     """
     given = {name: value for name, value in positive.items() if value is not None}
-    for name, value in {"total_items": total_items, "first_cursor": first_cursor, **given}.items():
+    every: dict[str, object] = {"total_items": total_items, "first_cursor": first_cursor, **given}
+    for name, value in every.items():
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"{name} must be a whole number (int), and is of type {type(value).__name__}")
     if total_items < 0:

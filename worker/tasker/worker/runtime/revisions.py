@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from tasker.domain.json_schema import Schema
 from tasker.domain.templates.document import Step, Template
 from tasker.domain.templates.plan import PlannedStep, plan
-from tasker.persistence.revisions import Revisions
-from tasker.persistence.templates import TemplateStore
+from tasker.persistence.database import Database
+from tasker.persistence.reading.revisions import Revisions
+from tasker.persistence.reading.templates import TemplateReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class KnownStep:
     batch_size: int | None
 
 
-def known_revisions(store: TemplateStore) -> Revisions[Mapping[str, KnownStep]]:
+def known_revisions(database: Database) -> Revisions[Mapping[str, KnownStep]]:
     """Return the revisions, each as its steps by name, whichever worker registered it."""
 
     async def prepare(digest: bytes, template: Template) -> Mapping[str, KnownStep]:
@@ -35,7 +36,7 @@ def known_revisions(store: TemplateStore) -> Revisions[Mapping[str, KnownStep]]:
         planned = {step.name: step for step in plan(template)}
         return {step.name: _known(template, step, planned[step.name]) for step in template.steps}
 
-    return Revisions(store, prepare)
+    return Revisions(TemplateReader(database), prepare)
 
 
 def _known(template: Template, step: Step, planned: PlannedStep) -> KnownStep:

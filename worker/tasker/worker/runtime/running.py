@@ -14,7 +14,7 @@ from tasker.domain.results import ErrorType
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.claim import ClaimedStep, hydrate_step
 from tasker.persistence.queries import Queries
-from tasker.persistence.revisions import Revisions
+from tasker.persistence.reading.revisions import Revisions
 from tasker.worker.handlers.attempts import WorkerIdentity, Yielded, given_by_worker, not_resolved
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution

@@ -12,7 +12,8 @@ from tasker.domain.errors import TaskerError
 from tasker.domain.templates.document import Template
 from tasker.domain.templates.loading import Document, load_documents
 from tasker.domain.templates.validation import validate
-from tasker.persistence.templates import TemplateStore
+from tasker.persistence.database import Database
+from tasker.persistence.operations.register import register_template
 
 log = structlog.get_logger(__name__)
 
@@ -76,13 +77,13 @@ class Registration:
 
 
 async def register_directory(
-    directory: Path, store: TemplateStore, *, strict: bool = False, force_overwrite: bool = False
+    directory: Path, database: Database, *, strict: bool = False, force_overwrite: bool = False
 ) -> Registration:
     """Register every template under a directory; a bad file does not stop the others.
 
     Args:
         directory: Its `.yaml` and `.yml` files are read in the order of their paths.
-        store: Where to register them.
+        database: Where to register them.
         strict: Refuse a template with unknown keys.
         force_overwrite: Change a version even while tasks of it run; they keep what they started with.
 
@@ -106,7 +107,7 @@ async def register_directory(
         # Refused or not, the version is registered: serve its namespace.
         report.templates.append(template)
         try:
-            await store.register(template, force_overwrite=force_overwrite)
+            await register_template(database, template, force_overwrite=force_overwrite)
         except TaskerError as error:
             report.refuse(f"{document.source}: {error}")
         else:

@@ -16,7 +16,6 @@ from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.operations.workers import register_worker, retire_worker
 from tasker.persistence.sessions import MOST_REQUESTS
-from tasker.persistence.templates import TemplateStore
 from tasker.version import VERSION
 from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.errors import HandlerResolutionError
@@ -82,16 +81,15 @@ class Worker:
     async def _connect(self) -> None:
         await self.database.open()
         await check_schema(self.database)
-        store = TemplateStore(self.database)
         self.registration = await register_directory(
             self._settings.template_path,
-            store,
+            self.database,
             strict=self._settings.strict_templates,
             force_overwrite=self._settings.force_overwrite,
         )
         self.registration.write_log()
         self._report_handlers()
-        self._assemble(store)
+        self._assemble()
         await register_worker(
             self._sessions,
             self.worker_uuid,
@@ -103,7 +101,7 @@ class Worker:
         )
         await self._listener.start()
 
-    def _assemble(self, store: TemplateStore) -> None:
+    def _assemble(self) -> None:
         """Make what claims, runs, submits and renews; nothing of it has begun."""
         broker = PgmqWorkerBroker(
             self._sessions,
@@ -114,7 +112,7 @@ class Worker:
         self._runner = StepRunner(
             self._requests,
             self._registry,
-            known_revisions(store),
+            known_revisions(self.database),
             self._claims,
             self._submitter,
             slots=self._slots,

@@ -1,0 +1,29 @@
+-- Steps of a task, oldest first, each with its newest result and its last failure.
+-- Parameters: task; after, only those behind this step; skip so many; limit, null for all.
+SELECT s.task_uuid, s.step_uuid, s.name, s.state, s.attempts, s.max_attempts, s.retryable, s.total_parents,
+       s.unmet_parents, s.backoff_request_seconds, s.next_retry_at, s.last_attempted_at, f.created_at AS last_failure_at,
+       s.created_at, s.updated_at, s.completed_at,
+       CASE WHEN r.sort_key IS NOT NULL THEN jsonb_build_object(
+           'step_uuid', s.step_uuid, 'success', r.success, 'status', r.status, 'result', r.result, 'error', r.error,
+           'metadata', r.metadata, 'orchestration_metadata', r.orchestration) END AS envelope,
+       clock.now AS read_at
+FROM (SELECT tasker.now() AS now OFFSET 0) clock
+CROSS JOIN (
+    -- Ordered, so that the planner takes the primary key and no index that has the task second.
+    SELECT * FROM tasker.workflow_steps s
+    WHERE s.task_uuid = %(task)s
+      AND s.step_uuid > coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
+    ORDER BY s.step_uuid OFFSET %(skip)s LIMIT %(limit)s::bigint
+) s
+LEFT JOIN LATERAL (
+    SELECT * FROM tasker.step_results r
+    WHERE r.task_uuid = s.task_uuid AND r.step_uuid = s.step_uuid AND r.sort_key > s.results_after
+    ORDER BY r.sort_key DESC LIMIT 1
+) r ON true
+LEFT JOIN LATERAL (
+    SELECT t.created_at FROM tasker.workflow_step_transitions t
+    WHERE t.task_uuid = s.task_uuid AND t.step_uuid = s.step_uuid
+      AND t.to_state IN ('enqueued_as_error_for_orchestration', 'waiting_for_retry', 'error')
+    ORDER BY t.sort_key DESC LIMIT 1
+) f ON true
+ORDER BY s.step_uuid
