@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar, get_args, get_type_hints
 
 from psycopg import AsyncCursor
-from psycopg.rows import AsyncRowFactory, class_row, kwargs_row, scalar_row, tuple_row
+from psycopg.rows import AsyncRowFactory, class_row, kwargs_row, scalar_row
 
 from tasker.persistence.connections import Connection
 
@@ -46,15 +46,6 @@ class Queries(ABC):
         """Run one statement for what it does."""
         await self._run(query, params, scalar_row)
 
-    async def fetch_tuples(self, query: str | bytes, params: Params = None) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows as tuples."""
-        return await self._run(query if isinstance(query, str) else query.decode(), params, tuple_row)
-
-    async def fetch_tuple(self, query: str | bytes, params: Params = None) -> tuple[Any, ...] | None:
-        """Run one statement and return its first row as a tuple, or None."""
-        rows = await self.fetch_tuples(query, params)
-        return rows[0] if rows else None
-
     @abstractmethod
     async def _run(self, query: str, params: Params, rows: AsyncRowFactory[Record]) -> list[Record]:
         """Run one statement and return all its rows."""
@@ -64,11 +55,11 @@ class Transaction(Queries):
     """Statements in one transaction, which ends with the block that lent it; nothing is tried again."""
 
     def __init__(self, connection: Connection, *, prepare: bool | None = None) -> None:
-        self.connection = connection
+        self._connection = connection
         self._prepare = prepare
 
     async def _run(self, query: str, params: Params, rows: AsyncRowFactory[Record]) -> list[Record]:
-        return await run(self.connection, query, params, rows, prepare=self._prepare)
+        return await run(self._connection, query, params, rows, prepare=self._prepare)
 
 
 async def run(

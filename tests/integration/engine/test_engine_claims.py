@@ -26,13 +26,9 @@ async def test_one_step_that_may_not_repeat_makes_the_whole_claim_wait_for_the_d
         await engine.create(chain(1, retry={"max_attempts": maximum}) | {"namespace_name": namespace})
     second = "often" if first == "once" else "once"
     async with engine.database.transaction() as transaction:
-        connection = transaction.connection
-        cursor = await connection.execute(
-            _CLAIM.encode(), ([worker_queue(first), worker_queue(second)], LEASE)
-        )
-        assert await cursor.fetchone() == (2,)
-        cursor = await connection.execute(b"SELECT current_setting('synchronous_commit')")
-        assert await cursor.fetchone() == (waits,)
+        queues = [worker_queue(first), worker_queue(second)]
+        assert await transaction.fetch_value(_CLAIM, (queues, LEASE)) == 2
+        assert await transaction.fetch_value("SELECT current_setting('synchronous_commit')") == waits
 
 
 async def test_a_template_that_changes_while_it_is_read_is_not_kept(

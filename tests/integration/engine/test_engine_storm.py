@@ -139,10 +139,9 @@ class Storm:
     async def _hold(self, engine: Engine, mood: random.Random) -> None:
         """Stand in the way of whoever locks several steps, as an operator at one of them does."""
         async with engine.database.transaction() as transaction:
-            connection = transaction.connection
-            await connection.execute(
-                b"SELECT 1 FROM tasker.workflow_steps WHERE state IN ('enqueued', 'in_progress') "
-                b"ORDER BY random() LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
+            await transaction.execute(
+                "SELECT 1 FROM tasker.workflow_steps WHERE state IN ('enqueued', 'in_progress') "
+                "ORDER BY random() LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
             )
             await asyncio.sleep(0.02 * mood.random())
 

@@ -249,8 +249,7 @@ async def test_one_wakeup_may_serve_several_channels(engine: Engine) -> None:
     try:
         assert await _woken(wakeup) is None
         async with engine.database.transaction() as transaction:
-            connection = transaction.connection
-            await connection.execute(b"SELECT pg_notify('one', ''), pg_notify('two', '')")
+            await transaction.execute("SELECT pg_notify('one', ''), pg_notify('two', '')")
         heard: set[str] = set()
         while heard != {"one", "two"}:
             heard |= await _woken(wakeup) or set()

@@ -1,0 +1,158 @@
+"""docs/how-it-works.md tells the truth: what it names exists where it says, and its numbers are those of the code."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tasker.domain.retry import LEASE, LEASE_RENEWAL
+from tasker.messaging import claim_order
+from tasker.messaging.queues import Band
+from tasker.persistence import failures
+from tasker.persistence.schema_files import load_functions, load_migrations
+from tests.support.engine import Engine
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+FUNCTIONS = {file.name: file.statements for file in load_functions()}
+
+
+def body(name: str) -> str:
+    """Return the text of a SQL function."""
+    pattern = re.compile(rf"FUNCTION tasker\.{name}\(.*?AS \$\$(.*?)^\$\$", re.DOTALL | re.MULTILINE)
+    (text,) = (match[1] for file in FUNCTIONS.values() if (match := pattern.search(file)))
+    return text
+
+
+def rows(section: str) -> list[list[str]]:
+    """Return the cells of a section's table."""
+    lines = [line for line in SECTIONS[section].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+# The path of a step
+
+
+def test_each_hop_is_where_the_table_says() -> None:
+    for step, where, sql, _ in rows("The path of a step"):
+        for path in re.findall(r"`([\w/]+\.py)`", where):
+            assert (ROOT / path).is_file(), (step, path)
+        named = re.findall(r"`(\w+_v\d+)`(?: and `(\w+_v\d+)`)? in `functions/(\w+)\.sql`", sql)
+        assert bool(named) == (step != "execute")
+        for *functions, file in named:
+            for function in filter(None, functions):
+                assert f"FUNCTION tasker.{function}(" in FUNCTIONS[file], (step, function)
+
+
+def test_the_python_side_of_a_function_has_its_name() -> None:
+    operations = {path.stem for path in (ROOT / "shared/tasker/persistence/operations").glob("*.py")} - {
+        "__init__"
+    }
+    called = {
+        file
+        for file, text in FUNCTIONS.items()
+        for path in (ROOT / "shared/tasker/persistence/operations").glob("*.py")
+        for name in re.findall(r"FUNCTION tasker\.(\w+)", text)
+        if f"tasker.{name}(" in path.read_text(encoding="utf-8")
+    }
+    for operation in operations & set(FUNCTIONS):
+        names = set(re.findall(r"FUNCTION tasker\.(\w+)", FUNCTIONS[operation]))
+        text = (ROOT / f"shared/tasker/persistence/operations/{operation}.py").read_text(encoding="utf-8")
+        assert any(f"tasker.{name}(" in text for name in names), operation
+    hops = {
+        file for row in rows("The path of a step") for file in re.findall(r"`functions/(\w+)\.sql`", row[2])
+    } - {"advance"}
+    assert hops <= operations
+    assert hops <= called
+
+
+def test_what_leads_to_advance() -> None:
+    callers = {file for file, text in FUNCTIONS.items() if "tasker.advance_tasks_v1(" in text} - {"advance"}
+    told = set(re.findall(r"`functions/(\w+)\.sql`", SECTIONS["The path of a step"]))
+    assert callers == told - {"advance", "claim", "submit", "what"}
+
+
+# States
+
+
+def test_an_open_tasks_state_follows_from_its_counts_in_this_order() -> None:
+    ordered = re.findall(r"THEN '(\w+)'|ELSE '(\w+)'", body("task_state_for_v1"))
+    prose = SECTIONS["States"].partition("in this order:")[2]
+    assert re.findall(r"`(\w+)`", prose)[:5] == [then or otherwise for then, otherwise in ordered]
+
+
+# What is written
+
+
+async def test_append_only_tables_have_no_foreign_keys(engine: Engine) -> None:
+    found = await engine.sql(
+        "SELECT conrelid::regclass::text FROM pg_constraint "
+        "WHERE contype = 'f' AND connamespace = 'tasker'::regnamespace"
+    )
+    with_keys = {table for (table,) in found}
+    for table in ("step_results", "task_transitions", "workflow_step_transitions", "workflow_step_edges"):
+        assert f"tasker.{table}" not in with_keys
+
+
+def test_tables_and_settings_it_names_exist() -> None:
+    schema = "\n".join(migration.statements for migration in load_migrations())
+    for name in ("workflow_steps", "tasks", "step_leases", "step_results"):
+        assert f"`{name}`" in PAGE or f"`{name}." in PAGE
+        assert f"CREATE TABLE tasker.{name} " in schema
+
+
+# Numbers
+
+
+def test_leases_last_and_are_renewed_as_it_says() -> None:
+    lasts, renewed = re.findall(r"lasts (\d+) s and is renewed every (\d+) s", PAGE)[0]
+    assert (LEASE.total_seconds(), LEASE_RENEWAL.total_seconds()) == (int(lasts), int(renewed))
+
+
+def test_messages_of_busy_tasks_come_back_when_it_says() -> None:
+    assert "come back 50 ms later" in re.sub(r"\s+", " ", PAGE)
+    assert "interval '50 milliseconds'" in body("lock_tasks_v1")
+
+
+def test_messages_without_a_handler_come_back_when_it_says() -> None:
+    assert "a growing delay, 1 s to 30 s" in PAGE
+    assert "least(30, 2 ^ least(v_refusals, 5))" in body("refuse_messages_v1")
+
+
+def test_hints_stop_when_it_says() -> None:
+    assert "half\nfull" in PAGE or "half full" in PAGE
+    assert "pg_notification_queue_usage() < 0.5" in body("hint_v1")
+
+
+def test_failures_of_the_database_are_those_it_lists() -> None:
+    (listed,) = re.findall(r"SQLSTATE classes ([\d, ]+), and (\d+)\)", re.sub(r"\s+", " ", PAGE))
+    assert set(listed[0].split(", ")) == failures._TRANSIENT_CLASSES
+    assert listed[1] == failures._READ_ONLY
+
+
+def test_claims_begin_with_the_bands_as_it_says() -> None:
+    assert (
+        "of ten claims\n  six begin with the high band, three with the middle one, one with the low one"
+        in PAGE
+    )
+    assert Counter(claim_order._FIRST_BANDS) == {Band.HIGH: 6, Band.NORMAL: 3, Band.LOW: 1}
+
+
+# Words
+
+
+def test_a_word_is_explained_once() -> None:
+    words = [word.strip() for row in rows("The words") for word in row[0].split(",")]
+    assert [word for word, times in Counter(words).items() if times > 1] == []
+
+
+VERBS = "create enqueue claim submit process judge expand advance sweep reconcile retain"
+
+
+@pytest.mark.parametrize("verb", VERBS.split())
+def test_the_verbs_of_the_engine_are_explained(verb: str) -> None:
+    assert verb in [word.strip() for row in rows("The words") for word in row[0].split(",")]
