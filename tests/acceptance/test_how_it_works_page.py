@@ -48,26 +48,30 @@ def test_each_hop_is_where_the_table_says() -> None:
                 assert f"FUNCTION tasker.{function}(" in FUNCTIONS[file], (step, function)
 
 
-def test_the_python_side_of_a_function_has_its_name() -> None:
-    operations = {path.stem for path in (ROOT / "shared/tasker/persistence/operations").glob("*.py")} - {
-        "__init__"
-    }
-    called = {
-        file
-        for file, text in FUNCTIONS.items()
-        for path in (ROOT / "shared/tasker/persistence/operations").glob("*.py")
-        for name in re.findall(r"FUNCTION tasker\.(\w+)", text)
-        if f"tasker.{name}(" in path.read_text(encoding="utf-8")
-    }
-    for operation in operations & set(FUNCTIONS):
-        names = set(re.findall(r"FUNCTION tasker\.(\w+)", FUNCTIONS[operation]))
-        text = (ROOT / f"shared/tasker/persistence/operations/{operation}.py").read_text(encoding="utf-8")
-        assert any(f"tasker.{name}(" in text for name in names), operation
-    hops = {
-        file for row in rows("The path of a step") for file in re.findall(r"`functions/(\w+)\.sql`", row[2])
-    } - {"advance"}
-    assert hops <= operations
-    assert hops <= called
+def test_the_functions_it_names_are_called_by_the_module_of_their_file() -> None:
+    """`advance` alone is called by SQL."""
+    operations = ROOT / "shared/tasker/persistence/operations"
+    named = [
+        (function, file)
+        for _, _, sql, _ in rows("The path of a step")
+        for *functions, file in re.findall(
+            r"`(\w+_v\d+)`(?: and `(\w+_v\d+)`)? in `functions/(\w+)\.sql`", sql
+        )
+        for function in filter(None, functions)
+        if file != "advance"
+    ]
+    assert ("expand_tasks_v1", "expand") in named
+    for function, file in named:
+        assert f"tasker.{function}(" in (operations / f"{file}.py").read_text(encoding="utf-8")
+
+
+def test_each_module_of_operations_is_the_python_side_of_one_file() -> None:
+    for path in (ROOT / "shared/tasker/persistence/operations").glob("[a-z]*.py"):
+        called = set(re.findall(r"tasker\.(\w+_v\d+)\(", path.read_text(encoding="utf-8")))
+        files = {
+            file for file, text in FUNCTIONS.items() for name in called if f"FUNCTION tasker.{name}(" in text
+        }
+        assert files <= {path.stem}, path
 
 
 def test_what_leads_to_advance() -> None:

@@ -180,20 +180,6 @@ async def test_the_examples_run_as_it_says(tmp_path: Path) -> None:
         await dev.says(rf"templates +{templates} ")
 
 
-def test_the_path_of_a_task_names_functions_that_are_called() -> None:
-    path = re.search(
-        r"^## The path of a task\n(.*?)^## ", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M | re.S
-    )
-    assert path
-    # Those in the rows of the table; the text below it names one that SQL calls.
-    named = set(re.findall(r"\w+_v\d+(?=`[^\n]*\|$)", path[1], re.M))
-    called = "".join(
-        file.read_text("utf-8") for file in (ROOT / "shared/tasker/persistence/operations").glob("*.py")
-    )
-    assert "expand_tasks_v1" in named
-    assert named <= set(re.findall(r"(?<=tasker\.)\w+_v\d+", called))
-
-
 def test_every_page_is_linked_from_the_readme() -> None:
     for page in (ROOT / "docs").glob("*.md"):
         assert f"](docs/{page.name})" in README

@@ -1,4 +1,4 @@
-"""What is in the queues."""
+"""Making queues, and looking at what is in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from typing import Final
 
 from tasker.persistence.queries import Queries
 
+_ENSURE: Final = "SELECT tasker.ensure_queue_v1(%s)"
 _VISIBLE: Final = "SELECT tasker.visible_messages_v1(%s, %s)"
+
+
+async def ensure_queue(queries: Queries, queue: str) -> None:
+    """Make a queue if there is none of this name."""
+    await queries.execute(_ENSURE, (queue,))
 
 
 async def visible_messages(queries: Queries, queue: str, limit: int) -> list[int]:

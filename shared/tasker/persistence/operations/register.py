@@ -14,6 +14,7 @@ from tasker.domain.templates.document import Template, digest
 from tasker.domain.templates.plan import PlannedStep
 from tasker.domain.uuids import uuid7
 from tasker.persistence.database import Database
+from tasker.persistence.operations.queues import ensure_queue
 from tasker.persistence.queries import Queries
 
 #: Told to every process when a template version gets another revision.
@@ -101,9 +102,7 @@ async def register_template(database: Database, template: Template, *, force_ove
             _ADD_REVISION,
             {"digest": content, "named_task_uuid": named_task_uuid, "template": Jsonb(template.to_json())},
         )
-        await transaction.execute(
-            "SELECT tasker.ensure_queue_v1(%s)", (f"worker_{template.namespace_name}_queue",)
-        )
+        await ensure_queue(transaction, f"worker_{template.namespace_name}_queue")
         await transaction.execute("SELECT pg_notify(%s, '')", (TEMPLATE_CHANGED_CHANNEL,))
     return True
 
