@@ -29,7 +29,7 @@ CREATE TYPE tasker.task_change AS (
     backoff   integer
 );
 
--- What a core function hands to its broker to send: for each message its queue, task and step.
+-- The messages that a transaction has to send: for each its queue, task and step.
 CREATE TYPE tasker.outbox AS (
     queues text[],
     tasks  uuid[],

@@ -19,7 +19,7 @@ CREATE TABLE tasker.tasks (
     failed_steps            tasker.step_count NOT NULL DEFAULT 0,
     in_flight_steps         tasker.step_count NOT NULL DEFAULT 0,
     backoff_steps           tasker.step_count NOT NULL DEFAULT 0,
-    -- When the timer must look at this task again: retry, expiry, deadline or callback.
+    -- When the timer must look at this task again: retry or expiry.
     wake_at                 timestamptz,
     expires_at              timestamptz,
     correlation_id          uuid        NOT NULL,

@@ -1,15 +1,15 @@
 -- How this function and those that lead to it keep their plans, whatever the statistics say (a fresh or fast-growing
 -- table has none that are true): rows are found by key in a LATERAL subquery of their own, which LIMIT or a row lock
 -- keeps whole, so that only the index plan exists; what was found and locked is updated by its ctid, which cannot move
--- while the lock is held. Sequential scans, hash and merge joins are off and plans generic, by settings of the
--- session that calls (persistence/database.py): a function that sets them itself takes a tenth longer. A test reads
+-- while it is locked. Sequential and bitmap scans, hash and merge joins are off and plans generic, by settings of the
+-- session that calls (persistence/connections.py): a function that sets them itself takes a tenth longer. A test reads
 -- the plans.
 
--- advance_tasks_v1: the only place that enqueues steps and finishes tasks.
+-- advance_tasks_v1: the only place that makes steps `enqueued` and tasks `complete`.
 -- Takes one change per task, all of whose rows the caller has locked, and the steps that became satisfied.
 -- Frees their children, enqueues what is ready, applies the counts, moves the task and sets its timer.
--- With p_survey it looks at every step of the tasks instead of at those children (create, timers, operators,
--- reconciler); so it does where instances of batches are among the children, since others of them hold them back.
+-- With p_survey it looks at every step of the tasks instead of at those children (create, expand, timers,
+-- operators, reconciler); so it does where instances of batches are among the children, since others of them hold them back.
 -- Returns what to send. A terminal task only has its counts kept: nothing is enqueued, nothing moves.
 CREATE OR REPLACE FUNCTION tasker.advance_tasks_v1(
     p_changes         tasker.task_change[],

@@ -1,5 +1,5 @@
--- The engine's clock. Every function reads it once, after it has its locks, so that the instants it
--- writes follow the order of commits. Tests move it by updating `shift`; production leaves it at zero.
+-- The engine's clock. What a function writes it reads after it has its locks, so that instants follow
+-- the order of commits; what it only compares with it may read before. Tests move it by updating `shift`; production leaves it at zero.
 -- plpgsql, not sql: its plan is kept for the session.
 CREATE OR REPLACE FUNCTION tasker.now() RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED AS $$

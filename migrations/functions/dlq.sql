@@ -2,7 +2,7 @@
 
 -- add_dlq_entries_v1: make an entry for each of some tasks whose rows the caller has locked, except where one is pending.
 -- Entries record; they move and retry nothing. p_metadata tells how it came to them; how long the task has been in its
--- state, and how long it may be, is added. p_limits as above, null where no limit led here. Returns the new entries.
+-- state, and how long it may be, is added. p_limits as in task_staleness_v1, null where no limit led here. Returns the new entries.
 CREATE OR REPLACE FUNCTION tasker.add_dlq_entries_v1(p_tasks uuid[], p_reason text, p_metadata jsonb, p_limits jsonb)
 RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE AS $$

@@ -1,5 +1,5 @@
 -- task_snapshot_v1: a locked task as a person will want to have seen it. Of its steps the 50 that are furthest from done,
--- with the beginning of their last error; of its transitions the 20 newest. p_limits as above; null where no limit led
+-- with the beginning of their last error; of its transitions the 20 newest. p_limits as in task_staleness_v1; null where no limit led
 -- here.
 CREATE OR REPLACE FUNCTION tasker.task_snapshot_v1(p_task tasker.tasks, p_now timestamptz, p_limits jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE AS $$

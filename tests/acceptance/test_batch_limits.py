@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tasker.orchestration.engine.expansion import BatchLimits
-from tasker.persistence.operations.wake import WokenTasks
+from tasker.persistence.operations.timers import FiredTimers
 from tests.support.dynamic import Hands, assert_each_complete_once, edges, split, workflow
 from tests.support.engine import Engine
 from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted
@@ -174,9 +174,9 @@ async def test_a_retry_without_room_waits_for_an_end_and_not_for_the_timer(
         await engine.states(task)
     )
     assert not await wake_at_set(engine, task)
-    assert await engine.wake_tasks(10) == WokenTasks(0, None, [])
+    assert await engine.fire_timers(10) == FiredTimers(0, None, [])
     await engine.move_clock(1000)
-    assert await engine.wake_tasks(10) == WokenTasks(0, None, [])
+    assert await engine.fire_timers(10) == FiredTimers(0, None, [])
 
     await hands.succeed("w_002")
     assert await hands.running() == {"w_001"}  # the oldest
@@ -196,10 +196,10 @@ async def test_another_step_that_ends_makes_the_timer_look_once_more_at_most(
     await hands.fail("w_001", retryable=True)
     assert await hands.running() == {"w_002", "x"}
     await engine.move_clock(10)
-    assert await engine.wake_tasks(10) == WokenTasks(1, None, [])
+    assert await engine.fire_timers(10) == FiredTimers(1, None, [])
     await hands.succeed("x")
-    await engine.wake_tasks(10)
-    assert await engine.wake_tasks(10) == WokenTasks(0, None, [])
+    await engine.fire_timers(10)
+    assert await engine.fire_timers(10) == FiredTimers(0, None, [])
 
 
 async def test_a_retry_without_room_does_not_hide_one_that_is_due_later(engine: Engine, hands: Hands) -> None:
@@ -213,9 +213,9 @@ async def test_a_retry_without_room_does_not_hide_one_that_is_due_later(engine: 
     await hands.fail("x", retryable=True)
     assert await hands.running() == {"w_002"}
     await engine.move_clock(6)
-    assert await engine.wake_tasks(10) == WokenTasks(1, 4.0, [])
+    assert await engine.fire_timers(10) == FiredTimers(1, 4.0, [])
     await engine.move_clock(4)
-    assert await engine.wake_tasks(10) == WokenTasks(1, None, [])
+    assert await engine.fire_timers(10) == FiredTimers(1, None, [])
     assert await in_flight(engine, task) == {"w_002", "x"}
 
 

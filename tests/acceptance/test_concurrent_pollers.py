@@ -43,7 +43,7 @@ async def _nothing(engine: Engine) -> None:
 POLLERS = {
     "timers": (
         _retries,
-        "SELECT * FROM tasker.wake_tasks_v1(10)",
+        "SELECT * FROM tasker.fire_timers_v1(10)",
         "SELECT task_uuid FROM tasker.workflow_steps WHERE state = 'enqueued'",
     ),
     "results": (
@@ -94,7 +94,7 @@ async def _taken_by_a_fourth(engine: Engine, take: str, taken_by: str | None) ->
 
 
 async def _wake(engine: Engine) -> int:
-    return (await engine.wake_tasks(4)).woken
+    return (await engine.fire_timers(4)).woken
 
 
 async def _process(engine: Engine) -> int:

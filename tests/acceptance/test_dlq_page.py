@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "dlq.md").read_text(encoding="utf-8")
 FUNCTIONS = "\n".join(
     (ROOT / "migrations" / "functions" / f"{name}.sql").read_text(encoding="utf-8")
-    for name in ("dlq", "fail")
+    for name in ("dlq", "give_up")
 )
 
 

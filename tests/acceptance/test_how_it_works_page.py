@@ -77,7 +77,7 @@ def test_each_module_of_operations_is_the_python_side_of_one_file() -> None:
 def test_what_leads_to_advance() -> None:
     callers = {file for file, text in FUNCTIONS.items() if "tasker.advance_tasks_v1(" in text} - {"advance"}
     told = set(re.findall(r"`functions/(\w+)\.sql`", SECTIONS["The path of a step"]))
-    assert callers == told - {"advance", "claim", "submit", "what"}
+    assert callers == told - {"advance", "cancel", "claim", "give_up", "queues", "submit", "what"}
 
 
 # States
@@ -133,7 +133,7 @@ def test_hints_stop_when_it_says() -> None:
 
 
 def test_failures_of_the_database_are_those_it_lists() -> None:
-    (listed,) = re.findall(r"SQLSTATE classes ([\d, ]+), and (\d+)\)", re.sub(r"\s+", " ", PAGE))
+    (listed,) = re.findall(r"SQLSTATE classes ([\d, ]+), and (\d+);", re.sub(r"\s+", " ", PAGE))
     assert set(listed[0].split(", ")) == failures._TRANSIENT_CLASSES
     assert listed[1] == failures._READ_ONLY
 

@@ -23,9 +23,9 @@ from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.revisions import planned_revisions
 from tasker.orchestration.loops.judgements import JudgementLoop
-from tasker.orchestration.loops.leases import LeaseSweeper
 from tasker.orchestration.loops.reconciler import Reconciler
 from tasker.orchestration.loops.results import ResultLoop
+from tasker.orchestration.loops.sweeper import LeaseSweeper
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.connections import Row
 from tasker.persistence.database import Database
@@ -38,7 +38,7 @@ from tasker.persistence.operations.renew import Lease, renew_leases
 from tasker.persistence.operations.retain import DeletedTasks, delete_old_tasks
 from tasker.persistence.operations.submit import ResultToSubmit
 from tasker.persistence.operations.sweep import sweep_leases
-from tasker.persistence.operations.wake import WokenTasks, wake_tasks
+from tasker.persistence.operations.timers import FiredTimers, fire_timers
 from tasker.persistence.operations.workers import register_worker, retire_worker
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.templates import TemplateReader
@@ -199,9 +199,9 @@ class Engine:
         """Create tasks whose templates are planned."""
         return await create_tasks(self.sessions, "test", tasks)
 
-    async def wake_tasks(self, limit: int) -> WokenTasks:
+    async def fire_timers(self, limit: int) -> FiredTimers:
         """Look at tasks whose timer is due."""
-        return await wake_tasks(self.sessions, limit)
+        return await fire_timers(self.sessions, limit)
 
     async def sweep_leases(self, limit: int) -> int:
         """Submit a failure for steps whose lease has expired; return for how many."""

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from tasker.domain.staleness import Reaction, StalenessLimits
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
-from tasker.persistence.operations.fail import ClosedTask, close_stale_task
+from tasker.persistence.operations.give_up import ClosedTask, close_stale_task
 from tasker.persistence.operations.staleness import StaleTask, stale_tasks
 from tasker.persistence.reading.dlq import DlqReader
 from tasker.persistence.reading.staleness import StalenessReader, TaskStaleness

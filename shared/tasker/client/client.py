@@ -102,7 +102,7 @@ class TaskerClient:
             initiator: Who asks.
             source_system: Where the request comes from.
             reason: Why.
-            priority: From -100 to 100; kept with the task, steps are claimed in the order they were enqueued.
+            priority: From -100 to 100; above 0 its steps go before those of others, below 0 after them.
             tags: Labels to find the task by.
             timeout: Seconds the call may take; the client's timeout by default.
 

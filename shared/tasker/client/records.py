@@ -82,7 +82,7 @@ class Task:
         initiator: Who asked for it.
         source_system: Where the request came from.
         reason: Why it was created.
-        priority: From -100 to 100; kept with the task, steps are claimed in the order they were enqueued.
+        priority: From -100 to 100; above 0 its steps go before those of others, below 0 after them.
         tags: Labels to find it by.
         correlation_id: Ties it to other work.
         parent_correlation_id: Correlation id of the work that caused it.

@@ -47,7 +47,7 @@ def states_document() -> str:
         mermaid_diagram(TASK_TRANSITIONS, (state for state in TaskState if state.is_terminal)),
         "Not drawn: from every open state `cancel` leads to `cancelled` and `resolve_manually` to\n"
         "`resolved_manually`. `initializing`, `enqueuing_steps` and `evaluating_results` are passed through\n"
-        "inside one transaction and never stored; what is stored is the net edge of the transaction.\n",
+        "inside one transaction and never stored; what is stored is the net edge.\n",
         _table(TASK_TRANSITIONS),
         "### Stored task edges\n",
         _net_table(TaskState, task_net),

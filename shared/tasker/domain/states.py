@@ -31,7 +31,7 @@ class TaskState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the task is over; only a step action of an operator leads out of `error`."""
+        """Whether the task is over; only an operator leads out of `error`."""
         return self in _TASK_TERMINAL
 
     @property
@@ -300,7 +300,7 @@ def _net_edges(
                     todo.append((target, event))
 
 
-#: Every legal (from, to) of a stored task transition. What is stored is the net edge of a transaction:
+#: Every legal (from, to) of a stored task transition. What is stored is the net edge:
 #: the machine must have a path whose states in between are transient, `pending` after a
 #: reset, or `steps_in_process` after an empty enqueue; after its first event only the evaluator acts. No
 #: transaction begins or ends in a transient state; one that comes back to its start stores nothing. What

@@ -56,7 +56,7 @@ class CreateTaskRequest(_message.Message):
     reason: _builtins.str
     """Why the task is created."""
     priority: _builtins.int
-    """From -100 to 100; kept with the task; steps are claimed in the order they were enqueued. 0 when absent."""
+    """From -100 to 100; above 0 its steps go before those of others, below 0 after them. 0 when absent."""
     parent_correlation_id: _builtins.str
     """Correlation UUID of the work that caused this task."""
     idempotency_key: _builtins.str
@@ -721,7 +721,7 @@ class Task(_message.Message):
     source_system: _builtins.str
     reason: _builtins.str
     priority: _builtins.int
-    """From -100 to 100; kept with the task, steps are claimed in the order they were enqueued."""
+    """From -100 to 100; above 0 its steps go before those of others, below 0 after them."""
     correlation_id: _builtins.str
     """UUID that ties this task to other work. Always set."""
     parent_correlation_id: _builtins.str

@@ -14,7 +14,7 @@ from tasker.domain.errors import InvalidStepTransitionError
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.listener import Listener
-from tasker.persistence.operations.wake import WokenTasks
+from tasker.persistence.operations.timers import FiredTimers
 from tests.support.engine import Engine, chain, graph
 from tests.support.rivals import (
     assert_history_is_whole,
@@ -70,10 +70,10 @@ async def test_a_task_expires_with_all_its_steps_and_not_before(any_engine: Engi
     await any_engine.fail(failing)
     await any_engine.process()
     await any_engine.move_clock(HOUR - 0.001)
-    assert (await any_engine.wake_tasks(10)).expired == []
+    assert (await any_engine.fire_timers(10)).expired == []
     assert await any_engine.state(task) == "steps_in_process"
     await any_engine.move_clock(0.001)
-    assert await any_engine.wake_tasks(10) == WokenTasks(1, None, [task])
+    assert await any_engine.fire_timers(10) == FiredTimers(1, None, [task])
 
     assert await any_engine.state(task) == "cancelled"
     assert set((await any_engine.states(task)).values()) == {"cancelled"}
@@ -134,7 +134,7 @@ async def test_a_hundred_expire_in_one_call(any_engine: Engine) -> None:
     await asyncio.gather(*(any_engine.request(template) for _ in range(120)))
     await any_engine.claim(50)
     await any_engine.move_clock(HOUR)
-    assert [len((await any_engine.wake_tasks(100)).expired) for _ in range(3)] == [100, 20, 0]
+    assert [len((await any_engine.fire_timers(100)).expired) for _ in range(3)] == [100, 20, 0]
     assert await any_engine.sql("SELECT DISTINCT state FROM tasker.workflow_steps") == [("cancelled",)]
     assert await any_engine.sql("SELECT DISTINCT state FROM tasker.tasks") == [("cancelled",)]
     await assert_history_is_whole(any_engine)
@@ -158,9 +158,9 @@ async def test_a_last_result_that_holds_the_task_first_wins(engine: Engine) -> N
     await engine.move_clock(HOUR)
     async with rival(engine) as other:
         await other.sql("SELECT * FROM tasker.process_results_v1(10, 0, NULL)")
-        assert (await at_once(engine.wake_tasks(10))).woken == 0
+        assert (await at_once(engine.fire_timers(10))).woken == 0
         await other.commit()
-    assert (await engine.wake_tasks(10)).woken == 0
+    assert (await engine.fire_timers(10)).woken == 0
     assert await engine.state(task) == "complete"
     await assert_history_is_whole(engine, task)
 
@@ -170,7 +170,7 @@ async def test_an_expiry_that_holds_the_task_first_wins(engine: Engine) -> None:
     await engine.succeed(*await engine.claim())
     await engine.move_clock(HOUR)
     async with rival(engine) as other:
-        await other.sql("SELECT * FROM tasker.wake_tasks_v1(10)")
+        await other.sql("SELECT * FROM tasker.fire_timers_v1(10)")
         assert (await at_once(engine.orchestration.process_results(10))).delayed == 1
         await other.commit()
     await engine.move_clock(1)
@@ -189,7 +189,7 @@ async def test_a_claim_that_comes_first_is_cancelled_and_one_that_comes_later_fi
     await engine.move_clock(HOUR)
     async with rival(engine) as other:
         assert await other.claim(task, early) == [early]
-        expiring = await start_blocked(engine, engine.wake_tasks(10))
+        expiring = await start_blocked(engine, engine.fire_timers(10))
         await other.commit()
     assert (await expiring).expired == [task]
     assert await engine.claim() == []
@@ -206,7 +206,7 @@ async def test_timers_side_by_side_cancel_each_task_once(database_url: str) -> N
         expired: list[UUID] = []
 
         async def none_left() -> bool:
-            for woken in await asyncio.gather(*(e.wake_tasks(7) for e in (one, two))):
+            for woken in await asyncio.gather(*(e.fire_timers(7) for e in (one, two))):
                 expired.extend(woken.expired)
             return len(expired) >= len(tasks)
 
@@ -218,7 +218,7 @@ async def test_timers_side_by_side_cancel_each_task_once(database_url: str) -> N
 async def test_an_orchestrator_of_the_last_release_expires_tasks_as_well(engine: Engine) -> None:
     task = await engine.create(_hourly())
     await engine.move_clock(HOUR)
-    assert await engine.sql("SELECT woken, next_due_ms FROM tasker.wake_tasks_v1(10)") == [(1, None)]
+    assert await engine.sql("SELECT woken, next_due_ms FROM tasker.fire_timers_v1(10)") == [(1, None)]
     assert await engine.state(task) == "cancelled"
 
 

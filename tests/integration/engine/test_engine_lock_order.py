@@ -67,7 +67,7 @@ _SESSIONS = {
         INTO v_json FROM tasker.take_judgements_v1(20, 0, NULL) j WHERE j.step_uuid IS NOT NULL;
         IF v_json IS NOT NULL THEN PERFORM tasker.apply_verdicts_v1(v_json); END IF;
     """,
-    "timer": "PERFORM tasker.wake_tasks_v1(20);",
+    "timer": "PERFORM tasker.fire_timers_v1(20);",
     "reconciler": """
         PERFORM FROM tasker.reconcile_tasks_v1('00000000-0000-0000-0000-000000000000', 20, '0') r
         WHERE r.drift IS NOT NULL;

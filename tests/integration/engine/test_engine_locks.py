@@ -51,7 +51,7 @@ async def _wake(engine: Engine, task: UUID) -> None:
     await engine.fail(*await engine.claim())
     await engine.process()
     await engine.move_clock(10)
-    assert (await engine.wake_tasks(10)).woken == 1
+    assert (await engine.fire_timers(10)).woken == 1
     assert (await engine.states(task))["s1"] == "enqueued"
 
 
@@ -170,14 +170,14 @@ async def test_the_timer_and_the_reconciler_pass_by_a_busy_task(engine: Engine) 
     await engine.move_clock(10)
     async with rival(engine) as evaluating:
         await evaluating.lock("tasks", busy)
-        assert (await at_once(engine.wake_tasks(10))).woken == 1
+        assert (await at_once(engine.fire_timers(10))).woken == 1
         reconciled = await at_once(engine.reconcile(BEGINNING, 10, NO_GRACE))
         assert [each.task_uuid for each in reconciled] == [free]
         assert await engine.states(free) == {"s1": "enqueued"}
         assert await engine.states(busy) == {"s1": "waiting_for_retry"}
         # What is due but locked is no reason to ask again without a pause.
         assert await engine.timers.tick() > 0
-    assert (await engine.wake_tasks(10)).woken == 1
+    assert (await engine.fire_timers(10)).woken == 1
 
 
 # heartbeat and sweepers use SKIP LOCKED
@@ -490,7 +490,7 @@ async def test_a_step_cancelled_while_its_retry_is_due_is_not_enqueued(engine: E
     step = (await engine.steps(task))["s1"].step_uuid
     async with rival(engine) as cancelling:
         await cancelling.sql(_CANCEL, step, "waiting_for_retry")
-        waking = await start_blocked(engine, engine.wake_tasks(10))
+        waking = await start_blocked(engine, engine.fire_timers(10))
         await cancelling.commit()
     await waking
     assert await engine.states(task) == {"s1": "cancelled"}
@@ -554,7 +554,7 @@ async def test_the_timer_finds_a_step_that_was_touched_meanwhile(engine: Engine)
     await engine.process()
     await engine.move_clock(10)
     step = (await engine.steps(task))["s1"].step_uuid
-    await _touched_while_waiting(engine, step, engine.wake_tasks(10))
+    await _touched_while_waiting(engine, step, engine.fire_timers(10))
     assert await engine.states(task) == {"s1": "enqueued"}
 
 

@@ -17,7 +17,7 @@ from tasker.domain.staleness import Reaction, StalenessLimits
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
 from tasker.persistence.operations.dlq import add_dlq_entry_by_hand
-from tasker.persistence.operations.fail import ClosedTask
+from tasker.persistence.operations.give_up import ClosedTask
 from tasker.persistence.operations.staleness import lock_detection
 from tests.support.engine import Engine
 from tests.support.faults import refuse

@@ -115,7 +115,7 @@ class Storm:
         await engine.judgements.tick()
 
     async def _wake(self, engine: Engine, mood: random.Random) -> None:
-        await engine.wake_tasks(mood.randint(1, 10))
+        await engine.fire_timers(mood.randint(1, 10))
 
     async def _sweep(self, engine: Engine, mood: random.Random) -> None:
         await engine.sweep_leases(mood.randint(1, 10))

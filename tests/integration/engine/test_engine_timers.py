@@ -11,7 +11,7 @@ import pytest
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence.listener import Listener
-from tasker.persistence.operations.wake import WokenTasks
+from tasker.persistence.operations.timers import FiredTimers
 from tests.support.engine import Engine, chain, graph
 from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted, until
 
@@ -46,10 +46,10 @@ async def test_a_retry_is_enqueued_when_it_is_due_and_not_before(any_engine: Eng
     await any_engine.fail(*await any_engine.claim())
     await any_engine.process()
     await any_engine.move_clock(0.999)
-    assert (await any_engine.wake_tasks(10)).woken == 0
+    assert (await any_engine.fire_timers(10)).woken == 0
     assert await any_engine.states(task) == {"s1": "waiting_for_retry"}
     await any_engine.move_clock(0.001)
-    assert (await any_engine.wake_tasks(10)).woken == 1
+    assert (await any_engine.fire_timers(10)).woken == 1
     assert await any_engine.states(task) == {"s1": "enqueued"}
     assert await any_engine.state(task) == "steps_in_process"
     assert await any_engine.messages(WORKERS) == 1
@@ -115,7 +115,7 @@ async def test_more_due_tasks_than_a_group_are_taken_at_once_one_group_after_the
 async def test_a_timer_set_for_nothing_fires_once(engine: Engine) -> None:
     task = await engine.create(chain(1))
     await engine.database.execute("UPDATE tasker.tasks SET wake_at = tasker.now() - interval '1 s'")
-    assert await engine.wake_tasks(10) == WokenTasks(1, None, [])
+    assert await engine.fire_timers(10) == FiredTimers(1, None, [])
     assert await _wake_at(engine, task) is None
     assert await engine.messages(WORKERS) == 1  # the one from its creation
     await assert_history_is_whole(engine, task)
@@ -130,7 +130,7 @@ async def test_timers_side_by_side_enqueue_each_retry_once(database_url: str) ->
         await one.move_clock(10)
 
         async def none_left() -> bool:
-            await asyncio.gather(one.wake_tasks(7), two.wake_tasks(7))
+            await asyncio.gather(one.fire_timers(7), two.fire_timers(7))
             return not await one.sql("SELECT 1 FROM tasker.tasks WHERE wake_at IS NOT NULL")
 
         await until(none_left, "retries that are due are not enqueued")

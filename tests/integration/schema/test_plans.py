@@ -50,7 +50,7 @@ HOT = {
     "process_results_v1",
     "take_judgements_v1",
     "apply_verdicts_v1",
-    "wake_tasks_v1",
+    "fire_timers_v1",
     "renew_leases_v1",
     "hydrate_step_v1",
     "task_steps_v1",

@@ -25,12 +25,12 @@ from tasker.orchestration.engine.revisions import PlannedRevision, planned_revis
 from tasker.orchestration.engine.watching import Watching
 from tasker.orchestration.loops.give_up import GiveUpLoop
 from tasker.orchestration.loops.judgements import JudgementLoop
-from tasker.orchestration.loops.leases import LeaseSweeper
 from tasker.orchestration.loops.reconciler import Reconciler
 from tasker.orchestration.loops.results import ResultLoop
 from tasker.orchestration.loops.retention import Retention
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.orchestration.loops.staleness import DetectionRules, StalenessDetector
+from tasker.orchestration.loops.sweeper import LeaseSweeper
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.orchestration.loops.unserved import UnservedLoop
 from tasker.persistence.database import Database

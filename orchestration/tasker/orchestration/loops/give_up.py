@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import structlog
 
-from tasker.persistence.operations.fail import give_up_tasks
+from tasker.persistence.operations.give_up import give_up_tasks
 from tasker.persistence.queries import Queries
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ import structlog
 from tasker.domain.staleness import ActionTaken, Reaction, StalenessLimits, reaction_to_staleness
 from tasker.domain.templates.document import Lifecycle
 from tasker.persistence.failures import is_transient
-from tasker.persistence.operations.fail import ClosedTask, close_stale_task
+from tasker.persistence.operations.give_up import ClosedTask, close_stale_task
 from tasker.persistence.operations.staleness import StaleTask, lock_detection, stale_tasks
 from tasker.persistence.queries import Queries
 from tasker.persistence.sessions import Session

@@ -1,18 +1,18 @@
-"""The one timer: retries, expiries, deadlines and callbacks that are due."""
+"""The one timer: retries that are due, and tasks whose time is up."""
 
 from __future__ import annotations
 
 import structlog
 
 from tasker.orchestration.loops.results import BUSY_SECONDS
-from tasker.persistence.operations.wake import wake_tasks
+from tasker.persistence.operations.timers import fire_timers
 from tasker.persistence.queries import Queries
 
 log = structlog.get_logger(__name__)
 
 
 class TimerLoop:
-    """Wakes tasks whose `wake_at` has come and sleeps until the next one; an earlier one that commits hints it.
+    """Looks at tasks whose `wake_at` has come and sleeps until the next one; an earlier one that commits hints it.
 
     Tasks whose time is up are cancelled with all their steps.
     """
@@ -25,8 +25,8 @@ class TimerLoop:
         self._poll_seconds = poll_seconds
 
     async def tick(self) -> float:
-        """Wake one group."""
-        tasks = await wake_tasks(self._queries, self._group_size)
+        """Look at one group."""
+        tasks = await fire_timers(self._queries, self._group_size)
         for task_uuid in tasks.expired:
             log.info("task_expired", task_uuid=str(task_uuid))
         if tasks.woken >= self._group_size:

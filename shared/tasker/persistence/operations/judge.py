@@ -71,7 +71,8 @@ class StepVerdict:
     """What becomes of a submitted step.
 
     Attributes:
-        verdict: `complete`, `retry`, `error`, or `none` where only the task is to be evaluated.
+        verdict: `complete`, `retry`, `error`, or `none` where only the task is to be evaluated. SQL knows one more,
+            `poison`, for what is recorded as such.
         delay_seconds: How long a retry waits.
         reason: Kept with the transition.
         replacement: A result that takes the place of the submitted one: `result`, `error` and `metadata` as stored.

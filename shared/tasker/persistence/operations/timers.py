@@ -1,4 +1,4 @@
-"""Waking tasks whose timer is due."""
+"""Timers that are due."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from uuid import UUID
 
 from tasker.persistence.queries import Queries
 
-_WAKE: Final = """
-    SELECT woken, next_due_ms / 1000 AS next_due_seconds, expired FROM tasker.wake_tasks_v1(%s)
+_FIRE: Final = """
+    SELECT woken, next_due_ms / 1000 AS next_due_seconds, expired FROM tasker.fire_timers_v1(%s)
 """
 
 
 @dataclass(frozen=True, slots=True)
-class WokenTasks:
-    """What one call woke.
+class FiredTimers:
+    """What one call came to.
 
     Attributes:
         woken: How many tasks were due.
@@ -28,8 +28,8 @@ class WokenTasks:
     expired: list[UUID]
 
 
-async def wake_tasks(queries: Queries, limit: int) -> WokenTasks:
+async def fire_timers(queries: Queries, limit: int) -> FiredTimers:
     """Look again at up to `limit` tasks whose timer is due, and cancel those that have expired."""
-    woken = await queries.fetch_one(WokenTasks, _WAKE, (limit,))
-    assert woken is not None
-    return woken
+    fired = await queries.fetch_one(FiredTimers, _FIRE, (limit,))
+    assert fired is not None
+    return fired

@@ -1,8 +1,8 @@
--- wake_tasks_v1: look at up to p_limit tasks whose timer is due: cancel those that have expired, advance the others.
+-- fire_timers_v1: look at up to p_limit tasks whose timer is due: cancel those that have expired, advance the others.
 -- One that somebody else has locked is left for a later call; what they made of it counts, so of an expiry and a last
 -- result exactly one wins. Returns how many it took, which of them it cancelled, and in how many milliseconds the next
 -- timer is due (null: none is set).
-CREATE OR REPLACE FUNCTION tasker.wake_tasks_v1(p_limit integer)
+CREATE OR REPLACE FUNCTION tasker.fire_timers_v1(p_limit integer)
 RETURNS TABLE (woken integer, next_due_ms double precision, expired uuid[])
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
