@@ -27,7 +27,7 @@ _FORGET: Final = b"RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all()"
 
 
 #: A server takes a hundred connections, and several processes of the run share one.
-_MOST_PARKED: Final = 25
+_MOST_PARKED: Final = 14
 
 
 @dataclass(frozen=True, slots=True, eq=False)
