@@ -1,7 +1,7 @@
 -- How this function and those that lead to it keep their plans, whatever the statistics say (a fresh or fast-growing
 -- table has none that are true): rows are found by key in a LATERAL subquery of their own, which LIMIT or a row lock
 -- keeps whole, so that only the index plan exists; what was found and locked is updated by its ctid, which cannot move
--- while the lock is held. Sequential scans, hash and merge joins are off and plans generic, by settings of the
+-- while the row is locked. Sequential scans, hash and merge joins are off and plans generic, by settings of the
 -- session that calls (persistence/database.py): a function that sets them itself takes a tenth longer. A test reads
 -- the plans.
 

@@ -94,10 +94,10 @@ async def test_a_permanent_failure_is_too(any_engine: Engine) -> None:
 )
 async def test_no_history_has_a_gap_whatever_happened(engine: Engine, document: dict[str, object]) -> None:
     tasks = [await engine.create(document) for _ in range(4)]
-    for turn in range(30):
+    for lap in range(30):
         steps = await engine.claim()
         for number, step in enumerate(steps):
-            match (turn + number) % 4:
+            match (lap + number) % 4:
                 case 0:
                     await engine.fail(step)
                 case 1:
