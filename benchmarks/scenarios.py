@@ -36,7 +36,7 @@ class Throughput:
 
 
 async def chain_latency(address: str, *, tasks: int) -> Latency:
-    """One task at a time: create it and follow its stream to the end."""
+    """One task at a time: create it and watch it to the end."""
     milliseconds = []
     async with grpc.aio.insecure_channel(address) as channel:
         stub = tasks_pb2_grpc.TaskServiceStub(channel)
@@ -92,7 +92,7 @@ async def batch_throughput(address: str, *, tasks: int) -> Throughput:
 
 
 async def _run(stub: tasks_pb2_grpc.TaskServiceAsyncStub, request: tasks_pb2.CreateTaskRequest) -> None:
-    """Create a task and follow its stream to the end."""
+    """Create a task and watch it to the end."""
     created = await stub.CreateTask(request)
     async for update in stub.StreamTaskStatus(
         tasks_pb2.StreamTaskStatusRequest(task_uuid=created.task.task_uuid)

@@ -26,7 +26,7 @@ _TABLES: Final = (
     "workflow_step_transitions",
     "step_results",
 )
-_BATCH: Final = 5_000
+_GROUP: Final = 5_000
 #: Stored tasks are so far apart: 100,000 of them took a day.
 _GAP_MS: Final = 864
 _AUTOVACUUM_PATIENCE_SECONDS: Final = 600
@@ -71,8 +71,8 @@ def fill(database_url: str, tasks: int) -> None:
         ((model,),) = connection.execute(
             "SELECT task_uuid FROM tasker.tasks WHERE state = 'complete' ORDER BY task_uuid LIMIT 1"
         ).fetchall()
-        for last in range(tasks, 0, -_BATCH):
-            first = max(1, last - _BATCH + 1)
+        for last in range(tasks, 0, -_GROUP):
+            first = max(1, last - _GROUP + 1)
             with connection.transaction():
                 _store(connection, model, first, last)
         connection.execute("CHECKPOINT")

@@ -37,7 +37,7 @@ class Plan(BaseModel):
         return done == self.fail_after_items and (self.permanent_failure or attempt == self.fail_on_attempt)
 
 
-class Progress(BaseModel):
+class SoFar(BaseModel):
     """What is stored with each checkpoint, so that nothing has to be added up again."""
 
     running_total: int = 0
@@ -73,20 +73,20 @@ def process_items(
     A failed attempt loses what came after its last checkpoint, and only that: the next one has the total of that
     checkpoint and begins with the item behind it.
     """
-    progress = Progress.model_validate(batch.accumulated_results or {})
+    so_far = SoFar.model_validate(batch.accumulated_results or {})
     pause = min(batch.next_cursor + plan.items_per_checkpoint, batch.end_cursor)
     for item in range(batch.next_cursor, pause):
         if plan.fails(context.attempt, done=item):
             error = PermanentError if plan.permanent_failure else RetryableError
             raise error(f"told to fail after {item} items")
-        progress.running_total += item + 1
+        so_far.running_total += item + 1
     if pause < batch.end_cursor:
-        progress.yields += 1
-        return checkpoint_yield(pause, pause - batch.start_cursor, accumulated_results=progress)
+        so_far.yields += 1
+        return checkpoint_yield(pause, pause - batch.start_cursor, accumulated_results=so_far)
     return Processed(
         items_processed=batch.batch_size,
-        running_total=progress.running_total,
-        batch_metadata={"yields": progress.yields},
+        running_total=so_far.running_total,
+        batch_metadata={"yields": so_far.yields},
     )
 
 

@@ -22,7 +22,7 @@ import pytest
 from tests.support import databases, servers
 from tests.support.databases import KeptDatabase
 from tests.support.engine import Engine
-from tests.support.progress import ProgressPlugin
+from tests.support.run_report import RunReportPlugin
 from tests.support.warmth import WARMTH
 
 _FOLDER = "TASKER_TEST_FOLDER"
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[_FOLDER] = tempfile.mkdtemp(prefix="tasker-tests-")
         if config.get_verbosity() >= 0 and not config.option.collectonly:
-            config.pluginmanager.register(ProgressPlugin(config), "progress")
+            config.pluginmanager.register(RunReportPlugin(config), "run_report")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -8,8 +8,8 @@
 -- advance_tasks_v1: the only place that makes steps `enqueued` and tasks `complete`.
 -- Takes one change per task, all of whose rows the caller has locked, and the steps that became satisfied.
 -- Frees their children, enqueues what is ready, applies the counts, moves the task and sets its timer.
--- With p_survey it looks at every step of the tasks instead of at those children (create, expand, timers,
--- operators, reconciler); so it does where instances of batches are among the children, since others of them hold them back.
+-- With p_survey it looks at every step of the tasks instead of at those children (create, expand, timers, operators,
+-- reconciler); so it does where instances of batches are among the children, since others of them hold them back.
 -- Returns what to send. A terminal task only has its counts kept: nothing is enqueued, nothing moves.
 CREATE OR REPLACE FUNCTION tasker.advance_tasks_v1(
     p_changes         tasker.task_change[],

@@ -1,5 +1,5 @@
 -- checkpoint_step_v1: store how far a running step has come, and prolong its lease.
--- Only the holder of the lease may: for anybody else nothing changes and the answer is null. Neither the state nor the
+-- Only who has the lease may: for anybody else nothing changes and the answer is null. Neither the state nor the
 -- attempts change, and no transition is written. p_checkpoint: {cursor, items_processed, accumulated_results}.
 -- Returns the checkpoint as it is stored.
 CREATE OR REPLACE FUNCTION tasker.checkpoint_step_v1(

@@ -62,9 +62,9 @@ LANGUAGE sql STABLE AS $$
     CROSS JOIN LATERAL (SELECT (p_limits ->> 'warning_percentage')::double precision AS percentage) w
 $$;
 
--- task_busy_v1: whether somebody is at a task's steps or will be: a lease is alive, or the sweeper has not had its turn
--- at it (one minute); a step is queued for a worker; or every running instance of its batches has yielded a checkpoint
--- within p_stall. Such a task is not stuck.
+-- task_busy_v1: whether somebody is at a task's steps or will be: a lease is alive, or ended less than a minute ago, so
+-- that the sweeper may not have seen it; a step is queued for a worker; or every running instance of its batches has
+-- yielded a checkpoint within p_stall. Such a task is not stuck.
 CREATE OR REPLACE FUNCTION tasker.task_busy_v1(p_task uuid, p_now timestamptz, p_stall interval) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 BEGIN

@@ -150,7 +150,7 @@ async def test_isolate_runs_the_others_and_puts_the_task_before_a_person(
     ]
 
 
-async def test_continue_on_failure_completes_the_failed_one_and_the_convergence_judges(
+async def test_continue_on_failure_completes_the_failed_one_and_the_convergence_decides(
     engine: Engine, hands: Hands
 ) -> None:
     metadata = {"retryable": False, "context": {"processed_before_failure": 4}}

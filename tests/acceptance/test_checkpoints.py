@@ -134,7 +134,9 @@ async def test_a_failure_between_two_checkpoints_counts_nothing_twice(
     assert await engine.sql("SELECT 1 FROM tasker.workflow_steps WHERE checkpoint IS NOT NULL") == []
 
 
-async def test_progress_in_the_older_style_is_gone_on_with(engine: Engine, start: Callable[..., Any]) -> None:
+async def test_a_checkpoint_in_the_older_style_is_gone_on_with(
+    engine: Engine, start: Callable[..., Any]
+) -> None:
     """The handler yields nothing; its failure says how far it came."""
 
     @batch_worker("add_up")

@@ -71,19 +71,21 @@ POLLERS = {
 
 
 @pytest.mark.parametrize("poller", POLLERS)
-async def test_while_one_holds_its_batch_the_next_gets_another_one(any_engine: Engine, poller: str) -> None:
+async def test_while_one_has_its_group_locked_the_next_gets_another_one(
+    any_engine: Engine, poller: str
+) -> None:
     tasks = await _many(any_engine)
     prepare, take, taken_by = POLLERS[poller]
     await prepare(any_engine)
     async with rival(any_engine) as one, rival(any_engine) as two, rival(any_engine) as three:
-        batches = []
+        groups = []
         for session in (one, two, three):  # none has committed when the next one comes
             rows = await at_once(session.sql(take))
             if taken_by is not None:
                 rows = await session.sql(taken_by)
-            batches.append({row[0] for row in rows})
-        assert [len(batch) for batch in batches] == [10, 10, 10]
-        assert set().union(*batches) == set(tasks)
+            groups.append({row[0] for row in rows})
+        assert [len(group) for group in groups] == [10, 10, 10]
+        assert set().union(*groups) == set(tasks)
         assert await at_once(_taken_by_a_fourth(any_engine, take, taken_by)) == set()
 
 
@@ -128,8 +130,8 @@ async def test_reconcilers_side_by_side_repair_each_task_once(database_url: str)
         await one.sql("SELECT pgmq.purge_queue('worker_test_queue')")
         await one.move_clock(60)
         grace = timedelta(seconds=30)
-        batches = await asyncio.gather(*(engine.reconcile(BEGINNING, TASKS, grace) for engine in (one, two)))
-        resent = [task.task_uuid for batch in batches for task in batch if task.resent]
+        groups = await asyncio.gather(*(engine.reconcile(BEGINNING, TASKS, grace) for engine in (one, two)))
+        resent = [task.task_uuid for group in groups for task in group if task.resent]
         assert sorted(resent) == sorted(set(resent))
-        assert {task.task_uuid for batch in batches for task in batch} == set(tasks)
+        assert {task.task_uuid for group in groups for task in group} == set(tasks)
         assert await one.messages("worker_test_queue") == TASKS

@@ -31,7 +31,7 @@ async def test_of_fifty_equal_strict_requests_at_once_one_creates_the_task(
 ) -> None:
     async with Engine(any_engine.url) as other:
         template = await any_engine.register(diamond() | {"identity_strategy": "strict"})
-        outcomes = await asyncio.gather(
+        answers = await asyncio.gather(
             *(
                 engine.request(template, {"order": 7})
                 for pair in zip([any_engine] * 25, [other] * 25, strict=True)
@@ -39,8 +39,8 @@ async def test_of_fifty_equal_strict_requests_at_once_one_creates_the_task(
             ),
             return_exceptions=True,
         )
-    created = [outcome for outcome in outcomes if isinstance(outcome, Creation)]
-    refused = [outcome for outcome in outcomes if isinstance(outcome, IdentityConflictError)]
+    created = [answer for answer in answers if isinstance(answer, Creation)]
+    refused = [answer for answer in answers if isinstance(answer, IdentityConflictError)]
     assert (len(created), len(refused)) == (1, 49)
     assert not created[0].already_existed
     for error in refused:  # no UUID leaked
@@ -59,12 +59,12 @@ async def test_of_fifty_equal_strict_requests_at_once_one_creates_the_task(
 async def test_different_requests_among_them_are_not_held_up(engine: Engine) -> None:
     async with Engine(engine.url) as other:
         template = await engine.register(chain(2) | {"identity_strategy": "strict"})
-        outcomes = await asyncio.gather(
+        answers = await asyncio.gather(
             *(each.request(template, {"order": n % 10}) for n in range(25) for each in (engine, other)),
             return_exceptions=True,
         )
-    assert sum(isinstance(outcome, Creation) for outcome in outcomes) == 10
-    assert sum(isinstance(outcome, IdentityConflictError) for outcome in outcomes) == 40
+    assert sum(isinstance(answer, Creation) for answer in answers) == 10
+    assert sum(isinstance(answer, IdentityConflictError) for answer in answers) == 40
     rows = await _rows(engine)
     assert (rows["tasks"], rows["workflow_steps"], rows["task_identities"]) == (10, 20, 10)
 
@@ -160,9 +160,9 @@ async def test_a_request_that_spoils_its_transaction_spoils_no_other(engine: Eng
     await engine.database.execute(
         "ALTER TABLE tasker.tasks ADD CONSTRAINT only_in_this_test CHECK (initiator <> 'spoiler')"
     )
-    outcomes = await asyncio.gather(
+    answers = await asyncio.gather(
         *(engine.request(template, {"n": n}, initiator="spoiler" if n == 5 else "other") for n in range(10)),
         return_exceptions=True,
     )
-    assert [isinstance(outcome, Creation) for outcome in outcomes] == [n != 5 for n in range(10)]
+    assert [isinstance(answer, Creation) for answer in answers] == [n != 5 for n in range(10)]
     assert (await _rows(engine))["tasks"] == 10

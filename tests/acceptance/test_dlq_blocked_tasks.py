@@ -19,14 +19,14 @@ from tasker.orchestration.loops.unserved import UnservedLoop
 from tests.support.engine import Engine, chain, graph
 from tests.support.faults import refuse
 from tests.support.rivals import assert_history_is_whole, at_once, rival
-from tests.support.stuck import Watch, minutes, stand
+from tests.support.stuck import Detection, minutes, stuck_task
 
 
 @pytest.fixture
-async def watch(any_engine: Engine) -> AsyncIterator[Watch]:
-    watch = Watch(any_engine)
-    yield watch
-    await watch.close()
+async def detection(any_engine: Engine) -> AsyncIterator[Detection]:
+    detection = Detection(any_engine)
+    yield detection
+    await detection.close()
 
 
 async def fail_for_good(engine: Engine) -> None:
@@ -46,14 +46,14 @@ async def block(engine: Engine) -> UUID:
 # Tasks that failures block
 
 
-async def test_a_task_that_failures_block_is_put_before_a_person(watch: Watch) -> None:
-    engine = watch.engine
+async def test_a_task_that_failures_block_is_put_before_a_person(detection: Detection) -> None:
+    engine = detection.engine
     task = await engine.create(chain(2))
     await engine.fail(*await engine.claim(), retryable=False)
     await minutes(engine, 3)
     await engine.process()
-    assert await watch.entries(task) == [("max_retries_exceeded", "blocked_by_failures", "pending")]
-    entry = await watch.dlq.newest_of(task)
+    assert await detection.entries(task) == [("max_retries_exceeded", "blocked_by_failures", "pending")]
+    entry = await detection.dlq.newest_of(task)
     assert entry is not None
     assert entry.metadata == {
         "detection_method": "blocked_by_failures",
@@ -67,15 +67,15 @@ async def test_a_task_that_failures_block_is_put_before_a_person(watch: Watch) -
     assert abs((entry.dlq_entry_uuid.int >> 80) / 1000 - entry.dlq_timestamp.timestamp()) < 0.002
 
 
-async def test_a_snapshot_tells_all_that_a_person_needs(watch: Watch) -> None:
-    engine = watch.engine
+async def test_a_snapshot_tells_all_that_a_person_needs(detection: Detection) -> None:
+    engine = detection.engine
     task = await engine.create(graph({"good": [], "bad": [], "last": ["good", "bad"]}))
     await engine.database.execute("UPDATE tasker.tasks SET priority = 7")
     good, bad = sorted(await engine.claim(), key=lambda step: step.name, reverse=True)
     await engine.succeed(good)
     await engine.fail(bad, retryable=False, error={"message": "x" * 600, "error_type": "disk_full"})
     await engine.process()
-    entry = await watch.dlq.newest_of(task)
+    entry = await detection.dlq.newest_of(task)
     assert entry is not None
     snapshot = dict(entry.task_snapshot)
     details = snapshot.pop("task_details")
@@ -115,14 +115,14 @@ async def test_a_snapshot_tells_all_that_a_person_needs(watch: Watch) -> None:
     }
 
 
-async def test_a_large_task_has_a_snapshot_of_bounded_size(watch: Watch) -> None:
-    engine = watch.engine
+async def test_a_large_task_has_a_snapshot_of_bounded_size(detection: Detection) -> None:
+    engine = detection.engine
     task = await engine.create(graph({f"s{n}": [] for n in range(120)}))
     steps = {step.name: step for step in await engine.claim(200)}
     await engine.succeed(*(step for name, step in steps.items() if name != "s119"))
     await engine.fail(steps["s119"], retryable=False)
     await engine.process()
-    entry = await watch.dlq.newest_of(task)
+    entry = await detection.dlq.newest_of(task)
     assert entry is not None
     assert entry.task_snapshot["steps"][0]["name"] == "s119"
     assert len(entry.task_snapshot["steps"]) == 50
@@ -139,8 +139,8 @@ async def test_a_task_and_its_entry_are_blocked_and_made_at_once(engine: Engine)
     assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
     await engine.process()
     assert await engine.state(task) == "blocked_by_failures"
-    watch = Watch(engine)
-    assert await watch.entries(task) == [("max_retries_exceeded", "blocked_by_failures", "pending")]
+    detection = Detection(engine)
+    assert await detection.entries(task) == [("max_retries_exceeded", "blocked_by_failures", "pending")]
 
 
 async def test_a_task_that_is_blocked_again_gets_no_second_pending_entry(
@@ -151,8 +151,8 @@ async def test_a_task_that_is_blocked_again_gets_no_second_pending_entry(
     await engine.operators.reset_for_retry(task, step, performed_by="sam", reason="again")
     await fail_for_good(engine)
     assert await engine.state(task) == "blocked_by_failures"
-    watch = Watch(engine)
-    assert await watch.entries(task) == [("max_retries_exceeded", "blocked_by_failures", "pending")]
+    detection = Detection(engine)
+    assert await detection.entries(task) == [("max_retries_exceeded", "blocked_by_failures", "pending")]
     await assert_history_is_whole(engine, task)
 
 
@@ -162,10 +162,10 @@ MONTH = timedelta(days=30)
 DAY = 24 * 3600
 
 
-async def test_a_blocked_task_is_given_up_after_days(watch: Watch) -> None:
-    engine = watch.engine
+async def test_a_blocked_task_is_given_up_after_days(detection: Detection) -> None:
+    engine = detection.engine
     task = await block(engine)
-    loop = GiveUpLoop(watch.sessions, age=MONTH)
+    loop = GiveUpLoop(detection.sessions, age=MONTH)
     await engine.move_clock(30 * DAY - 60)
     assert await loop.tick() == 600
     assert await engine.state(task) == "blocked_by_failures"
@@ -189,13 +189,13 @@ async def test_a_blocked_task_is_given_up_after_days(watch: Watch) -> None:
         "task_name": "workflow",
     }
     # Its entry stays pending until a person resolves it.
-    assert await watch.entries(task) == [("max_retries_exceeded", "blocked_by_failures", "pending")]
+    assert await detection.entries(task) == [("max_retries_exceeded", "blocked_by_failures", "pending")]
     await assert_history_is_whole(engine, task)
     assert await loop.tick() == 600
 
 
-async def test_what_an_operator_does_starts_the_days_anew(watch: Watch) -> None:
-    engine = watch.engine
+async def test_what_an_operator_does_starts_the_days_anew(detection: Detection) -> None:
+    engine = detection.engine
     task = await engine.create(graph({"one": [], "two": []}))
     await fail_for_good(engine)
     await engine.move_clock(29 * DAY)
@@ -203,7 +203,7 @@ async def test_what_an_operator_does_starts_the_days_anew(watch: Watch) -> None:
     await engine.operators.resolve_manually(task, step, performed_by="sam", reason="not needed")
     assert await engine.state(task) == "blocked_by_failures"
     await engine.move_clock(2 * DAY)
-    loop = GiveUpLoop(watch.sessions, age=MONTH)
+    loop = GiveUpLoop(detection.sessions, age=MONTH)
     await loop.tick()
     assert await engine.state(task) == "blocked_by_failures"
     await engine.move_clock(28 * DAY)
@@ -211,27 +211,27 @@ async def test_what_an_operator_does_starts_the_days_anew(watch: Watch) -> None:
     assert await engine.state(task) == "error"
 
 
-async def test_a_task_that_was_given_up_resumes_by_a_reset(watch: Watch) -> None:
-    engine = watch.engine
+async def test_a_task_that_was_given_up_resumes_by_a_reset(detection: Detection) -> None:
+    engine = detection.engine
     task = await block(engine)
     await engine.move_clock(31 * DAY)
-    await GiveUpLoop(watch.sessions, age=MONTH).tick()
+    await GiveUpLoop(detection.sessions, age=MONTH).tick()
     step = (await engine.steps(task))["s1"].step_uuid
     await engine.operators.reset_for_retry(task, step, performed_by="sam", reason="repaired")
     await engine.run(task)
     assert await engine.state(task) == "complete"
 
 
-async def test_giving_up_goes_on_until_none_is_left_and_waits_for_nobody(watch: Watch) -> None:
-    engine = watch.engine
-    held, *others = [await block(engine) for _ in range(4)]
+async def test_giving_up_goes_on_until_none_is_left_and_waits_for_nobody(detection: Detection) -> None:
+    engine = detection.engine
+    locked, *others = [await block(engine) for _ in range(4)]
     await engine.move_clock(31 * DAY)
-    loop = GiveUpLoop(watch.sessions, age=MONTH, group_size=2)
+    loop = GiveUpLoop(detection.sessions, age=MONTH, group_size=2)
     async with rival(engine) as operator:
-        await operator.lock("tasks", held)
+        await operator.lock("tasks", locked)
         assert [await at_once(loop.tick()), await at_once(loop.tick())] == [0, 600]
     assert [await engine.state(task) for task in others] == ["error"] * 3
-    assert await engine.state(held) == "blocked_by_failures"
+    assert await engine.state(locked) == "blocked_by_failures"
 
 
 # Namespaces without workers
@@ -241,21 +241,21 @@ async def _register(engine: Engine, *, namespaces: list[str]) -> None:
     await engine.register_worker(hostname="h", version="1", namespaces=namespaces, handlers=["work"], slots=1)
 
 
-async def test_a_namespace_without_a_live_worker_is_reported(watch: Watch) -> None:
-    engine = watch.engine
+async def test_a_namespace_without_a_live_worker_is_reported(detection: Detection) -> None:
+    engine = detection.engine
     await _register(engine, namespaces=["other"])
     task = await engine.create(chain(2))
-    loop = UnservedLoop(watch.sessions, grace=timedelta(minutes=5))
+    loop = UnservedLoop(detection.sessions, grace=timedelta(minutes=5))
     await minutes(engine, 1)
     assert await loop.tick() == 60
-    assert await watch.entries(task) == []  # a restart of the workers takes a moment
+    assert await detection.entries(task) == []  # a restart of the workers takes a moment
     await minutes(engine, 4)
     with capture_logs() as logs:
         await loop.tick()
     assert [(entry["event"], entry["namespace"], entry["tasks"]) for entry in logs] == [
         ("no_live_worker", "test", 1)
     ]
-    assert await watch.entries(task) == [("worker_unavailable", "steps_in_process", "pending")]
+    assert await detection.entries(task) == [("worker_unavailable", "steps_in_process", "pending")]
     assert await engine.states(task) == {"s1": "enqueued", "s2": "pending"}  # nothing moves
     assert await engine.state(task) == "steps_in_process"
     with capture_logs() as logs:
@@ -264,36 +264,36 @@ async def test_a_namespace_without_a_live_worker_is_reported(watch: Watch) -> No
     await engine.run(task)
 
 
-async def test_a_worker_that_lives_or_works_keeps_its_namespace_out(watch: Watch) -> None:
-    engine = watch.engine
+async def test_a_worker_that_lives_or_works_keeps_its_namespace_out(detection: Detection) -> None:
+    engine = detection.engine
     await _register(engine, namespaces=["test", "other"])
     queued = await engine.create(chain(1))
-    loop = UnservedLoop(watch.sessions, grace=timedelta(seconds=30))
+    loop = UnservedLoop(detection.sessions, grace=timedelta(seconds=30))
     await minutes(engine, 1)
     await loop.tick()
-    assert await watch.entries(queued) == []
+    assert await detection.entries(queued) == []
     await minutes(engine, 1)  # its last heartbeat is 120 s old
     running = await engine.create(chain(1))
     (first, second) = await engine.claim()
     await minutes(engine, 1)
     await loop.tick()
     assert {first.task_uuid, second.task_uuid} == {queued, running}
-    assert await watch.entries(queued) == []  # claimed, so no longer queued
+    assert await detection.entries(queued) == []  # claimed, so no longer queued
     await engine.retire_worker()
 
 
 @pytest.mark.parametrize("end", ["dies", "stops"])
-async def test_a_worker_that_is_gone_serves_nothing(watch: Watch, end: str) -> None:
-    engine = watch.engine
+async def test_a_worker_that_is_gone_serves_nothing(detection: Detection, end: str) -> None:
+    engine = detection.engine
     await _register(engine, namespaces=["test"])
     tasks = [await engine.create(chain(1)) for _ in range(3)]
     if end == "stops":
         await engine.retire_worker()
     await minutes(engine, 1.6 if end == "dies" else 1)
-    loop = UnservedLoop(watch.sessions, grace=timedelta(seconds=30), group_size=2)
+    loop = UnservedLoop(detection.sessions, grace=timedelta(seconds=30), group_size=2)
     assert [await loop.tick(), await loop.tick()] == [0, 60]
     for task in tasks:
-        assert await watch.entries(task) == [("worker_unavailable", "steps_in_process", "pending")]
+        assert await detection.entries(task) == [("worker_unavailable", "steps_in_process", "pending")]
 
 
 # Which loops there are
@@ -340,7 +340,7 @@ async def test_the_settings_say_when_a_worker_is_missing(engine: Engine, after: 
     settings = {"dlq_worker_unavailable": True, "dlq_worker_unavailable_minutes": after}
     async with loops_of(engine, **settings) as loops:
         await loops["unserved"].tick()
-    assert len(await Watch(engine).entries(task)) == entries
+    assert len(await Detection(engine).entries(task)) == entries
 
 
 @pytest.mark.parametrize(("wanted", "entries"), [(True, 1), (False, 0)])
@@ -352,7 +352,7 @@ async def test_the_settings_say_whether_blocked_tasks_get_entries(
     async with loops_of(engine, dlq_max_retries_exceeded=wanted) as loops:
         await loops["judgements"].tick()
     assert await engine.state(task) == "blocked_by_failures"
-    assert len(await Watch(engine).entries(task)) == entries
+    assert len(await Detection(engine).entries(task)) == entries
 
 
 STALE = {"staleness_steps_in_process_minutes": 20, "staleness_interval_seconds": 60}
@@ -371,11 +371,11 @@ STALE = {"staleness_steps_in_process_minutes": 20, "staleness_interval_seconds":
 async def test_the_settings_say_what_is_stale(
     engine: Engine, settings: dict[str, object], state: str, entries: int
 ) -> None:
-    task = await stand(engine)
+    task = await stuck_task(engine)
     await minutes(engine, 25)
     async with loops_of(engine, **settings) as loops:
         assert await loops["staleness"].tick() == 60
         await minutes(engine, 1)
         await loops["staleness"].tick()
     assert await engine.state(task) == state
-    assert len(await Watch(engine).entries(task)) == entries
+    assert len(await Detection(engine).entries(task)) == entries

@@ -24,7 +24,7 @@ from tasker.orchestration.engine.dlq import DlqEntries
 from tasker.persistence.reading.dlq import DlqEntry, DlqReader
 from tests.support.engine import Engine, chain
 from tests.support.rivals import now, rival, start_blocked
-from tests.support.stuck import Watch, minutes, stand
+from tests.support.stuck import Detection, minutes, stuck_task
 
 RESOLVED = ResolutionStatus.MANUALLY_RESOLVED
 
@@ -40,10 +40,10 @@ def entries(engine: Engine) -> DlqEntries:
 
 
 @pytest.fixture
-async def any_watch(any_engine: Engine) -> AsyncIterator[Watch]:
-    watch = Watch(any_engine)
-    yield watch
-    await watch.close()
+async def any_detection(any_engine: Engine) -> AsyncIterator[Detection]:
+    detection = Detection(any_engine)
+    yield detection
+    await detection.close()
 
 
 # By hand
@@ -78,7 +78,7 @@ async def test_what_cannot_be_put_before_a_person_is_told(engine: Engine, entrie
     with pytest.raises(InvalidArgumentError) as refusal:
         await entries.open(task, reason="x" * 501, requested_by="a\0b")
     assert [violation.field for violation in refusal.value.violations] == ["reason", "requested_by"]
-    assert await Watch(engine).entries(task) == []
+    assert await Detection(engine).entries(task) == []
 
 
 # Updating
@@ -126,7 +126,7 @@ async def test_what_is_resolved_cannot_reopen_but_new_entries_follow(
     store = DlqReader(engine.database)
     assert await store.newest_of(task) == second.entry
     assert await store.get(first.dlq_entry_uuid) == ended
-    assert await Watch(engine).entries(task) == [
+    assert await Detection(engine).entries(task) == [
         ("manual_dlq", "steps_in_process", status.value),
         ("manual_dlq", "steps_in_process", "pending"),
     ]
@@ -199,8 +199,8 @@ async def _entry(engine: Engine, reason: DlqReason, task: UUID | None = None) ->
     return entry
 
 
-async def test_entries_are_listed_newest_first(any_watch: Watch) -> None:
-    engine, store = any_watch.engine, any_watch.dlq
+async def test_entries_are_listed_newest_first(any_detection: Detection) -> None:
+    engine, store = any_detection.engine, any_detection.dlq
     entries: list[DlqEntry] = []
     for reason in (DlqReason.MANUAL_DLQ, DlqReason.MAX_RETRIES_EXCEEDED, DlqReason.MANUAL_DLQ):
         entries.insert(0, await _entry(engine, reason))
@@ -228,8 +228,8 @@ async def test_fifty_entries_are_listed_unless_said_otherwise(engine: Engine, st
     assert len(await store.queue()) == 100
 
 
-async def test_the_queue_is_ordered_by_weight_and_waiting(any_watch: Watch) -> None:
-    engine, store = any_watch.engine, any_watch.dlq
+async def test_the_queue_is_ordered_by_weight_and_waiting(any_detection: Detection) -> None:
+    engine, store = any_detection.engine, any_detection.dlq
     await engine.freeze_clock()
     oldest = await _entry(engine, DlqReason.MANUAL_DLQ)
     await minutes(engine, 600)  # 610 by then: before retries, behind a cycle
@@ -271,8 +271,8 @@ async def test_the_queue_shows_entries_of_tasks_that_are_gone(engine: Engine, st
     assert (row.namespace, row.name, row.current_state, row.time_in_state_minutes) == (None, None, None, None)
 
 
-async def test_statistics_count_by_reason(any_watch: Watch) -> None:
-    engine, store = any_watch.engine, any_watch.dlq
+async def test_statistics_count_by_reason(any_detection: Detection) -> None:
+    engine, store = any_detection.engine, any_detection.dlq
     assert await store.stats() == []
     await engine.freeze_clock()
     start = await now(engine)
@@ -292,11 +292,11 @@ async def test_statistics_count_by_reason(any_watch: Watch) -> None:
     assert stale.oldest_entry == start + timedelta(minutes=40)
 
 
-async def test_an_entry_of_a_stale_task_has_its_state_before(any_watch: Watch) -> None:
-    task = await stand(any_watch.engine, "waiting_for_retry")
-    await minutes(any_watch.engine, 45)
-    await any_watch.detect()
-    entry = await any_watch.dlq.newest_of(task)
+async def test_an_entry_of_a_stale_task_has_its_state_before(any_detection: Detection) -> None:
+    task = await stuck_task(any_detection.engine, "waiting_for_retry")
+    await minutes(any_detection.engine, 45)
+    await any_detection.detect()
+    entry = await any_detection.dlq.newest_of(task)
     assert entry is not None
     assert entry.original_state == entry.task_snapshot["current_state"] == "waiting_for_retry"
     assert entry.task_snapshot["time_in_state_minutes"] == 45
@@ -308,9 +308,9 @@ COUNTS = "total_steps, satisfied_steps, failed_steps, in_flight_steps, backoff_s
 
 
 async def test_the_context_of_a_snapshot_is_that_of_the_domain(
-    any_watch: Watch,
+    any_detection: Detection,
 ) -> None:
-    engine = any_watch.engine
+    engine = any_detection.engine
     await engine.create(chain(1))
     for ready, *counts in itertools.product((0, 1), (0, 3), (0, 1, 3), (0, 1), (0, 1), (0, 1)):
         await engine.database.execute(

@@ -16,7 +16,7 @@ from tasker.orchestration.loops import give_up, staleness, unserved
 from tasker.persistence.operations.dlq import add_dlq_entry_by_hand
 from tasker.persistence.reading.dlq import DlqReader
 from tests.support.engine import Engine
-from tests.support.stuck import stand
+from tests.support.stuck import stuck_task
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "dlq.md").read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def test_every_reason_has_its_weight() -> None:
 
 
 async def test_a_snapshot_has_the_keys_of_the_page(engine: Engine) -> None:
-    task = await stand(engine)
+    task = await stuck_task(engine)
     await add_dlq_entry_by_hand(engine.database, task, {})
     entry = await DlqReader(engine.database).newest_of(task)
     assert entry is not None

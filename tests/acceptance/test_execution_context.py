@@ -123,7 +123,7 @@ async def test_a_step_that_was_resolved_by_hand_counts_as_completed(engine: Engi
         (_no_steps, (), 0, "healthy"),
     ],
 )
-async def test_progress_and_health_go_with_it(
+async def test_percentage_and_health_go_with_it(
     engine: Engine,
     bring_about: Callable[..., Awaitable[UUID]],
     fates: tuple[str, ...],

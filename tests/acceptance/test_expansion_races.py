@@ -57,7 +57,7 @@ def hands(engine: Engine) -> Hands:
 
 
 async def assert_joined(engine: Engine, hands: Hands, task: UUID, expected: set[str]) -> None:
-    """Check that both creators' steps lead to the one convergence, and that all run to the end."""
+    """Check that what both expanding steps add leads to the one convergence, and that all run to the end."""
     assert set(await edges(engine, task, "c")) == expected
     await hands.finish()
     assert set(await engine.states(task)) == {"s", "d1", "d2", *expected, "c", "end"}
@@ -83,14 +83,14 @@ async def test_two_that_finish_at_once_share_one_convergence(
     task = await engine.create(document)
     await hands.succeed("s")
     await fit_brake(engine, where)
-    async with another_engine() as other, rival(engine) as holding:
-        await holding.sql(PULL)
+    async with another_engine() as other, rival(engine) as braking:
+        await braking.sql(PULL)
         await hands.submit("d1", outcomes["d1"])
         first = await start_blocked(engine, engine.judgements.tick())
         await hands.submit("d2", outcomes["d2"])
         await at_once(other.judgements.tick())  # the task is busy: the message comes back soon
         assert "c" not in await engine.states(task)
-        await holding.rollback()
+        await braking.rollback()
         await first
         assert (await engine.states(task))["d1"] == "complete"
         await engine.move_clock(1)
@@ -111,13 +111,13 @@ async def test_an_operator_at_the_same_time_sees_what_the_other_one_created(
     await hands.succeed("s")
     await fit_brake(engine, "committing")
     d2 = (await hands.take("d2")).step_uuid
-    async with another_engine() as other, rival(engine) as holding:
-        await holding.sql(PULL)
+    async with another_engine() as other, rival(engine) as braking:
+        await braking.sql(PULL)
         await hands.submit("d1", outcomes["d1"])
         first = await start_blocked(engine, engine.judgements.tick())
         by_hand = other.operators.complete_manually(task, d2, result=outcomes["d2"], **BY)
         second = await start_blocked(engine, by_hand)
-        await holding.rollback()
+        await braking.rollback()
         await asyncio.gather(first, second)
         await assert_joined(engine, hands, task, expected)
 
@@ -168,7 +168,7 @@ async def test_many_tasks_on_two_orchestrators_with_every_result_delivered_thric
 
 
 @pytest.mark.own_database
-async def test_no_deadlock_when_creators_and_operators_meet(
+async def test_no_deadlock_when_expanding_steps_and_operators_meet(
     database_url: str,
 ) -> None:
     async with Engine(database_url) as engine, Engine(database_url) as other:

@@ -39,23 +39,23 @@ ENDS = {
 
 
 class Sequences:
-    """The handlers of the sequences, which also note what they are given, wait where a test holds them, and fail as
+    """The handlers of the sequences, which also note what they are given, wait at the gates of a test, and fail as
     often as the task's context says in `failures`."""
 
     def __init__(self) -> None:
         self.contexts: dict[str, StepContext] = {}
         self.entered: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        self.held: dict[str, asyncio.Event] = {}
+        self.gates: dict[str, asyncio.Event] = {}
         self.registry = HandlerRegistry()
         for handler in (maths.Square(), maths.MultiplyAndSquare()):
-            self.registry.register(self._watched(handler), name=f"examples.maths.{handler.name}")
+            self.registry.register(self._noted(handler), name=f"examples.maths.{handler.name}")
 
-    def _watched(self, handler: StepHandler) -> Any:
+    def _noted(self, handler: StepHandler) -> Any:
         async def call(context: StepContext) -> object:
             self.contexts[context.step_name] = context
             self.entered[context.step_name].set()
-            if context.step_name in self.held:
-                await self.held[context.step_name].wait()
+            if context.step_name in self.gates:
+                await self.gates[context.step_name].wait()
             if context.attempt <= context.get_input_or("failures", {}).get(context.step_name, 0):
                 raise RetryableError("as the test wants it")
             return handler.call(context)
@@ -232,7 +232,7 @@ async def test_a_step_that_recovers_leaves_no_trace_in_the_number(
 
 async def test_a_step_starts_before_a_slow_one_beside_it_ends(database_url: str) -> None:
     sequences = Sequences()
-    slow = sequences.held["dag_process_right"] = asyncio.Event()
+    slow = sequences.gates["dag_process_right"] = asyncio.Event()
     async with running(database_url, sequences.registry, EXAMPLES / "complex_dag") as client:
         created = await client.create("examples_mixed_dag", "complex_dag", {"even_number": 6})
         await waiting.within(sequences.entered["dag_process_right"].wait())

@@ -36,6 +36,18 @@ def _walk(*states: str) -> Walk:
     return [(key, origin, end) for key, (origin, end) in enumerate(pairwise(states), 1)]
 
 
+async def test_a_chain_completes(any_engine: Engine) -> None:
+    task = await any_engine.create(chain(4))
+    await any_engine.run(task)
+    assert await any_engine.states(task) == {f"s{n}": "complete" for n in (1, 2, 3, 4)}
+
+
+async def test_a_diamond_completes(engine: Engine) -> None:
+    task = await engine.create(diamond())
+    await engine.run(task)
+    assert await engine.state(task) == "complete"
+
+
 async def test_what_nothing_has_happened_to_is_pending_with_sort_key_0(
     any_engine: Engine,
 ) -> None:
@@ -94,10 +106,10 @@ async def test_a_permanent_failure_is_too(any_engine: Engine) -> None:
 )
 async def test_no_history_has_a_gap_whatever_happened(engine: Engine, document: dict[str, object]) -> None:
     tasks = [await engine.create(document) for _ in range(4)]
-    for turn in range(30):
+    for lap in range(30):
         steps = await engine.claim()
         for number, step in enumerate(steps):
-            match (turn + number) % 4:
+            match (lap + number) % 4:
                 case 0:
                     await engine.fail(step)
                 case 1:

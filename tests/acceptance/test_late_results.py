@@ -42,23 +42,23 @@ async def _final_rows(engine: Engine, task: UUID) -> dict[str, Any]:
 async def _play(engine: Engine, *, deliveries: int) -> UUID:
     """Run a task through a failure and a retry, delivering every result and every message so often."""
     task = await engine.create(diamond(retry={"backoff_base_ms": 2000}))
-    for turn in range(6):
+    for lap in range(6):
         steps = sorted(await engine.claim(), key=lambda step: step.name)
         results = [
-            failure(step) if (turn, step.name) == (1, "left") else success(step, {"by": step.name})
+            failure(step) if (lap, step.name) == (1, "left") else success(step, {"by": step.name})
             for step in steps
         ]
         for _ in range(deliveries):
             await engine.worker.submit(results)
         for queue in (RESULTS_QUEUE, JUDGEMENTS_QUEUE):
             await duplicate_messages(engine, queue, copies=deliveries - 1)
-        if turn == 3:  # late, alone, after everything has moved on
+        if lap == 3:  # late, alone, after everything has moved on
             await engine.process()
             await duplicate_messages(engine, WORKERS, copies=deliveries - 1)
         await engine.process()
-        if turn == 1:
+        if lap == 1:
             assert (await engine.states(task))["left"] == "waiting_for_retry"
-        if turn == 2:
+        if lap == 2:
             await engine.move_clock(10)
             await engine.timers.tick()
             await duplicate_messages(engine, WORKERS, copies=deliveries - 1)
@@ -186,7 +186,7 @@ async def test_nor_if_the_other_orchestrator_fails(any_engine: Engine) -> None:
     await assert_history_is_whole(any_engine, task)
 
 
-async def test_a_result_whose_steps_row_is_locked_waits_its_turn(engine: Engine) -> None:
+async def test_a_result_whose_steps_row_is_locked_waits_for_it(engine: Engine) -> None:
     task = await engine.create(chain(2))
     (step,) = await engine.claim()
     await engine.succeed(step)

@@ -307,7 +307,7 @@ async def test_steps_of_a_task_that_is_over_are_out_of_reach(engine: Engine) -> 
 
 
 @pytest.mark.parametrize(
-    ("action", "later", "outcome"),
+    ("action", "later", "state"),
     [
         # After a reset the step could still be resolved, so only another reset comes too late.
         ("reset_for_retry", "reset_for_retry", "enqueued"),
@@ -316,7 +316,7 @@ async def test_steps_of_a_task_that_is_over_are_out_of_reach(engine: Engine) -> 
         ("complete_manually", "resolve_manually", "complete"),
     ],
 )
-async def test_of_two_actions_at_once_one_wins(engine: Engine, action: str, later: str, outcome: str) -> None:
+async def test_of_two_actions_at_once_one_wins(engine: Engine, action: str, later: str, state: str) -> None:
     def act(name: str) -> Coroutine[Any, Any, None]:
         result: dict[str, Any] = {"result": {}} if name == "complete_manually" else {}
         call: Coroutine[Any, Any, None] = getattr(engine.operators, name)(task, step, **result, **BY)
@@ -331,9 +331,9 @@ async def test_of_two_actions_at_once_one_wins(engine: Engine, action: str, late
         second = await start_blocked(engine, act(later))
         await other.rollback()
     await first
-    with pytest.raises(InvalidStepTransitionError, match=f"'{outcome}' cannot take event '{later}'"):
+    with pytest.raises(InvalidStepTransitionError, match=f"'{state}' cannot take event '{later}'"):
         await second
-    assert (await engine.states(task))["s1"] == outcome
+    assert (await engine.states(task))["s1"] == state
     await assert_history_is_whole(engine, task)
     await assert_nothing_drifted(engine)
     await engine.run(task)
@@ -398,8 +398,8 @@ async def test_a_cancel_in_the_middle_ends_everything(any_engine: Engine) -> Non
     await any_engine.process()
     left, right = await any_engine.claim()
     await any_engine.fail(right)
-    outcome = await any_engine.operators.cancel(task, reason="no longer wanted", requested_by="sam")
-    assert (outcome.success, outcome.message) == (True, None)
+    answer = await any_engine.operators.cancel(task, reason="no longer wanted", requested_by="sam")
+    assert (answer.success, answer.message) == (True, None)
     assert await any_engine.state(task) == "cancelled"
     assert await any_engine.states(task) == {
         "start": "complete", "left": "cancelled", "right": "cancelled", "end": "cancelled",

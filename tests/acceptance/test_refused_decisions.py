@@ -184,7 +184,7 @@ async def test_an_operator_may_correct_the_outcome(engine: Engine, hands: Hands)
 @pytest.mark.parametrize(
     ("result", "code"), [(decide("worker"), "INVALID_DESCENDANT"), ({}, "OUTCOME_MISSING"), (None, "OUTCOME_MISSING")]
 )  # fmt: skip
-async def test_an_operators_outcome_is_held_to_the_same_rules(
+async def test_an_operators_outcome_keeps_to_the_same_rules(
     engine: Engine, hands: Hands, result: object, code: str
 ) -> None:
     task, decision = await refused_decision(engine, hands)
@@ -251,7 +251,7 @@ async def test_a_decision_of_a_cancelled_task_creates_nothing(engine: Engine, ha
 
 
 @pytest.mark.parametrize("kind", ["decision", "batch"])
-async def test_what_a_creator_leads_to_waits_while_its_task_is_in_error(
+async def test_what_an_expanding_step_leads_to_waits_while_its_task_is_in_error(
     engine: Engine, hands: Hands, kind: str
 ) -> None:
     task = await engine.create(

@@ -8,18 +8,18 @@ from tasker.domain.errors import GuardFailedError, InvalidTaskTransitionError, T
 from tasker.domain.uuids import uuid7
 from tests.support.engine import Engine, chain
 from tests.support.rivals import assert_history_is_whole
-from tests.support.stuck import STANDING, Watch, minutes, stand
+from tests.support.stuck import STUCK_STATES, Detection, minutes, stuck_task
 
 WHO = {"performed_by": "ann", "reason": "the worker is back"}
 
 
-@pytest.mark.parametrize("state", [state for state in STANDING if state != "waiting_for_dependencies"])
+@pytest.mark.parametrize("state", [state for state in STUCK_STATES if state != "waiting_for_dependencies"])
 async def test_a_task_that_stood_still_is_resumed_and_completes(engine: Engine, state: str) -> None:
-    watch = Watch(engine)
-    task = await stand(engine, state)
+    detection = Detection(engine)
+    task = await stuck_task(engine, state)
     await minutes(engine, 61)
-    await watch.detect()
-    await watch.close()
+    await detection.detect()
+    await detection.close()
     assert await engine.state(task) == "error"
     await engine.operators.resume(task, **WHO)
     await minutes(engine, 2)

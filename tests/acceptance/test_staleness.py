@@ -15,26 +15,26 @@ from tasker.persistence.operations.register import register_template
 from tests.support.dynamic import split, workflow
 from tests.support.engine import Engine, chain, graph
 from tests.support.rivals import assert_history_is_whole
-from tests.support.stuck import STANDING, Watch, content, minutes, stand, template
+from tests.support.stuck import STUCK_STATES, Detection, content, minutes, stuck_task, template
 
 PROBES = Path(__file__).parents[1] / "scenarios" / "templates" / "manual_checks.yaml"
 BOTH = "transitioned_to_dlq_and_error"
 
 
 @pytest.fixture
-async def watch(any_engine: Engine) -> AsyncIterator[Watch]:
-    watch = Watch(any_engine)
-    yield watch
-    await watch.close()
+async def detection(any_engine: Engine) -> AsyncIterator[Detection]:
+    detection = Detection(any_engine)
+    yield detection
+    await detection.close()
 
 
 # Retries and their clock
 
 
 async def test_a_task_with_only_backoff_left_waits_and_runs_again_within_a_poll(
-    watch: Watch,
+    detection: Detection,
 ) -> None:
-    engine = watch.engine
+    engine = detection.engine
     await engine.freeze_clock()
     task = await engine.create(chain(1, retry={"backoff_base_ms": 60_000, "max_backoff_ms": 60_000}))
     await engine.fail(*await engine.claim())
@@ -48,9 +48,9 @@ async def test_a_task_with_only_backoff_left_waits_and_runs_again_within_a_poll(
     assert await engine.state(task) == "steps_in_process"
 
 
-async def test_age_alone_does_not_end_what_was_repaired(watch: Watch) -> None:
+async def test_age_alone_does_not_end_what_was_repaired(detection: Detection) -> None:
     """Blocked over a weekend, reset by a person, failed once more, and about to be tried again."""
-    engine = watch.engine
+    engine = detection.engine
     await engine.freeze_clock()
     task = await engine.create(chain(2, retry={"backoff_base_ms": 30_000, "max_backoff_ms": 60_000}))
     await engine.fail(*await engine.claim(), retryable=False)
@@ -62,34 +62,34 @@ async def test_age_alone_does_not_end_what_was_repaired(watch: Watch) -> None:
     await engine.sql("UPDATE tasker.tasks_dlq SET resolution_status = 'manually_resolved' RETURNING 1")
     await engine.fail(*await engine.claim())
     await engine.process()
-    await watch.detect()
+    await detection.detect()
     assert await engine.state(task) == "waiting_for_retry"
     await minutes(engine, 0.5)  # the retry is due
-    await watch.detect()
+    await detection.detect()
     assert await engine.state(task) == "waiting_for_retry"
     await minutes(engine, 1)  # and nobody sees to it
-    await watch.detect()
+    await detection.detect()
     assert await engine.state(task) == "error"
 
 
-async def test_age_alone_does_not_end_a_task_whose_result_was_just_submitted(watch: Watch) -> None:
-    engine = watch.engine
+async def test_age_alone_does_not_end_a_task_whose_result_was_just_submitted(detection: Detection) -> None:
+    engine = detection.engine
     task = await engine.create(chain(3))
     await minutes(engine, 26 * 60)
     await engine.succeed(*await engine.claim())
-    await watch.detect()
+    await detection.detect()
     await engine.process()
     assert await engine.states(task) == {"s1": "complete", "s2": "enqueued", "s3": "pending"}
 
 
 async def test_an_override_of_two_hours_keeps_a_task_that_waits_for_90_minutes(
-    watch: Watch,
+    detection: Detection,
 ) -> None:
-    engine = watch.engine
-    kept = await stand(engine, "waiting_for_retry", {"max_waiting_for_retry_minutes": 120})
-    lost = await stand(engine, "waiting_for_retry")
+    engine = detection.engine
+    kept = await stuck_task(engine, "waiting_for_retry", {"max_waiting_for_retry_minutes": 120})
+    lost = await stuck_task(engine, "waiting_for_retry")
     await minutes(engine, 90)
-    await watch.detect()
+    await detection.detect()
     assert await engine.state(lost) == "error"
     assert await engine.state(kept) == "waiting_for_retry"
     await engine.timers.tick()
@@ -97,18 +97,18 @@ async def test_an_override_of_two_hours_keeps_a_task_that_waits_for_90_minutes(
     assert await engine.states(lost) == {"s1": "waiting_for_retry"}  # steps untouched
 
 
-async def test_a_retry_that_is_due_fires_whatever_the_limit(watch: Watch) -> None:
-    task = await stand(watch.engine, "waiting_for_retry")
-    await minutes(watch.engine, 600)
-    assert (await watch.of(task)).health is StalenessHealth.STALE
-    await watch.engine.timers.tick()
-    await watch.detect()
-    assert await watch.engine.states(task) == {"s1": "enqueued"}
-    await watch.engine.run(task)
+async def test_a_retry_that_is_due_fires_whatever_the_limit(detection: Detection) -> None:
+    task = await stuck_task(detection.engine, "waiting_for_retry")
+    await minutes(detection.engine, 600)
+    assert (await detection.of(task)).health is StalenessHealth.STALE
+    await detection.engine.timers.tick()
+    await detection.detect()
+    assert await detection.engine.states(task) == {"s1": "enqueued"}
+    await detection.engine.run(task)
 
 
-async def test_waiting_for_a_retry_counts_from_when_it_is_due(watch: Watch) -> None:
-    engine = watch.engine
+async def test_waiting_for_a_retry_counts_from_when_it_is_due(detection: Detection) -> None:
+    engine = detection.engine
     await engine.freeze_clock()
     task = await engine.create(
         graph(
@@ -123,42 +123,42 @@ async def test_waiting_for_a_retry_counts_from_when_it_is_due(watch: Watch) -> N
     await engine.fail(second)
     await engine.process()
     await minutes(engine, 50)  # the first is due now, the second in 10 minutes
-    assert (await watch.of(task)).time_in_state_minutes == 0
+    assert (await detection.of(task)).time_in_state_minutes == 0
     await minutes(engine, 29.99)
-    assert await watch.detect() == []
-    assert (await watch.of(task)).time_in_state_minutes == pytest.approx(29.99)
+    assert await detection.detect() == []
+    assert (await detection.of(task)).time_in_state_minutes == pytest.approx(29.99)
     await minutes(engine, 0.02)
-    (event,) = await watch.detect()
+    (event,) = await detection.detect()
     assert (event["action_taken"], event["time_in_state_minutes"]) == (BOTH, 30)
 
 
 # Health
 
 
-@pytest.mark.parametrize("state", STANDING)
-async def test_health_at_79_80_and_100_percent(watch: Watch, state: str) -> None:
-    engine = watch.engine
+@pytest.mark.parametrize("state", STUCK_STATES)
+async def test_health_at_79_80_and_100_percent(detection: Detection, state: str) -> None:
+    engine = detection.engine
     await engine.freeze_clock()
-    task = await stand(engine, state, {f"max_{state}_minutes": 100})
+    task = await stuck_task(engine, state, {f"max_{state}_minutes": 100})
     for passed, percentage, health in ((79, 79, "healthy"), (1, 80, "warning"), (19.5, 99.5, "warning")):
         await minutes(engine, passed)
-        found = await watch.of(task)
+        found = await detection.of(task)
         assert found.percentage == pytest.approx(percentage)
         assert found.health.value == health
         assert found.minutes_until_stale == pytest.approx(100 - percentage)
-        assert await watch.detect() == []
-        assert await watch.entries(task) == []  # only stale reaches the queue
+        assert await detection.detect() == []
+        assert await detection.entries(task) == []  # only stale reaches the queue
     await minutes(engine, 0.5)
-    found = await watch.of(task)
+    found = await detection.of(task)
     assert (found.percentage, found.minutes_until_stale, found.health) == (100, 0, "stale")
     assert (found.state, found.threshold_minutes) == (state, 100)
-    await watch.detect()
-    assert await watch.entries(task) == [("staleness_timeout", state, "pending")]
+    await detection.detect()
+    assert await detection.entries(task) == [("staleness_timeout", state, "pending")]
 
 
-async def test_a_limit_of_zero_is_reached_at_once(watch: Watch) -> None:
-    task = await stand(watch.engine)
-    found = await watch.of(task, steps_in_process=0)
+async def test_a_limit_of_zero_is_reached_at_once(detection: Detection) -> None:
+    task = await stuck_task(detection.engine)
+    found = await detection.of(task, steps_in_process=0)
     assert (found.percentage, found.health) == (100, "stale")
 
 
@@ -172,17 +172,17 @@ async def test_a_limit_of_zero_is_reached_at_once(watch: Watch) -> None:
     ],
 )
 async def test_a_template_beats_the_settings_and_they_the_constants(
-    watch: Watch, lifecycle: dict[str, int] | None, limits: dict[str, int], threshold: int
+    detection: Detection, lifecycle: dict[str, int] | None, limits: dict[str, int], threshold: int
 ) -> None:
-    task = await stand(watch.engine, lifecycle=lifecycle)
-    assert (await watch.of(task, **limits)).threshold_minutes == threshold
+    task = await stuck_task(detection.engine, lifecycle=lifecycle)
+    assert (await detection.of(task, **limits)).threshold_minutes == threshold
 
 
-async def test_a_task_keeps_the_limits_it_started_with(watch: Watch) -> None:
-    task = await stand(watch.engine, lifecycle={"max_steps_in_process_minutes": 50})
+async def test_a_task_keeps_the_limits_it_started_with(detection: Detection) -> None:
+    task = await stuck_task(detection.engine, lifecycle={"max_steps_in_process_minutes": 50})
     changed = parse(template({"max_steps_in_process_minutes": 5}))
-    assert await register_template(watch.engine.database, changed, force_overwrite=True)
-    assert (await watch.of(task)).threshold_minutes == 50
+    assert await register_template(detection.engine.database, changed, force_overwrite=True)
+    assert (await detection.of(task)).threshold_minutes == 50
 
 
 @pytest.mark.parametrize(
@@ -195,75 +195,75 @@ async def test_a_task_keeps_the_limits_it_started_with(watch: Watch) -> None:
     ],
 )
 async def test_a_task_may_be_too_old_before_it_is_too_long_in_its_state(
-    watch: Watch, lifecycle: dict[str, int] | None, limits: dict[str, int], minutes_left: int
+    detection: Detection, lifecycle: dict[str, int] | None, limits: dict[str, int], minutes_left: int
 ) -> None:
-    task = await stand(watch.engine, lifecycle=lifecycle)
-    found = await watch.of(task, **limits)
+    task = await stuck_task(detection.engine, lifecycle=lifecycle)
+    found = await detection.of(task, **limits)
     assert found.minutes_until_stale == pytest.approx(minutes_left, abs=0.1)
-    await minutes(watch.engine, minutes_left - 0.1)
-    assert (await watch.of(task, **limits)).health is StalenessHealth.WARNING
-    assert await watch.detect(limits=StalenessLimits(**limits)) == []
-    await minutes(watch.engine, 0.2)
-    (event,) = await watch.detect(limits=StalenessLimits(**limits))
+    await minutes(detection.engine, minutes_left - 0.1)
+    assert (await detection.of(task, **limits)).health is StalenessHealth.WARNING
+    assert await detection.detect(limits=StalenessLimits(**limits)) == []
+    await minutes(detection.engine, 0.2)
+    (event,) = await detection.detect(limits=StalenessLimits(**limits))
     assert event["action_taken"] == BOTH
 
 
 async def test_monitoring_shows_stale_then_warning_then_healthy_then_longest(
-    watch: Watch,
+    detection: Detection,
 ) -> None:
-    engine = watch.engine
-    stale = await stand(engine, lifecycle={"max_steps_in_process_minutes": 20})
+    engine = detection.engine
+    stale = await stuck_task(engine, lifecycle={"max_steps_in_process_minutes": 20})
     await minutes(engine, 1)
-    longest = await stand(engine, lifecycle={"max_steps_in_process_minutes": 1000})
+    longest = await stuck_task(engine, lifecycle={"max_steps_in_process_minutes": 1000})
     await minutes(engine, 1)
-    long = await stand(engine, lifecycle={"max_steps_in_process_minutes": 1000})
-    warning = await stand(engine, "waiting_for_retry", {"max_waiting_for_retry_minutes": 25})
+    long = await stuck_task(engine, lifecycle={"max_steps_in_process_minutes": 1000})
+    warning = await stuck_task(engine, "waiting_for_retry", {"max_waiting_for_retry_minutes": 25})
     await minutes(engine, 20)
     blocked = await engine.create(chain(1) | {"name": "other"})  # no state of the three: not shown
     await engine.fail(*await engine.claim(), retryable=False)
     await engine.process()
     assert await engine.state(blocked) == "blocked_by_failures"
-    shown = [row.task_uuid for row in await watch.staleness.tasks(StalenessLimits())]
+    shown = [row.task_uuid for row in await detection.staleness.tasks(StalenessLimits())]
     assert shown == [stale, warning, longest, long]
-    assert [row.task_uuid for row in await watch.staleness.tasks(StalenessLimits(), limit=2)] == shown[:2]
+    assert [row.task_uuid for row in await detection.staleness.tasks(StalenessLimits(), limit=2)] == shown[:2]
 
 
 # Who is spared
 
 
-async def test_a_task_whose_steps_move_on_is_not_stale(watch: Watch) -> None:
+async def test_a_task_whose_steps_move_on_is_not_stale(detection: Detection) -> None:
     """It stays in `steps_in_process` from its first step to its last."""
-    engine = watch.engine
+    engine = detection.engine
     task = await engine.create(chain(3))
     for _ in range(2):
         (step,) = await engine.claim()
         await minutes(engine, 25)
         await engine.renew([step.lease])
         await engine.succeed(step)
-        assert (await watch.of(task)).health is StalenessHealth.HEALTHY  # its result waits
-        assert await watch.detect() == []
+        assert (await detection.of(task)).health is StalenessHealth.HEALTHY  # its result waits
+        assert await detection.detect() == []
         await engine.process()
     assert (await engine.steps(task))["s3"].state == "enqueued"
 
 
 async def test_a_queued_step_or_a_live_lease_keeps_a_task_from_getting_stale(
-    watch: Watch,
+    detection: Detection,
 ) -> None:
-    engine = watch.engine
+    engine = detection.engine
     task = await engine.create(chain(1))
     await minutes(engine, 3000)
-    assert (await watch.of(task)).health is StalenessHealth.HEALTHY  # queued
-    assert await watch.detect() == []
+    assert (await detection.of(task)).health is StalenessHealth.HEALTHY  # queued
+    assert await detection.detect() == []
     (step,) = await engine.claim()
-    assert (await watch.of(task)).health is StalenessHealth.HEALTHY  # leased
-    assert await watch.detect() == []
+    assert (await detection.of(task)).health is StalenessHealth.HEALTHY  # leased
+    assert await detection.detect() == []
     await engine.move_clock(31)  # the worker is gone
-    assert (await watch.of(task)).health is StalenessHealth.HEALTHY  # the sweeper comes first
-    assert await watch.detect() == []
+    assert (await detection.of(task)).health is StalenessHealth.HEALTHY  # the sweeper comes first
+    assert await detection.detect() == []
     await engine.move_clock(60)
-    assert (await watch.of(task)).health is StalenessHealth.STALE  # a day old, and nobody is at it
-    await watch.detect()
-    assert await watch.entries(task) == [("staleness_timeout", "steps_in_process", "pending")]
+    assert (await detection.of(task)).health is StalenessHealth.STALE  # a day old, and nobody is at it
+    await detection.detect()
+    assert await detection.entries(task) == [("staleness_timeout", "steps_in_process", "pending")]
     assert await engine.succeed(step) == {step.step_uuid}
 
 
@@ -282,61 +282,61 @@ async def _batch(engine: Engine) -> Any:
     return task
 
 
-async def test_a_batch_whose_instances_all_yield_checkpoints_is_spared(watch: Watch) -> None:
-    engine = watch.engine
+async def test_a_batch_whose_instances_all_yield_checkpoints_is_spared(detection: Detection) -> None:
+    engine = detection.engine
     task = await _batch(engine)
-    assert (await watch.of(task)).health is StalenessHealth.STALE  # none has a checkpoint
+    assert (await detection.of(task)).health is StalenessHealth.STALE  # none has a checkpoint
     await engine.database.execute(CHECKPOINT.format("tasker.now() - interval '14 minutes'", "part_001"))
-    assert (await watch.of(task)).health is StalenessHealth.STALE  # one of two
+    assert (await detection.of(task)).health is StalenessHealth.STALE  # one of two
     await engine.database.execute(CHECKPOINT.format("tasker.now() - interval '14 minutes'", "part_002"))
-    assert (await watch.of(task)).health is StalenessHealth.HEALTHY
-    assert await watch.detect() == []
-    assert (await watch.of(task, checkpoint_stall=10)).health is StalenessHealth.STALE
+    assert (await detection.of(task)).health is StalenessHealth.HEALTHY
+    assert await detection.detect() == []
+    assert (await detection.of(task, checkpoint_stall=10)).health is StalenessHealth.STALE
     await minutes(engine, 2)
-    (event,) = await watch.detect()
+    (event,) = await detection.detect()
     assert event["action_taken"] == BOTH
 
 
 async def test_a_finished_instance_and_an_unreadable_checkpoint_spare_nobody(
-    watch: Watch,
+    detection: Detection,
 ) -> None:
-    engine = watch.engine
+    engine = detection.engine
     task = await _batch(engine)
     await engine.database.execute(CHECKPOINT.format("tasker.now()", "part_001"))
     await engine.database.execute(CHECKPOINT.format("'yesterday-ish'::text", "part_002"))
-    assert (await watch.of(task)).health is StalenessHealth.STALE
+    assert (await detection.of(task)).health is StalenessHealth.STALE
     await engine.database.execute(
         "UPDATE tasker.workflow_steps SET state = 'complete' WHERE name = 'part_002'"
     )
-    assert (await watch.of(task)).health is StalenessHealth.HEALTHY  # the one that runs yields
+    assert (await detection.of(task)).health is StalenessHealth.HEALTHY  # the one that runs yields
     await engine.database.execute(
         "UPDATE tasker.workflow_steps SET state = 'complete' WHERE name = 'part_001'"
     )
-    assert (await watch.of(task)).health is StalenessHealth.STALE
+    assert (await detection.of(task)).health is StalenessHealth.STALE
 
 
 # What is done
 
 
-async def test_a_dry_run_changes_nothing(watch: Watch) -> None:
-    for state in STANDING:
-        await stand(watch.engine, state)
-    await minutes(watch.engine, 61)
-    before = await content(watch.engine)
-    events = await watch.detect(dry_run=True)
+async def test_a_dry_run_changes_nothing(detection: Detection) -> None:
+    for state in STUCK_STATES:
+        await stuck_task(detection.engine, state)
+    await minutes(detection.engine, 61)
+    before = await content(detection.engine)
+    events = await detection.detect(dry_run=True)
     assert [event["action_taken"] for event in events] == ["would_transition_to_dlq_and_error"] * 3
     clock = "tasker.clock"  # the test moves it there and back
-    after = await content(watch.engine)
+    after = await content(detection.engine)
     assert {t: r for t, r in after.items() if t != clock} == {t: r for t, r in before.items() if t != clock}
 
 
-@pytest.mark.parametrize("state", STANDING)
-async def test_a_real_run_makes_one_entry_and_moves_the_task(watch: Watch, state: str) -> None:
-    engine = watch.engine
-    task = await stand(engine, state)
+@pytest.mark.parametrize("state", STUCK_STATES)
+async def test_a_real_run_makes_one_entry_and_moves_the_task(detection: Detection, state: str) -> None:
+    engine = detection.engine
+    task = await stuck_task(engine, state)
     await minutes(engine, 61)
     steps = await engine.sql("SELECT s::text FROM tasker.workflow_steps s")
-    (event,) = await watch.detect()
+    (event,) = await detection.detect()
     assert event["action_taken"] == BOTH
     assert (event["task_uuid"], event["namespace"], event["task_name"]) == (str(task), "test", "workflow")
     assert (event["state"], event["time_in_state_minutes"]) == (state, 61)
@@ -350,7 +350,7 @@ async def test_a_real_run_makes_one_entry_and_moves_the_task(watch: Watch, state
     )
     assert metadata.pop("detected_at")
     assert metadata == {"reason": "staleness_timeout", "namespace": "test", "task_name": "workflow"}
-    entry = await watch.dlq.newest_of(task)
+    entry = await detection.dlq.newest_of(task)
     assert entry is not None
     assert str(entry.dlq_entry_uuid) == event["dlq_entry_uuid"]
     assert entry.metadata == {
@@ -360,8 +360,8 @@ async def test_a_real_run_makes_one_entry_and_moves_the_task(watch: Watch, state
     }
     await assert_history_is_whole(engine, task)
 
-    assert await watch.detect() == []  # a second instance adds nothing
-    assert await watch.entries(task) == [("staleness_timeout", state, "pending")]
+    assert await detection.detect() == []  # a second instance adds nothing
+    assert await detection.entries(task) == [("staleness_timeout", state, "pending")]
 
 
 ACTIONS = [
@@ -397,53 +397,55 @@ async def test_what_follows_is_what_the_template_and_the_settings_say(
     entered: bool,
     failed: bool,
 ) -> None:
-    watch = Watch(engine)
-    task = await stand(engine, lifecycle=lifecycle)
+    detection = Detection(engine)
+    task = await stuck_task(engine, lifecycle=lifecycle)
     await minutes(engine, 31)
     would = {
         BOTH: "would_transition_to_dlq_and_error",
         "moved_to_dlq_only": "would_move_to_dlq_only",
         "transitioned_to_error_only": "would_transition_to_error_only",
     }
-    dry = [event["action_taken"] for event in await watch.detect(dry_run=True, **settings)]
+    dry = [event["action_taken"] for event in await detection.detect(dry_run=True, **settings)]
     assert dry == ([would[action]] if action else [])
-    assert [event["action_taken"] for event in await watch.detect(**settings)] == ([action] if action else [])
-    assert (await watch.entries(task) != [], await engine.state(task) == "error") == (entered, failed)
-    assert [event for event in await watch.detect(**settings) if entered or failed] == []
-    await watch.close()
+    assert [event["action_taken"] for event in await detection.detect(**settings)] == (
+        [action] if action else []
+    )
+    assert (await detection.entries(task) != [], await engine.state(task) == "error") == (entered, failed)
+    assert [event for event in await detection.detect(**settings) if entered or failed] == []
+    await detection.close()
 
 
-async def test_events_can_be_left_out(watch: Watch) -> None:
-    task = await stand(watch.engine)
-    await minutes(watch.engine, 31)
-    assert await watch.detect(emit_events=False) == []
-    assert await watch.engine.state(task) == "error"
+async def test_events_can_be_left_out(detection: Detection) -> None:
+    task = await stuck_task(detection.engine)
+    await minutes(detection.engine, 31)
+    assert await detection.detect(emit_events=False) == []
+    assert await detection.engine.state(task) == "error"
 
 
 # The scenario
 
 
-@pytest.mark.parametrize("state", STANDING)
-async def test_a_task_dated_back_becomes_stale_within_two_minutes(watch: Watch, state: str) -> None:
+@pytest.mark.parametrize("state", STUCK_STATES)
+async def test_a_task_dated_back_becomes_stale_within_two_minutes(detection: Detection, state: str) -> None:
     document = yaml.safe_load(PROBES.read_text(encoding="utf-8"))
-    task = await stand(watch.engine, state, document["lifecycle"])
-    await watch.engine.database.execute(
+    task = await stuck_task(detection.engine, state, document["lifecycle"])
+    await detection.engine.database.execute(
         "WITH moved AS (UPDATE tasker.task_transitions SET created_at = created_at - interval '3 minutes') "
         "UPDATE tasker.workflow_steps SET next_retry_at = next_retry_at - interval '3 minutes', "
         "updated_at = updated_at - interval '3 minutes'"
     )
-    (event,) = await watch.detect()
+    (event,) = await detection.detect()
     assert (event["state"], event["threshold_minutes"]) == (state, 2)
-    assert await watch.entries(task) == [("staleness_timeout", state, "pending")]
-    assert await watch.engine.state(task) == "error"
+    assert await detection.entries(task) == [("staleness_timeout", state, "pending")]
+    assert await detection.engine.state(task) == "error"
 
 
-async def test_a_stale_task_resumes_when_its_step_is_completed_by_hand(watch: Watch) -> None:
-    engine = watch.engine
-    task = await stand(engine, "waiting_for_retry")
+async def test_a_stale_task_resumes_when_its_step_is_completed_by_hand(detection: Detection) -> None:
+    engine = detection.engine
+    task = await stuck_task(engine, "waiting_for_retry")
     await minutes(engine, 31)
-    await watch.detect()
+    await detection.detect()
     step = (await engine.steps(task))["s1"].step_uuid
     await engine.operators.complete_manually(task, step, result={}, performed_by="sam", reason="done by hand")
     assert await engine.state(task) == "complete"
-    assert await watch.entries(task) == [("staleness_timeout", "waiting_for_retry", "pending")]  # 8.2
+    assert await detection.entries(task) == [("staleness_timeout", "waiting_for_retry", "pending")]  # 8.2

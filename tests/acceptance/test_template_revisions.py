@@ -109,7 +109,7 @@ async def test_development_may_overwrite_what_is_in_use(
     write(folder, workflow=chain(3))
     async with services.worker(database_url, workshop.registry, folder, force_overwrite=True) as service:
         assert service.worker.registration.errors == []
-        await client.follow(old.task_uuid)
+        await client.watch(old.task_uuid)
         assert len(await client.list_steps(old.task_uuid)) == 2  # what has begun stays as it was
         await until(partial(creates, client, 3))
 
@@ -139,7 +139,7 @@ async def test_two_versions_run_side_by_side(
         created = {version: await client.create(version=version) for version in wanted}
         for version, (expected, steps) in wanted.items():
             task_uuid = created[version].task_uuid
-            await client.follow(task_uuid)
+            await client.watch(task_uuid)
             task = await client.get(task_uuid)
             assert (task.version, task.total_steps, task.completed_steps) == (expected, steps, steps)
 
@@ -162,7 +162,7 @@ async def test_an_environment_overrides_by_key(
         services.worker(database_url, workshop.registry, folder),
     ):
         task = await client.create()
-        await client.follow(task.task_uuid)
+        await client.watch(task.task_uuid)
     ((attempts, most, base),) = await engine.sql(
         "SELECT attempts, max_attempts, backoff_base_ms FROM tasker.workflow_steps"
     )

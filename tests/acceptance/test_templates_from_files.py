@@ -96,7 +96,7 @@ async def test_one_broken_file_among_ten(
         async with services.worker(database_url, workshop.registry, folder) as service:
             report = service.worker.registration
             task = await client.create(name="good_4")
-            await client.follow(task.task_uuid)
+            await client.watch(task.task_uuid)
             assert (await client.get(task.task_uuid)).completed_steps == 1
     assert (report.total_files, report.successful_registrations, report.failed_registrations) == (10, 9, 1)
     (error,) = report.errors
@@ -181,7 +181,7 @@ steps:
         assert service.worker.registration.total_files == 1
         for name, steps in (("first", ["a", "b"]), ("second", ["only"])):
             task = await client.create(name=name)
-            await client.follow(task.task_uuid)
+            await client.watch(task.task_uuid)
             assert sorted(await client.list_steps(task.task_uuid)) == steps
     assert [step.max_attempts for step in (await client.list_steps(task.task_uuid)).values()] == [3]
 

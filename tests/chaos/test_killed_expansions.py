@@ -55,15 +55,15 @@ async def test_an_orchestrator_killed_around_the_commit_creates_each_step_once(
     hands = Hands(engine)
     task = await engine.create(document)
     await hands.succeed("s")
-    creator = (await engine.steps(task))["it"].step_uuid
-    async with Fleet(database_url, workers=0) as fleet, rival(engine) as holding:
+    expanding = (await engine.steps(task))["it"].step_uuid
+    async with Fleet(database_url, workers=0) as fleet, rival(engine) as braking:
         (orchestrator,) = fleet.orchestrators
         await fit_brake(engine, where)
-        await holding.sql(PULL)
+        await braking.sql(PULL)
         await hands.submit("it", result)
         await until(lambda: sessions(engine, waiting=True), what="a transaction at the brake")
         await orchestrator.kill()
-        await holding.rollback()
+        await braking.rollback()
 
         async def gone() -> bool:
             return not await sessions(engine, waiting=False)
@@ -78,7 +78,7 @@ async def test_an_orchestrator_killed_around_the_commit_creates_each_step_once(
         await engine.sql(
             f"SELECT tasker.push_to_{JUDGEMENTS}(array_fill(%s::uuid, ARRAY[50]), array_fill(%s::uuid, ARRAY[50]))",
             task,
-            creator,
+            expanding,
         )
         await orchestrator.start()
 

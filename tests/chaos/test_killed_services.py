@@ -36,7 +36,7 @@ async def test_random_kills_lose_nothing_and_do_nothing_twice(
         chance.shuffle(victims)
         moments = sorted(chance.sample(range(1, STEPS * 9 // 10), KILLS))
         for victim, moment in zip(victims, moments, strict=True):
-            await progress(fleet, moment)
+            await steps_complete(fleet, moment)
             await victim.kill()
             await victim.start()
             if chance.random() < 0.5:
@@ -52,7 +52,7 @@ async def test_random_kills_lose_nothing_and_do_nothing_twice(
         assert lost > 0  # it did hit something
 
 
-async def progress(fleet: Fleet, goal: int) -> None:
+async def steps_complete(fleet: Fleet, goal: int) -> None:
     """Wait until so many steps are complete."""
     looks = 0
 

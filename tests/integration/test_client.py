@@ -1,4 +1,4 @@
-"""The typed client against the real services: create, read, follow, wait."""
+"""The typed client against the real services: create, read, watch, wait."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_numbers_beyond_doubles_survive_the_round_trip(
     assert settled.step("s1").result == {"number": HUGE + 1}
 
 
-async def test_every_step_is_followed_from_the_start(client: TaskerClient) -> None:
+async def test_every_step_is_watched_from_the_start(client: TaskerClient) -> None:
     created = await client.create("test", "workflow")
     await client.wait(created.task_uuid, timeout=30)
     updates = [update async for update in client.watch(created.task_uuid, steps=True, from_start=True)]

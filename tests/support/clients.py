@@ -64,7 +64,7 @@ class Client:
         request = tasks_pb2.StreamTaskStatusRequest(task_uuid=task_uuid, **fields)
         return self.tasks.StreamTaskStatus(request, timeout=PATIENCE_SECONDS)
 
-    async def follow(self, task_uuid: str, **fields: Any) -> list[Update]:
+    async def watch(self, task_uuid: str, **fields: Any) -> list[Update]:
         """Return everything a stream brings until the server ends it."""
         return [update async for update in self.stream(task_uuid, **fields)]
 

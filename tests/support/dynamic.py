@@ -144,7 +144,7 @@ async def assert_each_complete_once(engine: Engine, task: UUID) -> None:
 
 
 async def fit_brake(engine: Engine, where: str) -> None:
-    """Have transactions wait `adding`, `completing` or `committing` whenever somebody holds the lock of `PULL`."""
+    """Have transactions wait `adding`, `completing` or `committing` whenever somebody has the lock of `PULL`."""
     table, initially, condition = _BRAKES[where]
     await engine.database.execute(
         "CREATE FUNCTION public.brake() RETURNS trigger LANGUAGE plpgsql AS "

@@ -1,4 +1,4 @@
-"""Tasks that stand still, made on purpose, and detection on demand."""
+"""Stuck tasks, made on purpose, and detection on demand."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tasker.persistence.reading.staleness import StalenessReader, TaskStaleness
 from tests.support.engine import Engine, chain
 
 #: The states that have a limit of their own.
-STANDING = ("waiting_for_dependencies", "waiting_for_retry", "steps_in_process")
+STUCK_STATES = ("waiting_for_dependencies", "waiting_for_retry", "steps_in_process")
 
 
 INTERVAL = timedelta(seconds=30)
 
 
-class Watch:
+class Detection:
     """Detection on a test's database."""
 
     def __init__(self, engine: Engine) -> None:
@@ -93,10 +93,10 @@ def template(lifecycle: Mapping[str, Any] | None = None, **step: Any) -> dict[st
     return chain(1, **step) | ({} if lifecycle is None else {"lifecycle": dict(lifecycle)})
 
 
-async def stand(
+async def stuck_task(
     engine: Engine, state: str = "steps_in_process", lifecycle: Mapping[str, Any] | None = None
 ) -> UUID:
-    """Create a task that stands still in a state, its clock started now.
+    """Create a task that is stuck in a state, its clock started now.
 
     In `steps_in_process` a result waits that nobody processes; in `waiting_for_retry` a retry is due; in
     `waiting_for_dependencies` its step waits for something that never comes.

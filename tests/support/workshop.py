@@ -29,8 +29,8 @@ class Workshop:
         async def work(context: StepContext) -> Any:
             self.calls.append(context)
             behaviour = self.behaviours.get(context.step_name)
-            outcome = behaviour(context) if behaviour else {"step": context.step_name}
-            return await outcome if isinstance(outcome, Awaitable) else outcome
+            returned = behaviour(context) if behaviour else {"step": context.step_name}
+            return await returned if isinstance(returned, Awaitable) else returned
 
         self.registry.register(work, name="work")
 

@@ -40,16 +40,16 @@ async def wait(client: TaskerClient, task: Task, output: Output) -> Task:
     """Wait until a task is settled, with a bar for whoever watches; return it with its steps."""
     if output.errors.is_terminal and not output.as_json:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with Progress(*columns, console=output.errors, transient=True) as progress:
-            bar = progress.add_task("waiting", total=task.total_steps)
+        with Progress(*columns, console=output.errors, transient=True) as bars:
+            bar = bars.add_task("waiting", total=task.total_steps)
             done: set[str] = set()
 
             def move(update: Update) -> None:
                 if isinstance(update, TaskUpdate):
-                    progress.update(bar, description=update.state)
+                    bars.update(bar, description=update.state)
                 elif update.state.satisfies_children:
                     done.add(update.name)
-                    progress.update(bar, completed=len(done))
+                    bars.update(bar, completed=len(done))
 
             await _each_update(client, task, move)
     return await client.wait(task.task_uuid)

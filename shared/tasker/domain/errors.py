@@ -256,7 +256,7 @@ class InvalidStepTransitionError(InvalidTransitionError):
 class DlqEntryClosedError(InvalidTransitionError):
     """A DLQ entry that has left `pending` stays as it is; its task may get another one."""
 
-    reason: ClassVar[str] = "INVESTIGATION_CLOSED"
+    reason: ClassVar[str] = "DLQ_ENTRY_CLOSED"
 
     def __init__(self, dlq_entry_uuid: UUID, status: str) -> None:
         super().__init__(f"DLQ entry {dlq_entry_uuid}", status, "update")

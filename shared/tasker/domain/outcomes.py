@@ -141,7 +141,7 @@ def tolerated_failure(
 ) -> dict[str, Any] | None:
     """Return the result of an instance that failed for good but shall not stop its task; None if it shall.
 
-    Only batches that continue on failure tolerate it; whoever joins their results judges.
+    Only batches that continue on failure tolerate it; whoever joins their results decides.
 
     Args:
         inputs: What the instance was given.

@@ -158,7 +158,7 @@ class OrchestrationMetadata:
 
 @dataclass(frozen=True, slots=True)
 class StepExecutionResult:
-    """The outcome of one execution of a step, as it is stored."""
+    """What one execution of a step produced, as it is stored."""
 
     step_uuid: str
     success: bool

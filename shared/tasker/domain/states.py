@@ -251,7 +251,7 @@ def possible_events(state: TaskState | StepState) -> tuple[TaskEvent, ...] | tup
 _State = TypeVar("_State", TaskState, StepState)
 _Event = TypeVar("_Event", TaskEvent, StepEvent)
 
-#: What the evaluator does on its own once it holds the task; everything else begins a transaction.
+#: What the evaluator does on its own once it has locked the task; everything else begins a transaction.
 _EVALUATOR_EVENTS: Final = frozenset(
     {
         TaskEvent.START,

@@ -32,7 +32,7 @@ class PoisonSearch:
         """Try up to `limit` visible messages, the oldest first.
 
         A failure of the database is raised, never held against a message. Poison that cannot be recorded stays, and
-        its failure is raised when the others have had their turn.
+        its failure is raised when the others have been handled.
         """
         refusal: Exception | None = None
         for msg_id in await self._broker.visible(queue, limit):

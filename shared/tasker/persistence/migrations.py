@@ -243,7 +243,7 @@ def _run_between_locks(connection: Connection[Any], phases: Sequence[Phase], rel
     except _NoLockError as error:
         raise MigrationError(
             f"{error.file} did not get its locks within {_LOCK_PATIENCE_SECONDS:.0f} s, and nothing is applied: "
-            f"{error.cause.diag.message_primary}; {_oldest_holder(connection)}; end what holds the tables or wait "
+            f"{error.cause.diag.message_primary}; {_longest_locking(connection)}; end what holds the tables or wait "
             "for it, else stop the services, and run `tasker migrate` again"
         ) from error.cause
 
@@ -348,8 +348,8 @@ def _execute(connection: Connection[Any], file: object, statements: str) -> None
         raise MigrationError(f"{file} failed: {error}") from error
 
 
-def _oldest_holder(connection: Connection[Any]) -> str:
-    """Say who has held locks on our tables for longest: what a migration that gave up most likely waited for."""
+def _longest_locking(connection: Connection[Any]) -> str:
+    """Say which session has had our tables locked for longest: what a migration that gave up most likely waited for."""
     found = connection.execute(
         """
         SELECT a.pid, a.application_name, a.state, floor(extract(epoch FROM clock_timestamp() - a.xact_start))::bigint

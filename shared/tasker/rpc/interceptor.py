@@ -77,11 +77,11 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
 def _guarded(behaviour: _Behaviour, method: str, translate: Translate) -> _Behaviour:
     async def call(request: Any, context: ServicerContext) -> Any:
         try:
-            outcome = behaviour(_decoded(request, method), context)
-            if not isasyncgen(outcome):
-                return await outcome
-            async with aclosing(outcome):  # so that it is finished, not forgotten, when the client leaves
-                async for message in outcome:
+            answer = behaviour(_decoded(request, method), context)
+            if not isasyncgen(answer):
+                return await answer
+            async with aclosing(answer):  # so that it is finished, not forgotten, when the client leaves
+                async for message in answer:
                     await context.write(message)
         except aio.AbortError:
             raise

@@ -141,7 +141,7 @@ async def test_a_hundred_expire_in_one_call(any_engine: Engine) -> None:
     await assert_nothing_drifted(any_engine)
 
 
-async def test_a_task_that_somebody_holds_expires_with_the_next_tick(engine: Engine) -> None:
+async def test_a_task_that_somebody_has_locked_expires_with_the_next_tick(engine: Engine) -> None:
     task, free = await engine.create(_hourly()), await engine.create(_hourly())
     await engine.move_clock(HOUR)
     async with rival(engine) as other:
@@ -152,7 +152,7 @@ async def test_a_task_that_somebody_holds_expires_with_the_next_tick(engine: Eng
     assert await engine.state(task) == "cancelled"
 
 
-async def test_a_last_result_that_holds_the_task_first_wins(engine: Engine) -> None:
+async def test_a_last_result_that_locks_the_task_first_wins(engine: Engine) -> None:
     task = await engine.create(_hourly(1))
     await engine.succeed(*await engine.claim())
     await engine.move_clock(HOUR)
@@ -165,7 +165,7 @@ async def test_a_last_result_that_holds_the_task_first_wins(engine: Engine) -> N
     await assert_history_is_whole(engine, task)
 
 
-async def test_an_expiry_that_holds_the_task_first_wins(engine: Engine) -> None:
+async def test_an_expiry_that_locks_the_task_first_wins(engine: Engine) -> None:
     task = await engine.create(_hourly(1))
     await engine.succeed(*await engine.claim())
     await engine.move_clock(HOUR)

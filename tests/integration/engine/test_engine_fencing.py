@@ -190,7 +190,7 @@ async def test_the_sweeper_submits_for_the_worker_and_nothing_else(any_engine: E
     assert await any_engine.sweep_leases(10) == 1
 
     assert await any_engine.states(task) == {"s1": "enqueued_as_error_for_orchestration", "s2": "pending"}
-    assert await any_engine.state(task) == "steps_in_process"  # the task is judged by others
+    assert await any_engine.state(task) == "steps_in_process"  # the task is evaluated by others
     assert await any_engine.messages(JUDGEMENTS_QUEUE) == 1
     ((success_, status, error_type, attempt, worker),) = await any_engine.sql(
         "SELECT r.success, r.status, r.error ->> 'error_type', r.attempt, t.worker_uuid FROM tasker.step_results r "

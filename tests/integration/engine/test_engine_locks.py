@@ -27,7 +27,7 @@ from tests.support.rivals import (
 
 WORKERS = "worker_test_queue"
 BEGINNING = UUID(int=0)
-Outcome = TypeVar("Outcome")
+Returned = TypeVar("Returned")
 NO_GRACE = timedelta(0)
 
 
@@ -152,7 +152,7 @@ async def test_every_message_of_a_busy_task_waits_with_it(engine: Engine) -> Non
 async def test_two_orchestrators_share_a_group_without_waiting(any_engine: Engine) -> None:
     first, second = [await any_engine.create(chain(1)) for _ in range(2)]
     await any_engine.succeed(*await any_engine.claim())
-    async with rival(any_engine) as other:  # messages, too, are skipped while somebody holds them
+    async with rival(any_engine) as other:  # messages, too, are skipped while somebody has them locked
         ((handled, delayed),) = await other.sql(
             "SELECT handled, delayed FROM tasker.process_results_v1(1, 0, NULL)"
         )
@@ -220,7 +220,7 @@ async def test_a_late_submit_and_the_sweeper_do_not_deadlock(database_url: str) 
         first, second = sorted(await engine.claim(), key=lambda step: step.step_uuid)
         await engine.move_clock(60)
         async with rival(engine) as other:
-            # The sweeper meets a step that somebody holds while the worker of the other one submits after all.
+            # The sweeper meets a step that somebody has locked while the worker of the other one submits after all.
             await other.lock("workflow_steps", first.step_uuid)
             sweeping = await start(engine, engine.sweep_leases(10))
             submitting = await start(engine, engine.succeed(second))
@@ -243,7 +243,7 @@ async def test_groups_that_share_identities_in_opposite_order_do_not_deadlock(da
         forward = [await task_like_others(one, identity) for identity in identities]
         backward = [await task_like_others(one, identity) for identity in reversed(identities)]
         async with rival(one) as third:
-            # Somebody holds the middle one, so both groups stop half-way.
+            # Somebody has locked the middle one, so both groups stop half-way.
             await third.sql(
                 "INSERT INTO tasker.task_identities VALUES (%s, gen_random_uuid(), tasker.now())",
                 identities[1],
@@ -501,7 +501,7 @@ async def test_a_step_cancelled_while_its_retry_is_due_is_not_enqueued(engine: E
 # What was locked is changed where it is by then, not where it was before the wait: any change of the row moves it.
 
 
-async def _touched_while_waiting(engine: Engine, step: UUID, call: Coroutine[Any, Any, Outcome]) -> Outcome:
+async def _touched_while_waiting(engine: Engine, step: UUID, call: Coroutine[Any, Any, Returned]) -> Returned:
     async with rival(engine) as other:
         await other.sql("UPDATE tasker.workflow_steps SET checkpoint = '{}' WHERE step_uuid = %s", step)
         waiting = await start_blocked(engine, call)

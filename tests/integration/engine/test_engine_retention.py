@@ -217,7 +217,7 @@ async def test_its_identity_may_be_used_again(engine: Engine) -> None:
     assert again.task.task_uuid != first.task.task_uuid
 
 
-# Batches and walks
+# Groups and walks
 
 
 async def _done(engine: Engine, count: int, document: dict[str, Any] | None = None) -> list[UUID]:
@@ -251,7 +251,7 @@ async def test_a_walk_reads_nothing_that_is_too_young(engine: Engine) -> None:
     assert (deleted.last_uuid, deleted.rows) == (None, {})
 
 
-async def test_a_task_that_somebody_holds_is_left_for_the_next_walk(engine: Engine) -> None:
+async def test_a_task_that_somebody_has_locked_is_left_for_the_next_walk(engine: Engine) -> None:
     done = await _done(engine, 3)
     await engine.move_clock(91 * DAY)
     retention = _retention(engine)

@@ -53,7 +53,7 @@ class Storm:
                 mood = random.Random(number)
                 for act in (
                     self._create, self._work, self._work_on_somebody_elses, self._process, self._judge, self._wake,
-                    self._sweep, self._reconcile, self._repeat, self._hold,
+                    self._sweep, self._reconcile, self._repeat, self._lock,
                 ):  # fmt: skip
                     everybody.create_task(self._again_and_again(act, engine, random.Random(mood.random())))
             everybody.create_task(self._again_and_again(self._tick, self._engines[0], random.Random(0)))
@@ -136,7 +136,7 @@ class Storm:
             )
         await asyncio.sleep(0.02 * mood.random())
 
-    async def _hold(self, engine: Engine, mood: random.Random) -> None:
+    async def _lock(self, engine: Engine, mood: random.Random) -> None:
         """Stand in the way of whoever locks several steps, as an operator at one of them does."""
         async with engine.database.transaction() as transaction:
             await transaction.execute(

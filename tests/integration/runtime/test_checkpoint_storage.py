@@ -62,7 +62,7 @@ async def test_a_checkpoint_replaces_the_one_before_and_keeps_its_place(any_engi
     assert (await again(any_engine)).checkpoint == stored
 
 
-async def test_only_the_holder_of_the_lease_may(any_engine: Engine) -> None:
+async def test_only_who_has_the_lease_may(any_engine: Engine) -> None:
     step = await claimed(any_engine)
     for lease in (
         Lease(step.task_uuid, step.step_uuid, uuid4()),
@@ -109,7 +109,7 @@ async def test_a_yield_and_a_sweep_at_once_have_one_winner(engine: Engine) -> No
             await engine.succeed(step)
 
 
-async def test_progress_that_a_failure_reports_is_kept(any_engine: Engine) -> None:
+async def test_how_far_a_failure_says_it_came_is_kept(any_engine: Engine) -> None:
     step = await claimed(any_engine)
     await fail(any_engine, step, checkpoint_progress=50, processed_before_failure=49, resumed_from=0)
     step = await again(any_engine)
@@ -148,7 +148,7 @@ async def test_a_yield_of_the_attempt_wins_over_its_failure(any_engine: Engine) 
     assert ((await again(any_engine)).checkpoint or {})["cursor"] == 40
 
 
-async def test_a_reset_keeps_reported_progress(
+async def test_a_reset_keeps_how_far_a_failure_came(
     engine: Engine,
 ) -> None:
     step = await claimed(engine)

@@ -71,7 +71,7 @@ async def test_a_lost_lease_stops_the_handler(
     task = await engine.create(DOCUMENT | {"on_worker_lost": "fail"})
     worker = await start_worker(DOCUMENT | {"on_worker_lost": "fail"})
     await within(gate.entered.wait())
-    # Not by the sweeper, whom the quick heartbeat outruns: somebody else holds the lease now.
+    # Not by the sweeper, whom the quick heartbeat outruns: somebody else has the lease now.
     await engine.sql("UPDATE tasker.step_leases SET lease_token = gen_random_uuid() RETURNING 1")
     await within(gate.cancelled.wait())
     await until(lambda: worker.slots_in_use == 0)

@@ -40,7 +40,7 @@ async def test_slots_are_never_exceeded_and_nothing_is_claimed_unstarted(
     most = 0
     doors = asyncio.Semaphore(0)
 
-    async def held(context: StepContext) -> dict[str, Any]:
+    async def behind_a_door(context: StepContext) -> dict[str, Any]:
         nonlocal most
         running.add(context.step_uuid)
         most = max(most, len(running))
@@ -48,7 +48,7 @@ async def test_slots_are_never_exceeded_and_nothing_is_claimed_unstarted(
         running.remove(context.step_uuid)
         return {}
 
-    workshop.behaviours["s1"] = held
+    workshop.behaviours["s1"] = behind_a_door
     tasks = [await engine.create(chain(1)) for _ in range(20)]
     worker = await start_worker(chain(1), slots=4)
     await until(lambda: len(running) == 4)

@@ -213,7 +213,7 @@ async def one_round(engine: Engine, first: int) -> None:
     template = await engine.register(DOCUMENT)
     again = (engine.request(template, {"n": first}) for _ in range(2))
     replayed = await asyncio.gather(*again, return_exceptions=True)
-    assert all(isinstance(outcome, Exception) for outcome in replayed)
+    assert all(isinstance(answer, Exception) for answer in replayed)
     steps = await engine.claim()
     assert {step.task_uuid for step in steps} == set(tasks)
     lost = await engine.renew([Lease(s.task_uuid, s.step_uuid, s.lease_token) for s in steps])

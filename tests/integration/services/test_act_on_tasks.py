@@ -63,7 +63,7 @@ async def test_a_complete_task_stays_complete(client: Client, engine: Engine) ->
     await engine.register(chain(1))
     task = (await client.create()).task_uuid
     await engine.succeed(*await engine.claim())
-    await client.follow(task)
+    await client.watch(task)
     response = await cancel(client, task)
     assert (response.success, response.task.state) == (False, common_pb2.TASK_STATE_COMPLETE)
     assert "complete" in response.message

@@ -307,12 +307,12 @@ async def test_the_key_with_another_context_is_refused(client: Client, engine: E
 
 async def test_50_equal_calls_at_once_make_one_task(client: Client, engine: Engine) -> None:
     await engine.register(chain(2) | {"identity_strategy": "strict"})
-    outcomes = await asyncio.gather(
+    answers = await asyncio.gather(
         *(client.create(context={"order": 1}) for _ in range(50)), return_exceptions=True
     )
-    created = [task for task in outcomes if isinstance(task, tasks_pb2.Task)]
+    created = [task for task in answers if isinstance(task, tasks_pb2.Task)]
     assert len(created) == 1
-    refusals = [await refused(_raise(error)) for error in outcomes if isinstance(error, BaseException)]
+    refusals = [await refused(_raise(error)) for error in answers if isinstance(error, BaseException)]
     assert {refusal.code for refusal in refusals} == {StatusCode.ALREADY_EXISTS}
     assert len(refusals) == 49
     assert not any(created[0].task_uuid in str(refusal) for refusal in refusals)
@@ -352,12 +352,12 @@ async def test_a_call_that_cannot_be_written_fails_alone(client: Client, engine:
     await engine.register(chain(1))
     async with engine.database.connection() as connection:
         await connection.execute("ALTER TABLE tasker.tasks ADD CHECK (priority <> 13)")
-    outcomes = await asyncio.gather(
+    answers = await asyncio.gather(
         *(client.create(priority=13 if n == 7 else 0) for n in range(32)), return_exceptions=True
     )
-    failed = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)]
+    failed = [index for index, answer in enumerate(answers) if isinstance(answer, BaseException)]
     assert failed == [7]
-    refusal = await refused(_raise(outcomes[7]))  # type: ignore[arg-type]
+    refusal = await refused(_raise(answers[7]))  # type: ignore[arg-type]
     assert refusal.code is StatusCode.INTERNAL
     assert "priority" not in refusal.message
 

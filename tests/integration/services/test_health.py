@@ -203,7 +203,7 @@ async def test_the_database_goes_and_comes_back(
     assert (await worker_readiness(worker_client)).status == "ready"
     # And both work as before, from the first call on.
     task = await client.create()
-    assert (await client.follow(task.task_uuid))[-1].update_type == clients.Update.UPDATE_TYPE_TASK_COMPLETE
+    assert (await client.watch(task.task_uuid))[-1].update_type == clients.Update.UPDATE_TYPE_TASK_COMPLETE
     await until(lambda: _healthy(client))
 
 
@@ -236,7 +236,7 @@ async def test_calls_during_an_outage_may_be_repeated(
             refused(client.create()),
             refused(client.create(version="9.9.9")),
             refused(client.get(task_uuid)),
-            refused(client.follow(task_uuid)),
+            refused(client.watch(task_uuid)),
             refused(client.steps.ListSteps(steps_pb2.ListStepsRequest(task_uuid=task_uuid), timeout=20)),
         )
     assert {refusal.code for refusal in refusals} == {StatusCode.UNAVAILABLE}

@@ -68,7 +68,7 @@ async def test_steps_and_context_come_on_request(client: Client, engine: Engine)
     for result in ({"v": 1}, {"v": 2}, {"v": 3}):
         claimed = await until(engine.claim)
         await engine.succeed(*claimed, result=result)
-    assert (await client.follow(task.task_uuid))[-1].task_state == common_pb2.TASK_STATE_COMPLETE
+    assert (await client.watch(task.task_uuid))[-1].task_state == common_pb2.TASK_STATE_COMPLETE
     stream.cancel()
 
     full = await client.tasks.GetTask(

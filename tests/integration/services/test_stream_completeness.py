@@ -31,7 +31,7 @@ async def test_many_fast_tasks_lose_nothing(
             *(client.create(name="diamond" if n % 2 else "workflow") for n in range(40))
         )
         streams = await asyncio.gather(
-            *(client.follow(task.task_uuid, include_steps=True, resume_cursor="") for task in tasks)
+            *(client.watch(task.task_uuid, include_steps=True, resume_cursor="") for task in tasks)
         )
     for task, updates in zip(tasks, streams, strict=True):
         assert updates[-1].update_type == COMPLETE
@@ -46,7 +46,7 @@ async def test_what_follows_the_first_message_is_complete_too(
     """The stream opens somewhere in the middle: from there on each entity's history has no gap."""
     async with services.worker(database_url, workshop.registry, templates):
         tasks = await asyncio.gather(*(client.create(name="diamond") for _ in range(20)))
-        streams = await asyncio.gather(*(client.follow(task.task_uuid, include_steps=True) for task in tasks))
+        streams = await asyncio.gather(*(client.watch(task.task_uuid, include_steps=True) for task in tasks))
     for task, updates in zip(tasks, streams, strict=True):
         told, true = by_entity(updates[1:]), await history(engine, task.task_uuid)
         for name, states in told.items():
@@ -70,7 +70,7 @@ async def test_each_cursor_continues_without_gap_or_repetition(
                     cursor = update.cursor
                     stream.cancel()
                     break
-    whole = await client.follow(task_uuid, include_steps=steps, resume_cursor="")
+    whole = await client.watch(task_uuid, include_steps=steps, resume_cursor="")
     assert shown(pieces) == shown(whole)
     assert by_entity(whole)[""] == ["steps_in_process", "complete"]
 
@@ -82,7 +82,7 @@ async def test_the_cursor_of_the_first_message_continues(client: Client, engine:
     cursor = (await read(stream)).cursor
     stream.cancel()
     await engine.succeed(*await engine.claim())
-    resumed = await client.follow(task_uuid, include_steps=True, resume_cursor=cursor)
+    resumed = await client.watch(task_uuid, include_steps=True, resume_cursor=cursor)
     assert shown(resumed) == [
         ("s1", "in_progress", 1),
         ("s1", "enqueued_for_orchestration", 1),
@@ -96,8 +96,8 @@ async def test_the_cursor_of_the_end_repeats_only_the_end(client: Client, engine
     await engine.register(chain(1))
     task_uuid = (await client.create()).task_uuid
     await engine.succeed(*await engine.claim())
-    last = (await client.follow(task_uuid))[-1]
-    again = await within(client.follow(task_uuid, resume_cursor=last.cursor))
+    last = (await client.watch(task_uuid))[-1]
+    again = await within(client.watch(task_uuid, resume_cursor=last.cursor))
     assert [update.update_type for update in again] == [COMPLETE]
 
 
@@ -111,7 +111,7 @@ async def test_another_orchestrator_continues_a_cursor(
     stream.cancel()
     async with services.orchestration(database_url) as second, Client(second.address) as other:
         await engine.succeed(*await engine.claim())
-        resumed = await other.follow(task_uuid, resume_cursor=cursor)
+        resumed = await other.watch(task_uuid, resume_cursor=cursor)
     assert [update.update_type for update in resumed] == [TASK_CHANGE, COMPLETE]
 
 
@@ -124,12 +124,12 @@ async def test_a_clock_that_was_set_back_does_not_turn_a_history_around(
     await engine.move_clock(-10)
     await engine.succeed(*steps)
     await engine.sql("UPDATE pgmq.q_orchestration_step_results SET vt = vt - interval '1 h' RETURNING msg_id")
-    whole = await within(client.follow(task_uuid, include_steps=True, resume_cursor=""))
+    whole = await within(client.watch(task_uuid, include_steps=True, resume_cursor=""))
     assert by_entity(whole) == {
         "": ["steps_in_process", "complete"],
         "s1": ["enqueued", "in_progress", "enqueued_for_orchestration", "complete"],
     }
-    assert (await within(client.follow(task_uuid)))[-1].update_type == COMPLETE
+    assert (await within(client.watch(task_uuid)))[-1].update_type == COMPLETE
 
 
 async def test_a_bad_cursor_is_an_invalid_argument(client: Client, engine: Engine) -> None:
@@ -148,5 +148,5 @@ async def test_a_bad_cursor_is_an_invalid_argument(client: Client, engine: Engin
         "0:1:",
         "²:3:",
     ):
-        refusal = await refused(client.follow(task_uuid, resume_cursor=bad))
+        refusal = await refused(client.watch(task_uuid, resume_cursor=bad))
         assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"resume_cursor"}), bad

@@ -85,7 +85,7 @@ async def test_a_settled_task_is_told_at_once(client: Client, engine: Engine) ->
     await engine.succeed(*await engine.claim())
     async for _ in stream:
         pass
-    late = await within(client.follow(task_uuid, include_steps=True))
+    late = await within(client.watch(task_uuid, include_steps=True))
     assert [update.update_type for update in late] == [TASK_CHANGE, COMPLETE]
     assert {state(update) for update in late} == {"complete"}
 
@@ -134,9 +134,9 @@ async def test_a_task_that_waits_is_not_over(client: Client, engine: Engine) -> 
 
 
 async def test_an_unknown_task_is_not_found(client: Client) -> None:
-    refusal = await refused(client.follow(str(uuid4())))
+    refusal = await refused(client.watch(str(uuid4())))
     assert (refusal.code, refusal.reason) == (StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
-    refusal = await refused(client.follow("nonsense"))
+    refusal = await refused(client.watch("nonsense"))
     assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"task_uuid"})
 
 
@@ -193,7 +193,7 @@ async def test_streams_of_different_tasks_do_not_mix(
 ) -> None:
     async with services.worker(database_url, workshop.registry, templates):
         tasks = await asyncio.gather(*(client.create(context={"n": n}) for n in range(20)))
-        streams = await asyncio.gather(*(client.follow(task.task_uuid, include_steps=True) for task in tasks))
+        streams = await asyncio.gather(*(client.watch(task.task_uuid, include_steps=True) for task in tasks))
     for task, updates in zip(tasks, streams, strict=True):
         assert {update.task_uuid for update in updates} == {task.task_uuid}
 
@@ -212,7 +212,7 @@ async def test_a_server_that_drains_sends_its_streams_elsewhere(database_url: st
         assert (await within(rest)).code is StatusCode.UNAVAILABLE
     async with services.orchestration(database_url) as another, Client(another.address) as client:
         await engine.succeed(*await engine.claim())
-        assert [u.update_type for u in await client.follow(task_uuid, resume_cursor=cursor)] == [
+        assert [u.update_type for u in await client.watch(task_uuid, resume_cursor=cursor)] == [
             TASK_CHANGE,
             COMPLETE,
         ]

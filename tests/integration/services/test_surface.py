@@ -140,7 +140,7 @@ async def test_nothing_on_the_wire_breaks_a_server(
             writer.close()
     await engine.register(chain(1))
     task = await client.create()
-    assert (await client.follow(task.task_uuid))[-1].update_type == clients.Update.UPDATE_TYPE_TASK_COMPLETE
+    assert (await client.watch(task.task_uuid))[-1].update_type == clients.Update.UPDATE_TYPE_TASK_COMPLETE
 
 
 async def test_a_default_request_of_every_method_is_answered_in_kind(

@@ -129,7 +129,7 @@ async def test_a_refusal_is_never_repeated() -> None:
 
 
 async def test_repeating_ends_with_the_timeout() -> None:
-    async with playing(BUSY, timeout_seconds=0.3) as (client, service):
+    async with playing(BUSY, timeout_seconds=2) as (client, service):
         with pytest.raises(UnavailableError, match="too busy"):
             await get(client)
     assert len(service.requests) >= 1

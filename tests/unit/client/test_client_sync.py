@@ -96,7 +96,7 @@ async def test_it_iterates_over_pages() -> None:
     assert [request.pagination.page_token for request in script.requests] == ["", "t1"]
 
 
-async def test_it_follows_and_waits() -> None:
+async def test_it_watches_and_waits() -> None:
     def work(address: str) -> tuple[list[TaskState], TaskState]:
         with SyncTaskerClient(address) as client:
             states = [u.state for u in client.watch(TASK) if not isinstance(u, StepUpdate)]
@@ -194,7 +194,7 @@ from tasker.client import SyncTaskerClient
 with SyncTaskerClient(sys.argv[1]) as client:
     try:
         for update in client.watch(sys.argv[2]):
-            print("following", flush=True)
+            print("watching", flush=True)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 """
@@ -207,7 +207,7 @@ async def test_ctrl_c_ends_a_call() -> None:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None
-        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"following\n"
+        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"watching\n"
         process.send_signal(2)
         out, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0

@@ -1,4 +1,4 @@
-"""Following a task over streams that break: nothing is missed, nothing comes twice."""
+"""Watching a task over streams that break: nothing is missed, nothing comes twice."""
 
 from __future__ import annotations
 

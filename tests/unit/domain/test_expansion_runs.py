@@ -32,7 +32,7 @@ def any_template(chance: Random) -> Graph:
         above = tuple(chance.sample(known, min(len(known), chance.randint(1, 3))))
         name = f"{letter}{number}"
         candidate = Graph({**nodes, name: Node(name, kind, above)})
-        if kind is StepType.DEFERRED_CONVERGENCE and not _has_creator(candidate, name):
+        if kind is StepType.DEFERRED_CONVERGENCE and not _has_expanding(candidate, name):
             continue
         nodes[name] = candidate.nodes[name]
         if kind is StepType.BATCHABLE:
@@ -40,7 +40,7 @@ def any_template(chance: Random) -> Graph:
     return Graph(nodes)
 
 
-def _has_creator(graph: Graph, name: str) -> bool:
+def _has_expanding(graph: Graph, name: str) -> bool:
     return any(
         graph.nodes[above].type in (StepType.DECISION, StepType.BATCHABLE) for above in graph.ancestors(name)
     )
@@ -90,8 +90,8 @@ class Run:
             return False
         return True
 
-    def _expansion(self, creator: str) -> Expansion:
-        done = self.finished | {creator}
+    def _expansion(self, expanding: str) -> Expansion:
+        done = self.finished | {expanding}
         return Expansion(
             self.graph,
             [ExistingStep(step.name, step.template_step, step.name in done) for step in self.steps.values()],

@@ -152,9 +152,9 @@ def test_threads_never_make_the_same_uuid() -> None:
         return [uuid7() for _ in range(2000)]
 
     with ThreadPoolExecutor(4) as pool:
-        batches = list(pool.map(make, range(4)))
-    assert len({uuid for batch in batches for uuid in batch}) == 8000
-    assert all(batch == sorted(batch) for batch in batches)
+        made = list(pool.map(make, range(4)))
+    assert len({uuid for one in made for uuid in one}) == 8000
+    assert all(one == sorted(one) for one in made)
 
 
 FORK = """

@@ -327,12 +327,12 @@ def test_what_is_created_with_the_task_needs_nothing_else(graph: Graph) -> None:
     initial = graph.initial_set()
     for name in initial:
         assert set(graph.nodes[name].parents) <= initial
-        creators = {graph.nodes[above].type for above in graph.ancestors(name)}
-        assert not creators & {StepType.DECISION, StepType.BATCH_WORKER, StepType.DEFERRED_CONVERGENCE}
+        types_above = {graph.nodes[above].type for above in graph.ancestors(name)}
+        assert not types_above & {StepType.DECISION, StepType.BATCH_WORKER, StepType.DEFERRED_CONVERGENCE}
     for name in graph.nodes.keys() - initial:
         dynamic = graph.nodes[name].type in (StepType.BATCH_WORKER, StepType.DEFERRED_CONVERGENCE)
-        creators = {graph.nodes[above].type for above in graph.ancestors(name)}
-        assert dynamic or creators & {
+        types_above = {graph.nodes[above].type for above in graph.ancestors(name)}
+        assert dynamic or types_above & {
             StepType.DECISION,
             StepType.BATCH_WORKER,
             StepType.DEFERRED_CONVERGENCE,

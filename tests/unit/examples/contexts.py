@@ -28,9 +28,9 @@ def context(
 
 def result(handler: StepHandler, context: StepContext) -> dict[str, Any]:
     """Return what a class's `call` returns, which must be an object."""
-    outcome = handler.call(context)
-    assert isinstance(outcome, dict)
-    return outcome
+    returned = handler.call(context)
+    assert isinstance(returned, dict)
+    return returned
 
 
 def share(start: int, end: int, *, batch_id: str = "001", **checkpoint: Any) -> BatchWorkerContext:

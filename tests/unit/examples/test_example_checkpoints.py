@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from examples import checkpoints
-from examples.checkpoints import Plan, Processed, Progress
+from examples.checkpoints import Plan, Processed, SoFar
 from tasker.worker import BatchAggregationScenario, HandlerError, StepHandlerResult
 from tasker.worker.testing import make_context
 from tests.unit.examples.contexts import share
 
 
 def run(plan: Plan, *, attempt: int = 1, cursor: int | None = None, total: int = 0, yields: int = 0) -> Any:
-    progress = Progress(running_total=total, yields=yields).model_dump()
-    batch = share(0, plan.total_items, checkpoint_cursor=cursor, accumulated_results=progress)
+    so_far = SoFar(running_total=total, yields=yields).model_dump()
+    batch = share(0, plan.total_items, checkpoint_cursor=cursor, accumulated_results=so_far)
     return checkpoints.process_items(plan, batch, make_context(attempt=attempt))
 
 
@@ -23,7 +23,7 @@ def test_it_pauses_and_goes_on() -> None:
     paused = run(Plan(total_items=10, items_per_checkpoint=4))
     assert isinstance(paused, StepHandlerResult)
     assert (paused.result["cursor"], paused.result["items_processed"]) == (4, 4)
-    assert paused.result["accumulated_results"] == Progress(running_total=1 + 2 + 3 + 4, yields=1)
+    assert paused.result["accumulated_results"] == SoFar(running_total=1 + 2 + 3 + 4, yields=1)
     ended = run(Plan(total_items=10, items_per_checkpoint=4), cursor=8, total=36, yields=2)
     assert ended == Processed(items_processed=10, running_total=55, batch_metadata={"yields": 2})
 

@@ -134,13 +134,13 @@ async def test_results_that_do_not_fit_are_named_without_their_values() -> None:
 
 
 def test_counts_are_added_up() -> None:
-    outcomes = [
+    returned = [
         BatchWorkerOutcome(10, items_failed=2, errors=["a", "b"]).to_json(),
         BatchWorkerOutcome(5, items_succeeded=0, items_skipped=5).to_json(),
         None,
         FAILED,
     ]
-    assert aggregate_worker_results(outcomes) == {
+    assert aggregate_worker_results(returned) == {
         "total_processed": 15,
         "total_succeeded": 8,
         "total_failed": 2,

@@ -57,7 +57,7 @@ EXPORTS = {
     "StepTimeoutError",
     "StepValidationError",
     "TaskerError",
-    # finding and judging
+    # finding and classifying
     "Classification",
     "DuplicateHandlerError",
     "ErrorClassifier",

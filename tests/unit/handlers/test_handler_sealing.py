@@ -293,7 +293,7 @@ async def test_each_run_of_run_handler_is_given_everything_anew() -> None:
     assert (context.input_data, context.step_config) == ({"todo": [1]}, {"seen": []})
 
 
-async def test_a_cursor_moved_in_place_is_progress_from_a_stored_one_too() -> None:
+async def test_a_cursor_moved_in_place_has_advanced_from_a_stored_one_too() -> None:
     context = make_context(
         inputs={"todo": [1]},
         dependencies={"load": {"rows": [2]}},

@@ -191,7 +191,7 @@ class PublishedEvent(DomainEvent):
     """An event a step publishes."""
 
     condition: Annotated[EventCondition, as_written()] = EventCondition.SUCCESS
-    """The outcome of the step after which it is published."""
+    """The end of the step after which it is published."""
     delivery_mode: Annotated[DeliveryMode, as_written()] = DeliveryMode.DURABLE
     """Through a queue, inside the worker, or both."""
     publisher: str | None = None

@@ -79,11 +79,11 @@ _DEFAULT_LIMITS: Final = DecisionLimits()
 
 @dataclass(slots=True)
 class Expansion:
-    """A task's steps while a creator's outcome is carried out.
+    """A task's steps while the outcome of an expanding step is carried out.
 
     Attributes:
         graph: The template.
-        existing: What the task has; the creator at hand counts as finished.
+        existing: What the task has; the expanding step counts as finished.
     """
 
     graph: Graph
@@ -190,17 +190,17 @@ class Expansion:
     def _close(self, added: set[str]) -> None:
         """Add the chain behind what was added, until a decision or a missing parent stops it."""
         while added:
-            following = {
+            joining = {
                 child
                 for name in added
                 for child in self.graph.children[name]
-                if child not in self._present and self._follows(child)
+                if child not in self._present and self._can_join(child)
             }
-            for name in following:
+            for name in joining:
                 self._add(name, name)
-            added = following
+            added = joining
 
-    def _follows(self, name: str) -> bool:
+    def _can_join(self, name: str) -> bool:
         node = self.graph.nodes[name]
         return not node.type.is_always_dynamic and all(
             parent in self._present

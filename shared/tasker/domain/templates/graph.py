@@ -174,8 +174,8 @@ def _reach(start: str, onward: Callable[[str], Iterable[str]], depth: int | None
         name, distance = todo.popleft()
         if depth is not None and distance >= depth:
             continue
-        for following in onward(name):
-            if following not in reached:
-                reached[following] = distance + 1
-                todo.append((following, distance + 1))
+        for onto in onward(name):
+            if onto not in reached:
+                reached[onto] = distance + 1
+                todo.append((onto, distance + 1))
     return reached

@@ -95,10 +95,10 @@ class TransitionReader:
         """Tell whether a text can be a cursor that `transitions` returned."""
         if (found := _CURSOR.fullmatch(text)) is None:
             return False
-        oldest, following = int(found[1]), int(found[2])
+        oldest, upcoming = int(found[1]), int(found[2])
         running = [int(xid) for xid in found[3].split(",") if xid]
-        return 0 < oldest <= following and all(
-            low < high for low, high in itertools.pairwise([oldest - 1, *running, following])
+        return 0 < oldest <= upcoming and all(
+            low < high for low, high in itertools.pairwise([oldest - 1, *running, upcoming])
         )
 
     async def close(self) -> None:

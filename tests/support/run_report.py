@@ -19,7 +19,7 @@ _SECONDS_BETWEEN_LINES: Final = 15.0
 _TELLING_PART: Final = 0.03
 
 
-class Progress:
+class RunReport:
     """Writes plain lines: what is to come, and now and then how far it is and how long the rest may take.
 
     The rest is estimated by the groups it is of: a test of `unit` takes milliseconds and one of `chaos` seconds.
@@ -94,12 +94,12 @@ def _version(programs: Path) -> str:
     return said.stdout.split()[2]
 
 
-class ProgressPlugin:
-    """Tells the progress of the run that pytest reports, whether in one process or in several."""
+class RunReportPlugin:
+    """Tells how far the run is that pytest reports, whether in one process or in several."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._plugins = config.pluginmanager
-        self._progress = Progress(self._write)
+        self._report = RunReport(self._write)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """With one process the tests are known when they are collected."""
@@ -113,11 +113,11 @@ class ProgressPlugin:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count each part of a test."""
-        self._progress.finished(report.nodeid, report.duration, is_over=report.when == "teardown")
+        self._report.finished(report.nodeid, report.duration, is_over=report.when == "teardown")
 
     def _announce(self, tests: Sequence[str]) -> None:
         is_of_database = any(group(test) != "unit" for test in tests)
-        self._progress.announce(tests, list(found_servers()) if is_of_database else [])
+        self._report.announce(tests, list(found_servers()) if is_of_database else [])
 
     def _write(self, line: str) -> None:
         if (reporter := self._plugins.getplugin("terminalreporter")) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.progress import Progress, spelled
+from tests.support.run_report import RunReport, spelled
 
 TESTS = [f"tests/unit/test_a.py::test_{n}" for n in range(80)]
 TESTS += [f"tests/chaos/test_b.py::test_{n}" for n in range(20)]
@@ -16,22 +16,22 @@ class Clock:
         return self.now
 
 
-def progress(said: list[str], clock: Clock) -> Progress:
-    progress = Progress(said.append, clock=clock)
-    progress.announce(TESTS, ["embedded PostgreSQL: 18.1"])
-    return progress
+def report(said: list[str], clock: Clock) -> RunReport:
+    report = RunReport(said.append, clock=clock)
+    report.announce(TESTS, ["embedded PostgreSQL: 18.1"])
+    return report
 
 
 def test_it_says_once_what_is_to_come() -> None:
     said: list[str] = []
-    progress(said, Clock()).announce(TESTS, [])
+    report(said, Clock()).announce(TESTS, [])
     assert said == ["100 tests: 20 chaos, 80 unit\nembedded PostgreSQL: 18.1"]
 
 
 def test_it_says_now_and_then_how_long_the_rest_takes() -> None:
     said: list[str] = []
     clock = Clock()
-    running = progress(said, clock)
+    running = report(said, clock)
     # Two processes: in 20 s they spend 40 s, nearly all of it on chaos.
     for n in range(40):
         running.finished(TESTS[n], 0.1, is_over=True)
@@ -49,7 +49,7 @@ def test_it_says_now_and_then_how_long_the_rest_takes() -> None:
 def test_it_keeps_to_itself_what_it_cannot_know_yet() -> None:
     said: list[str] = []
     clock = Clock()
-    running = progress(said, clock)
+    running = report(said, clock)
     clock.now = 30
     running.finished(TESTS[0], 0.1, is_over=True)
     assert said[1:] == ["1 of 100 tests, 1%, 30 s"]
