@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import fcntl
 import json
 import os
@@ -15,8 +16,11 @@ import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
+
+from tests.support.nursery import Nursery
 
 #: The installed command.
 TASKER = str(Path(sys.executable).with_name("tasker"))
@@ -65,10 +69,90 @@ class Ended:
         return line
 
 
+class Process(Protocol):
+    """A process, as asyncio has it."""
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None:
+        """What it prints."""
+
+    @property
+    def stderr(self) -> asyncio.StreamReader | None:
+        """What it says on the side."""
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal."""
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """Wait for the end, and return the rest of what it said."""
+
+
+class Forked:
+    """A command that the nursery has forked."""
+
+    def __init__(
+        self, out: asyncio.StreamReader, err: asyncio.StreamReader, pid: int, end: asyncio.StreamReader
+    ) -> None:
+        self.stdout = out
+        self.stderr = err
+        self.returncode: int | None = None
+        self._pid = pid
+        self._end = asyncio.create_task(self._wait(end))
+
+    @classmethod
+    async def start(cls, *arguments: str, cwd: Path, environment: dict[str, str]) -> Self:
+        """Begin `tasker` in a folder."""
+        out, theirs_out = os.pipe()
+        err, theirs_err = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        told = _nursery().fork(
+            [TASKER, *arguments],
+            cwd=str(cwd),
+            environment=environment,
+            streams=(nothing, theirs_out, theirs_err),
+        )
+        for descriptor in (nothing, theirs_out, theirs_err):
+            os.close(descriptor)
+        end = await _reader(told)
+        return cls(await _reader(out), await _reader(err), int(await end.readline()), end)
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal."""
+        if self.returncode is None:
+            os.kill(self._pid, signal)
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """Wait for the end, and return the rest of what it said."""
+        out, err, _ = await asyncio.gather(self.stdout.read(), self.stderr.read(), asyncio.shield(self._end))
+        return out, err
+
+    async def _wait(self, end: asyncio.StreamReader) -> None:
+        self.returncode = int(await end.readline())
+
+
+@cache
+def _nursery() -> Nursery:
+    nursery = Nursery()
+    atexit.register(nursery.close)
+    return nursery
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    """Return what reads a pipe to its end, and then closes it."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb"))
+    return reader
+
+
 class Command:
     """A command that runs."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
         self.lines: list[str] = []
 
@@ -106,24 +190,16 @@ class Command:
 @asynccontextmanager
 async def running(*arguments: str, cwd: Path, **settings: str | Path) -> AsyncIterator[Command]:
     """Run `tasker` in a folder."""
-    process = await asyncio.create_subprocess_exec(
-        TASKER,
-        *arguments,
-        cwd=cwd,
-        env=environment(**settings),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await Forked.start(*arguments, cwd=cwd, environment=environment(**settings))
     try:
         yield Command(process)
     finally:
         if process.returncode is None:
-            process.terminate()  # so that it stops the server it may have started
+            process.send_signal(signal.SIGTERM)  # so that it stops the server it may have started
             try:
                 await asyncio.wait_for(process.communicate(), SECONDS)
             except TimeoutError:
-                process.kill()
+                process.send_signal(signal.SIGKILL)
                 await process.communicate()
                 raise
 
