@@ -1,8 +1,7 @@
 -- phase: pre
 -- Every committed change of state, in an order without gaps for each entity. Append-only, so no foreign keys.
 -- A change may walk several edges of the state machine, through states that are never stored; what is stored is the net
--- edge. The domains hold
--- the edges of tasker.domain.states, and a test compares the two.
+-- edge. The domains hold the edges of tasker.domain.states, and a test compares the two.
 -- `xid` tells a reader that keeps its snapshot exactly what it has not seen yet.
 
 CREATE DOMAIN tasker.task_edge AS text CHECK (VALUE = ANY ('{

@@ -12,9 +12,9 @@ $$;
 -- add_steps_v1: add steps of planned templates to locked tasks, and enqueue those that wait for nothing.
 -- p_steps: [{task_uuid, step_uuid, name, template_step_name, step_type, inputs, parents, edges, ancestors,
 --            batch_step_uuid, batch_parallelism, batch_fail_fast}], where `edges` names the edge from each parent and
--- `inputs` is the place of the step's inputs in p_inputs, from 0; null means those of the plan. Parents may be among the
--- new steps. A task that gets instances of a batch may from now on have p_batch_limit of them in flight. Returns what to
--- send.
+-- `inputs` is the place of the step's inputs in p_inputs, from 0; null means those of the plan. Parents may be among
+-- the new steps. A task that gets instances of a batch may from now on have p_batch_limit of them in flight. Returns
+-- what to send.
 CREATE OR REPLACE FUNCTION tasker.add_steps_v1(
     p_environment text, p_steps jsonb, p_inputs jsonb, p_batch_limit integer) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$

@@ -1,7 +1,7 @@
 -- close_stale_task_v1: do with one stale task what its template and the settings say: p_add_entry makes a DLQ entry,
--- p_fail moves it to `error`. A task that somebody has locked is being looked after; one that has left p_state, is no longer
--- stale or has a pending entry by now is left alone too. Returns whether it was dealt with, and the entry if there is
--- a new one.
+-- p_fail moves it to `error`. A task that somebody has locked is being looked after; one that has left p_state, is no
+-- longer stale or has a pending entry by now is left alone too. Returns whether it was dealt with, and the entry if
+-- there is a new one.
 CREATE OR REPLACE FUNCTION tasker.close_stale_task_v1(
     p_task uuid, p_state text, p_limits jsonb, p_add_entry boolean, p_fail boolean,
     OUT closed boolean, OUT dlq_entry_uuid uuid)
@@ -63,8 +63,8 @@ BEGIN
 END;
 $$;
 
--- fail_tasks_v1: move locked, open tasks to `error`, their steps untouched. p_metadata goes to the transitions, with the
--- names of the task and the instant. Results of handlers that still run come too late.
+-- fail_tasks_v1: move locked, open tasks to `error`, their steps untouched. p_metadata goes to the transitions, with
+-- the names of the task and the instant. Results of handlers that still run come too late.
 CREATE OR REPLACE FUNCTION tasker.fail_tasks_v1(p_tasks uuid[], p_metadata jsonb) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE

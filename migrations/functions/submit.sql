@@ -16,10 +16,10 @@ $$;
 -- submit_by_ids_v1: record what executions produced.
 -- p_results has a result for each step: [{success, status, result, error, metadata, orchestration_metadata}].
 -- It is accepted only if the step's lease still carries the token it was claimed with; the others came too late and
--- change nothing. Accepted: the lease ends, the result is stored, the step moves to a notification state. A success clears
--- the step's checkpoint; a failure leaves it, unless the attempt never yielded one and its result says how far it had
--- come. Returns the messages to send: plain successes to the results queue, what needs judgement (failures, decisions,
--- batches) to the judgements queue.
+-- change nothing. Accepted: the lease ends, the result is stored, the step moves to a notification state. A success
+-- clears the step's checkpoint; a failure leaves it, unless the attempt never yielded one and its result says how far
+-- it had come. Returns the messages to send: plain successes to the results queue, what needs judgement (failures,
+-- decisions, batches) to the judgements queue.
 CREATE OR REPLACE FUNCTION tasker.submit_by_ids_v1(
     p_tasks uuid[], p_steps uuid[], p_tokens uuid[], p_results jsonb) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$

@@ -1,7 +1,7 @@
 -- sweep_leases_v1: submit a `worker_lost` result for up to p_limit steps whose lease has expired.
 -- It acts as their worker: same token, same function, so a late real result that comes first wins. Like a submit it
--- locks the step before its lease; steps that somebody has locked are left for the next sweep. It does nothing until one
--- lease time after PostgreSQL's start, when no worker could renew. Returns how many it submitted.
+-- locks the step before its lease; steps that somebody has locked are left for the next sweep. It does nothing until
+-- one lease time after PostgreSQL's start, when no worker could renew. Returns how many it submitted.
 CREATE OR REPLACE FUNCTION tasker.sweep_leases_v1(p_limit integer, p_lease interval) RETURNS integer
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tasker.config.settings import OrchestrationSettings, WorkerSettings
 from tasker.domain.retry import LEASE, LEASE_RENEWAL
 from tasker.messaging import claim_order
 from tasker.messaging.queues import Band
+from tasker.orchestration.loops.sweeper import LeaseSweeper
+from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence import failures
+from tasker.persistence.operations.claim import HYDRATION_BYTES
 from tasker.persistence.schema_files import load_functions, load_migrations
 from tests.support.engine import Engine
 
@@ -104,9 +109,27 @@ async def test_append_only_tables_have_no_foreign_keys(engine: Engine) -> None:
 
 def test_tables_and_settings_it_names_exist() -> None:
     schema = "\n".join(migration.statements for migration in load_migrations())
-    for name in ("workflow_steps", "tasks", "step_leases", "step_results"):
-        assert f"`{name}`" in PAGE or f"`{name}." in PAGE
-        assert f"CREATE TABLE tasker.{name} " in schema
+    tables = set(re.findall(r"CREATE TABLE tasker\.(\w+) ", schema))
+    assert {"workflow_steps", "tasks", "step_leases", "step_results"} <= tables
+    assert set(re.findall(r"`(step_\w+|tasks|workflow_\w+)[`.]", PAGE)) <= tables
+    fields = OrchestrationSettings.model_fields | WorkerSettings.model_fields
+    assert set(re.findall(r"`(TASKER_\w+)`", PAGE)) <= {
+        str(field.validation_alias) for field in fields.values()
+    }
+
+
+def test_its_other_numbers_are_those_of_the_code() -> None:
+    prose = re.sub(r"\s+", " ", PAGE)
+    assert HYDRATION_BYTES == 64 * 1024
+    assert "up to 64 KB" in prose
+    assert "interval '90 seconds'" in body("handler_offered_v1")
+    assert "less than 90 s old" in prose
+    polls = {
+        loop: inspect.signature(loop).parameters["poll_seconds"].default for loop in (LeaseSweeper, TimerLoop)
+    }
+    assert polls == {LeaseSweeper: 5.0, TimerLoop: 5.0}
+    assert "the sweeper (every 5 s)" in prose
+    assert "with the timer five" in prose
 
 
 # Numbers

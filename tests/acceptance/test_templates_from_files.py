@@ -150,7 +150,7 @@ async def test_the_same_version_twice_is_an_error_that_names_both_files(engine: 
         "test/workflow/2.0.0",
     ]
     assert (report.successful_registrations, report.failed_registrations) == (3, 1)
-    stored = await engine.templates.find("test", "workflow", "1.0.0")
+    stored = await engine.templates.get("test", "workflow", "1.0.0")
     assert stored is not None
     assert len(stored.document["steps"]) == 1
 
@@ -191,7 +191,7 @@ async def test_a_store_keeps_what_a_directory_holds(engine: Engine, folder: Path
     document = chain(1) | {"input_schema": {"type": "object"}, "default_context": {"shop": "berlin"}}
     write(folder, workflow=document)
     await registered(engine, folder)
-    stored = await TemplateReader(engine.database).find("test", "workflow", "1.0.0")
+    stored = await TemplateReader(engine.database).get("test", "workflow", "1.0.0")
     assert stored is not None
     assert stored.document["input_schema"] == {"type": "object"}
     assert stored.document["default_context"] == {"shop": "berlin"}

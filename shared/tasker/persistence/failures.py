@@ -71,7 +71,7 @@ async def without_conflict(call: Callable[[], Awaitable[Returned]]) -> Returned:
 
 
 def pauses(longest_seconds: float = _LONGEST_PAUSE_SECONDS) -> Iterator[float]:
-    """Yield how many seconds to wait after each failure of a row: twice as many each time, up to the longest pause."""
+    """Yield how long to wait after each of several failures in a row: twice as long each time, up to the longest."""
     pause = _FIRST_PAUSE_SECONDS
     while True:
         yield pause

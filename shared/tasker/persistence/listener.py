@@ -11,11 +11,10 @@ import structlog
 from psycopg import AsyncConnection, sql
 from psycopg.pq.abc import PGconn
 
-from tasker.persistence.failures import is_transient
+from tasker.persistence.failures import is_transient, pauses
 
 log = structlog.get_logger(__name__)
 
-_FIRST_RETRY_SECONDS = 0.2
 _LONGEST_RETRY_SECONDS = 10.0
 
 
@@ -89,13 +88,14 @@ class Listener:
         await self._connected.wait()
 
     async def _run(self) -> None:
-        delay = _FIRST_RETRY_SECONDS
+        waits = pauses(_LONGEST_RETRY_SECONDS)
         while True:
             try:
                 await self._listen()
             except Exception as error:
                 if self._connected.is_set():  # it did listen until now
-                    delay = _FIRST_RETRY_SECONDS
+                    waits = pauses(_LONGEST_RETRY_SECONDS)
+                delay = next(waits)
                 # Whatever it was: without hints everything still runs, by polling.
                 log.warning(
                     "listener_disconnected",
@@ -106,7 +106,6 @@ class Listener:
             finally:
                 self._connected.clear()
             await asyncio.sleep(delay)
-            delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
 
     async def _listen(self) -> None:
         async with await AsyncConnection.connect(self._conninfo, autocommit=True) as connection:

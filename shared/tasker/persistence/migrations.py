@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import psycopg
 from packaging.version import Version
-from psycopg import Connection
+from psycopg import Connection, IsolationLevel, sql
 from psycopg.rows import class_row, scalar_row
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from tasker.domain.errors import TaskerError
 from tasker.persistence.database import Database
+from tasker.persistence.queries import Queries
 from tasker.persistence.schema_files import (
     FunctionFile,
     Migration,
@@ -80,6 +81,25 @@ class _Applied:
 _FUNCTIONS: Final = "SELECT name AS key, checksum, release FROM tasker.schema_functions"
 
 
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """A function of ours in the database."""
+
+    oid: int
+    name: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Locking:
+    """A session that has our tables locked; what it does is seen only by its own user and monitoring roles."""
+
+    pid: int
+    application_name: str | None
+    state: str | None
+    seconds: int | None
+
+
 class _NoLockError(Exception):
     """A file met locks of other sessions."""
 
@@ -95,7 +115,8 @@ def plan(conninfo: str, *, phases: Sequence[Phase] = ("pre", "post")) -> Plan:
     Raises:
         MigrationError: An applied file has changed since, or no migration leads on from this schema.
     """
-    with psycopg.connect(conninfo, autocommit=True) as connection:
+    with psycopg.connect(conninfo) as connection:
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ  # somebody may be migrating
         return _plan(connection, phases)
 
 
@@ -132,7 +153,8 @@ async def check_schema(database: Database) -> None:
         SchemaVersionError: With what to do.
     """
     try:
-        problem = await _problem_of(database)
+        async with database.snapshot() as snapshot:  # somebody may be migrating
+            problem = await _problem_of(snapshot)
     except psycopg.errors.InsufficientPrivilege as error:
         raise SchemaVersionError(
             f"the user of DATABASE_URL may not use Tasker's schema: {error.diag.message_primary}; "
@@ -142,13 +164,13 @@ async def check_schema(database: Database) -> None:
         raise SchemaVersionError(problem)
 
 
-async def _problem_of(database: Database) -> str | None:
+async def _problem_of(queries: Queries) -> str | None:
     """Return what is wrong with the schema, and what to do."""
-    if not await database.fetch_value("SELECT to_regclass('tasker.schema_migrations') IS NOT NULL"):
+    if not await queries.fetch_value("SELECT to_regclass('tasker.schema_migrations') IS NOT NULL"):
         return "the database has no Tasker schema yet; run `tasker migrate`"
-    if not await database.fetch_value("SELECT to_regclass('tasker.schema_functions') IS NOT NULL"):
+    if not await queries.fetch_value("SELECT to_regclass('tasker.schema_functions') IS NOT NULL"):
         return _UNRELEASED
-    version = await database.fetch_value("SELECT max(version) FROM tasker.schema_migrations")
+    version = await queries.fetch_value("SELECT max(version) FROM tasker.schema_migrations")
     if version is None:
         return "the database has no Tasker schema yet; run `tasker migrate`"
     if version < OLDEST_SCHEMA:
@@ -156,7 +178,7 @@ async def _problem_of(database: Database) -> str | None:
             f"the database's schema is version {version}, this code needs {OLDEST_SCHEMA} or later; "
             "run `tasker migrate`"
         )
-    ended_by = await database.fetch_value(
+    ended_by = await queries.fetch_value(
         "SELECT max(version) FROM tasker.schema_migrations WHERE version > %s AND phase = 'post'",
         (len(load_migrations()),),
     )
@@ -165,7 +187,7 @@ async def _problem_of(database: Database) -> str | None:
             f"the database's schema is version {version}, and version {ended_by} has taken away what this code "
             "needs; upgrade Tasker"
         )
-    applied = {row.key: row for row in await database.fetch_all(_Applied, _FUNCTIONS)}
+    applied = {row.key: row for row in await queries.fetch_all(_Applied, _FUNCTIONS)}
     if old := [file.name for file in load_functions() if _is_due(file, applied, VERSION)]:
         return f"the database's functions are not those of this release (of {', '.join(old)}); run `tasker migrate`"
     return None
@@ -199,9 +221,10 @@ def _plan(connection: Connection[Any], phases: Sequence[Phase], release: str = V
 def _applied(connection: Connection[Any]) -> tuple[dict[Any, _Applied], dict[Any, _Applied]]:
     """Return what the database has of migrations, by version, and of files of functions, by name."""
     names = ("tasker.schema_migrations", "tasker.schema_functions")
-    migrations, functions = (
-        connection.execute("SELECT to_regclass(%s)::text", (name,)).fetchone() != (None,) for name in names
-    )
+    with connection.cursor(row_factory=scalar_row) as scalars:
+        migrations, functions = (
+            scalars.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone() for name in names
+        )
     if not migrations:
         return {}, {}
     if not functions:
@@ -252,6 +275,8 @@ def _run(connection: Connection[Any], phases: Sequence[Phase], release: str) -> 
     with connection.transaction():
         connection.execute("CREATE SCHEMA IF NOT EXISTS tasker")  # whoever may not is told so at once
         due = _plan(connection, phases, release)
+        if "pre" in phases:
+            _confirm_functions(connection, release)
         if not due:
             return due
         connection.execute(
@@ -306,6 +331,22 @@ def _write_functions(connection: Connection[Any], files: Sequence[FunctionFile],
     _check_bodies(connection)
 
 
+def _confirm_functions(connection: Connection[Any], release: str) -> None:
+    """Note that a newer release has the same text: an older one with another shall not overwrite it later."""
+    _, applied = _applied(connection)
+    same = [
+        file.name
+        for file in load_functions()
+        if (before := applied.get(file.name)) is not None
+        and before.checksum == file.checksum
+        and Version(before.release) < Version(release)
+    ]
+    if same:
+        connection.execute(
+            "UPDATE tasker.schema_functions SET release = %s WHERE name = ANY (%s)", (release, same)
+        )
+
+
 def _refuse_overloads(connection: Connection[Any]) -> None:
     """Refuse two functions of one name: the services that still run call the older one."""
     with connection.cursor(row_factory=scalar_row) as cursor:
@@ -323,16 +364,18 @@ _NEW_VERSION: Final = "give the changed function the next version in its name (_
 
 
 def _check_bodies(connection: Connection[Any]) -> None:
-    functions = connection.execute(
-        "SELECT p.oid, p.proname, l.lanname FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang "
-        "WHERE p.pronamespace = 'tasker'::regnamespace ORDER BY p.proname"
-    ).fetchall()
-    validators = {"plpgsql": b"SELECT plpgsql_validator(%s)", "sql": b"SELECT fmgr_sql_validator(%s)"}
-    for oid, name, language in functions:
+    with connection.cursor(row_factory=class_row(_Function)) as cursor:
+        functions = cursor.execute(
+            "SELECT p.oid, p.proname AS name, l.lanname AS language FROM pg_proc p "
+            "JOIN pg_language l ON l.oid = p.prolang "
+            "WHERE p.pronamespace = 'tasker'::regnamespace ORDER BY p.proname"
+        ).fetchall()
+    for function in functions:
+        validator = "plpgsql_validator" if function.language == "plpgsql" else "fmgr_sql_validator"
         try:
-            connection.execute(validators[language], (oid,))
+            connection.execute(sql.SQL("SELECT {}(%s)").format(sql.Identifier(validator)), (function.oid,))
         except psycopg.Error as error:
-            raise MigrationError(f"the function {name} is wrong: {error}") from error
+            raise MigrationError(f"the function {function.name} is wrong: {error}") from error
 
 
 def _execute(connection: Connection[Any], file: object, statements: str) -> None:
@@ -350,9 +393,9 @@ def _execute(connection: Connection[Any], file: object, statements: str) -> None
 
 def _longest_locking(connection: Connection[Any]) -> str:
     """Say which session has had our tables locked for longest: what a migration that gave up most likely waited for."""
-    found = connection.execute(
-        """
-        SELECT a.pid, a.application_name, a.state, floor(extract(epoch FROM clock_timestamp() - a.xact_start))::bigint
+    query = """
+        SELECT a.pid, a.application_name, a.state,
+               floor(extract(epoch FROM clock_timestamp() - a.xact_start))::bigint AS seconds
         FROM pg_stat_activity a
         WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND EXISTS (
             SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
@@ -361,11 +404,14 @@ def _longest_locking(connection: Connection[Any]) -> str:
             AND c.relnamespace IN (to_regnamespace('tasker'), to_regnamespace('pgmq')))
         ORDER BY a.xact_start
         LIMIT 1
-        """
-    ).fetchone()
+    """
+    with connection.cursor(row_factory=class_row(_Locking)) as cursor:
+        found = cursor.execute(query).fetchone()
     if found is None:
         return "no session holds locks on Tasker's tables any more"
-    pid, name, state, seconds = found
-    if seconds is None:  # only the session's own user and monitoring roles see what it does
-        return f"process {pid} of another database user holds locks on Tasker's tables"
-    return f"process {pid} ('{name}', {state}) has held locks on Tasker's tables for up to {seconds} s"
+    if found.seconds is None:
+        return f"process {found.pid} of another database user holds locks on Tasker's tables"
+    return (
+        f"process {found.pid} ('{found.application_name}', {found.state}) has held locks on Tasker's tables for up to "
+        f"{found.seconds} s"
+    )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import repeat
 from uuid import UUID, uuid4
 
 import pytest
@@ -271,7 +272,7 @@ async def test_a_listener_that_was_cut_off_reconnects_and_wakes_everybody(any_en
 async def test_each_interruption_begins_with_a_short_pause(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_module, "_FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(listener_module, "pauses", lambda _: repeat(0.001))
     async with _listener(engine, WORKERS) as (_, (wakeup,)):
         await _woken(wakeup)
         with capture_logs() as logs:

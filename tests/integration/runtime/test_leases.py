@@ -121,7 +121,7 @@ async def test_a_worker_that_gets_its_own_lost_step_again_keeps_the_two_apart(
     await within(gates[1].entered.wait())
     await within(gates[0].cancelled.wait())
     await until(lambda: worker.slots_in_use == 1)
-    assert [claim.attempt for claim in worker._claims.snapshot().values()] == [2]
+    assert [claim.attempt for claim in worker._claims.all().values()] == [2]
     gates[1].opened.set()
     await worker.stop()
     await engine.process()

@@ -174,7 +174,7 @@ async def test_steps_that_do_not_yield_are_given_what_came_with_the_claim(
     """Ordinary steps pay for no copy."""
 
     def same(context: StepContext) -> dict[str, bool]:
-        (step,) = worker._claims.snapshot().values()
+        (step,) = worker._claims.all().values()
         return {"same": context.input_data is step.context}
 
     workshop.behaviours["s1"] = same

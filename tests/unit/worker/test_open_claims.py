@@ -25,7 +25,7 @@ def test_a_claim_is_open_until_it_is_released(claim: ClaimedStep) -> None:
     claims = OpenClaims()
     claims.add(claim)
     assert claim in claims
-    assert claims.snapshot() == {claim.step_uuid: claim}
+    assert claims.all() == {claim.step_uuid: claim}
     claims.release(claim)
     claims.release(claim)
     assert claim not in claims
@@ -44,6 +44,6 @@ def test_the_newest_claim_of_a_step_wins(claim: ClaimedStep) -> None:
 def test_a_snapshot_stays_as_it_was(claim: ClaimedStep) -> None:
     claims = OpenClaims()
     claims.add(claim)
-    before = claims.snapshot()
+    before = claims.all()
     claims.release(claim)
     assert list(before.values()) == [claim]

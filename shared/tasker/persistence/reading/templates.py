@@ -73,14 +73,6 @@ class TemplateReader:
                 raise TemplateNotFoundError(namespace, name, version, known_versions)
         return stored
 
-    async def find(self, namespace: str, name: str, version: str) -> StoredTemplate | None:
-        """Return a template version, or None; an empty version means the highest one."""
-        return await _find(self._database, namespace, name, version)
-
-    async def versions(self, namespace: str, name: str) -> list[str]:
-        """Return the registered versions of a template, highest first."""
-        return await _versions(self._database, namespace, name)
-
     async def listing(self, namespace: str | None = None) -> TemplateListing:
         """Return all template versions, or those of a namespace, by name, highest version first; and all namespaces."""
         async with self._database.snapshot() as snapshot:

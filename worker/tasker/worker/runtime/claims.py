@@ -29,6 +29,6 @@ class OpenClaims:
         if claim in self:
             del self._by_step[claim.step_uuid]
 
-    def snapshot(self) -> Mapping[UUID, ClaimedStep]:
+    def all(self) -> Mapping[UUID, ClaimedStep]:
         """Return the claims that are open now, by step."""
         return dict(self._by_step)

@@ -34,7 +34,7 @@ class Heartbeat:
 
     async def tick(self) -> int:
         """Renew once; return how many leases were lost."""
-        claims = self._claims.snapshot()
+        claims = self._claims.all()
         leases = [step.lease for step in claims.values()]
         lost = await renew_leases(self._queries, self._worker_uuid, leases)
         for step_uuid in lost:
