@@ -148,14 +148,3 @@ def _database(request: pytest.FixtureRequest, server: str) -> Iterator[str]:
         kept: KeptDatabase = request.getfixturevalue(f"kept_{server}")
         yield kept.url
         kept.wipe()
-
-
-def _create(url: str, *, template: None, keep: bool = False) -> Iterator[str]:
-    """Make an empty database on the server of another one."""
-    if keep:
-        empty = databases.url_of(url, f"test_{uuid4().hex[:12]}")
-        databases.create(empty)
-        yield empty
-    else:
-        with databases.empty(url) as empty:
-            yield empty

@@ -57,12 +57,15 @@ class Plan:
         migrations: Those not applied yet, in order.
         functions: The files whose text is another than the one applied last.
         newer: Of the files that a newer release has written, each with that release: they stay as they are.
+        confirmed: The names of the files that an older release has written in the same words. That this one has them
+            too is noted, so that an older release with others does not overwrite them later.
     """
 
     pgmq: bool
     migrations: tuple[Migration, ...]
     functions: tuple[FunctionFile, ...]
     newer: tuple[tuple[FunctionFile, str], ...]
+    confirmed: tuple[str, ...]
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
@@ -215,6 +218,7 @@ def _plan(connection: Connection[Any], phases: Sequence[Phase], release: str = V
             for file in files
             if _is_newer(functions.get(file.name), release)
         ),
+        tuple(file.name for file in files if _is_confirmed(file, functions, release)),
     )
 
 
@@ -246,6 +250,14 @@ def _is_due(file: FunctionFile, applied: dict[Any, _Applied], release: str) -> b
     return before is None or (before.checksum != file.checksum and not _is_newer(before, release))
 
 
+def _is_confirmed(file: FunctionFile, applied: dict[Any, _Applied], release: str) -> bool:
+    """Tell whether an older release has put the file's text there."""
+    before = applied.get(file.name)
+    return (
+        before is not None and before.checksum == file.checksum and Version(before.release) < Version(release)
+    )
+
+
 def _is_newer(applied: _Applied | None, release: str) -> bool:
     return applied is not None and Version(applied.release) > Version(release)
 
@@ -275,8 +287,11 @@ def _run(connection: Connection[Any], phases: Sequence[Phase], release: str) -> 
     with connection.transaction():
         connection.execute("CREATE SCHEMA IF NOT EXISTS tasker")  # whoever may not is told so at once
         due = _plan(connection, phases, release)
-        if "pre" in phases:
-            _confirm_functions(connection, release)
+        if due.confirmed:
+            connection.execute(
+                "UPDATE tasker.schema_functions SET release = %s WHERE name = ANY (%s)",
+                (release, list(due.confirmed)),
+            )
         if not due:
             return due
         connection.execute(
@@ -329,22 +344,6 @@ def _write_functions(connection: Connection[Any], files: Sequence[FunctionFile],
     connection.execute("SET LOCAL check_function_bodies = on")
     _refuse_overloads(connection)
     _check_bodies(connection)
-
-
-def _confirm_functions(connection: Connection[Any], release: str) -> None:
-    """Note that a newer release has the same text: an older one with another shall not overwrite it later."""
-    _, applied = _applied(connection)
-    same = [
-        file.name
-        for file in load_functions()
-        if (before := applied.get(file.name)) is not None
-        and before.checksum == file.checksum
-        and Version(before.release) < Version(release)
-    ]
-    if same:
-        connection.execute(
-            "UPDATE tasker.schema_functions SET release = %s WHERE name = ANY (%s)", (release, same)
-        )
 
 
 def _refuse_overloads(connection: Connection[Any]) -> None:

@@ -21,7 +21,7 @@ from tasker.persistence import migrations, schema_files
 from tasker.persistence.database import Database
 from tasker.persistence.migrations import OLDEST_SCHEMA, Plan, SchemaVersionError, check_schema, migrate, plan
 from tasker.persistence.schema_files import MigrationError, load_functions, load_migrations
-from tests.conftest import _create
+from tests.support import databases
 from tests.support.servers import postgres_programs
 
 ROOT = Path(__file__).parents[3]
@@ -48,7 +48,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
 @pytest.fixture(params=["embedded", "system"])
 def any_empty_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A database without our schema, on each server there is."""
-    yield from _create(request.getfixturevalue(f"{request.param}_url"), template=None)
+    with databases.empty(request.getfixturevalue(f"{request.param}_url")) as url:
+        yield url
 
 
 def query(url: str, statement: str) -> list[tuple[Any, ...]]:
@@ -81,28 +82,28 @@ def test_the_schema_is_what_the_files_say_in_order(
     any_empty_database_url: str,
 ) -> None:
     """Built by the runner, and by psql from the files, one by one."""
-    by_hand = next(_create(any_empty_database_url, template=None, keep=True))
-    with psycopg.connect(by_hand, autocommit=True) as connection:
-        connection.execute(get_embedded_install_sql().encode())
-        connection.execute("CREATE SCHEMA tasker")
-        connection.execute(
-            "CREATE TABLE tasker.schema_migrations (version integer PRIMARY KEY, name text NOT NULL, "
-            "phase text NOT NULL, checksum text NOT NULL, release text NOT NULL, "
-            "applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
-        )
-        connection.execute(
-            "CREATE TABLE tasker.schema_functions (name text PRIMARY KEY, checksum text NOT NULL, "
-            "release text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
-        )
-    folder = schema_files.migrations_folder()
-    unchecked = ["-c", "SET check_function_bodies = off"]
-    for path in [*sorted(folder.glob("*.sql")), *sorted((folder / "functions").glob("*.sql"))]:
-        run("psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", *unchecked, "-f", str(path), by_hand)
-    applied = migrate(any_empty_database_url)
-    assert applied.migrations == load_migrations()
-    assert applied.functions == load_functions()
-    assert dump(any_empty_database_url) == dump(by_hand)
-    assert "CREATE FUNCTION tasker.claim_steps_v1" in dump(by_hand)
+    with databases.empty(any_empty_database_url) as by_hand:
+        with psycopg.connect(by_hand, autocommit=True) as connection:
+            connection.execute(get_embedded_install_sql().encode())
+            connection.execute("CREATE SCHEMA tasker")
+            connection.execute(
+                "CREATE TABLE tasker.schema_migrations (version integer PRIMARY KEY, name text NOT NULL, "
+                "phase text NOT NULL, checksum text NOT NULL, release text NOT NULL, "
+                "applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+            )
+            connection.execute(
+                "CREATE TABLE tasker.schema_functions (name text PRIMARY KEY, checksum text NOT NULL, "
+                "release text NOT NULL, applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+            )
+        folder = schema_files.migrations_folder()
+        unchecked = ["-c", "SET check_function_bodies = off"]
+        for path in [*sorted(folder.glob("*.sql")), *sorted((folder / "functions").glob("*.sql"))]:
+            run("psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", *unchecked, "-f", str(path), by_hand)
+        applied = migrate(any_empty_database_url)
+        assert applied.migrations == load_migrations()
+        assert applied.functions == load_functions()
+        assert dump(any_empty_database_url) == dump(by_hand)
+        assert "CREATE FUNCTION tasker.claim_steps_v1" in dump(by_hand)
 
 
 def test_a_second_run_does_nothing(empty_database_url: str) -> None:
