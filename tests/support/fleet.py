@@ -20,6 +20,7 @@ from tests.support.engine import chain, graph
 from tests.support.processes import ServiceProcess, stop_all
 from tests.support.services import write_templates
 from tests.support.waiting import until
+from tests.support.warmth import WARMTH
 
 #: A step may be lost often here, and runs again at once.
 STUBBORN = {"retry": {"max_attempts": 50, "backoff": "none"}}
@@ -45,6 +46,7 @@ class Fleet:
         workers: int = 1,
         templates: Sequence[Mapping[str, Any]] = TEMPLATES,
     ) -> None:
+        WARMTH.end()  # many processes, and what is left of those that were killed
         self._url = database_url
         self.folder = Path(tempfile.mkdtemp(prefix="tasker-"))  # a socket's path must be short
         environment = {

@@ -27,7 +27,7 @@ _FORGET: Final = b"RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all()"
 
 
 #: A server takes a hundred connections, and several processes of the run share one.
-_MOST_PARKED: Final = 14
+_MOST_PARKED: Final = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +75,10 @@ class Warmth:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(AsyncConnection, "connect", self.connect)
             yield
+        self.end()
+
+    def end(self) -> None:
+        """End the parked sessions: what comes next needs the server's connections."""
         for session in self._parked:
             session.pgconn.finish()
         self._parked.clear()
