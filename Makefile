@@ -29,7 +29,7 @@ dev: $(STAMP) ## PostgreSQL and both services in this terminal until Ctrl-C
 	@$(BIN)/tasker dev --templates examples --handlers examples
 
 test: $(STAMP) ## Run every test
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3
 
 lint: $(STAMP) ## Style, types, import rules, contract lint and generated-code drift
 	@$(BIN)/ruff check .

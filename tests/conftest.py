@@ -9,13 +9,12 @@ import os
 # and need none. gRPC reads this when it is imported, so it stands before all other imports.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+import gc
 import shutil
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -35,29 +34,36 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 def pytest_configure(config: pytest.Config) -> None:
     """Give all processes of the run one folder for the server that they share, and have the first tell of the run."""
     if not hasattr(config, "workerinput"):
-        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="tasker-tests-")
+        os.environ[_FOLDER] = str(servers.new_folder())
         if config.get_verbosity() >= 0 and not config.option.collectonly:
             config.pluginmanager.register(RunReportPlugin(config), "run_report")
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays until the end: thousands of tests and all that they import."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove it."""
+    """Stop the servers and remove it."""
     if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ[_FOLDER], ignore_errors=True)
+        folder = Path(os.environ[_FOLDER])
+        servers.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def embedded_url() -> Iterator[str]:
-    with servers.embedded(Path(os.environ[_FOLDER]) / "embedded") as url:
-        yield url
+def embedded_url() -> str:
+    return servers.embedded(Path(os.environ[_FOLDER]))
 
 
 @pytest.fixture(scope="session")
-def system_url(embedded_url: str) -> Iterator[str]:
-    if servers.system_binaries() is None:
+def system_url() -> str:
+    url = servers.system(Path(os.environ[_FOLDER]))
+    if url is None:
         pytest.skip("no PostgreSQL is installed on this system")
-    with servers.system(Path(os.environ[_FOLDER]) / f"system-{uuid4().hex[:8]}") as url:
-        yield url
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -95,10 +95,11 @@ class Forked:
     """A command that the nursery has forked."""
 
     def __init__(
-        self, out: asyncio.StreamReader, err: asyncio.StreamReader, pid: int, end: asyncio.StreamReader
+        self, pid: int, end: asyncio.StreamReader, streams: tuple[asyncio.StreamReader, ...] = ()
     ) -> None:
-        self.stdout = out
-        self.stderr = err
+        self.stdout: asyncio.StreamReader | None
+        self.stderr: asyncio.StreamReader | None
+        self.stdout, self.stderr = streams or (None, None)
         self.returncode: int | None = None
         self._pid = pid
         self._end = asyncio.create_task(self._wait(end))
@@ -108,30 +109,54 @@ class Forked:
         """Begin `tasker` in a folder."""
         out, theirs_out = os.pipe()
         err, theirs_err = os.pipe()
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        told = _nursery().fork(
-            [TASKER, *arguments],
-            cwd=str(cwd),
-            environment=environment,
-            streams=(nothing, theirs_out, theirs_err),
-        )
-        for descriptor in (nothing, theirs_out, theirs_err):
-            os.close(descriptor)
-        end = await _reader(told)
-        return cls(await _reader(out), await _reader(err), int(await end.readline()), end)
+        try:
+            pid, end = await _forked(arguments, cwd, environment, theirs_out, theirs_err)
+        finally:
+            os.close(theirs_out)
+            os.close(theirs_err)
+        return cls(pid, end, (await _reader(out), await _reader(err)))
+
+    @classmethod
+    async def start_logged(cls, *arguments: str, log: Path, environment: dict[str, str]) -> Self:
+        """Begin `tasker` in the folder of its log, which all that it says is added to."""
+        with log.open("ab") as file:
+            return cls(*await _forked(arguments, log.parent, environment, file.fileno(), file.fileno()))
 
     def send_signal(self, signal: int) -> None:
         """Send a signal."""
         if self.returncode is None:
             os.kill(self._pid, signal)
 
+    async def wait(self) -> int:
+        """Wait for the end."""
+        await asyncio.shield(self._end)
+        assert self.returncode is not None
+        return self.returncode
+
     async def communicate(self) -> tuple[bytes, bytes]:
         """Wait for the end, and return the rest of what it said."""
-        out, err, _ = await asyncio.gather(self.stdout.read(), self.stderr.read(), asyncio.shield(self._end))
+        assert self.stdout is not None
+        assert self.stderr is not None
+        out, err, _ = await asyncio.gather(self.stdout.read(), self.stderr.read(), self.wait())
         return out, err
 
     async def _wait(self, end: asyncio.StreamReader) -> None:
         self.returncode = int(await end.readline())
+
+
+async def _forked(
+    arguments: tuple[str, ...], cwd: Path, environment: dict[str, str], out: int, err: int
+) -> tuple[int, asyncio.StreamReader]:
+    """Begin `tasker`; return its process id and what tells of its end."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    try:
+        told = _nursery().fork(
+            [TASKER, *arguments], cwd=str(cwd), environment=environment, streams=(nothing, out, err)
+        )
+    finally:
+        os.close(nothing)
+    end = await _reader(told)
+    return int(await end.readline()), end
 
 
 @cache

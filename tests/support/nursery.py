@@ -7,12 +7,16 @@ a terminal, is tested with the installed command.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -107,6 +111,24 @@ def _text(descriptor: int, mode: str, **more: Any) -> Any:
     return open(descriptor, mode, encoding="utf-8", closefd=False, **more)
 
 
+def _run_to_the_end(command: Callable[[], object]) -> None:
+    """Run it and end as the interpreter would, which would also take apart all that was imported, slowly."""
+    code = 0
+    try:
+        command()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 def _import_everything() -> None:
     import tasker.ctl.call_failures
     import tasker.ctl.commands
@@ -126,5 +148,6 @@ if __name__ == "__main__":
     from tasker.ctl.main import main
 
     _import_everything()
+    gc.freeze()  # a fork writes to no page of what was imported
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    main()
+    _run_to_the_end(main)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from tests.support.clients import Client
+from tests.support.commands import Forked
 from tests.support.waiting import PATIENCE_SECONDS, until
 
 
@@ -29,7 +29,7 @@ class ServiceProcess:
         self.name = name
         self.address = f"unix:{folder / name}.sock"
         self.log = folder / f"{name}.log"
-        self._command = (sys.executable, "-m", "tasker.ctl.main", kind)
+        self._kind = kind
         address = "WORKER" if kind == "worker" else "ORCHESTRATION"
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("TASKER_")},
@@ -37,18 +37,11 @@ class ServiceProcess:
             f"TASKER_{address}_GRPC_BIND_ADDRESS": self.address,
             **environment,
         }
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Forked | None = None
 
     async def start(self) -> None:
         """Start it; it becomes ready by and by."""
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self._process = await Forked.start_logged(self._kind, log=self.log, environment=self._environment)
 
     async def ready(self) -> None:
         """Wait until it says so."""

@@ -85,7 +85,7 @@ def spelled(seconds: float) -> str:
 def found_servers() -> Iterator[str]:
     """Say which PostgreSQL servers the tests run on."""
     yield f"embedded PostgreSQL: {_version(servers.postgres_programs())}"
-    system = servers.system_binaries()
+    system = servers.system_programs()
     yield f"system PostgreSQL: {_version(system) if system else 'none installed, its tests are skipped'}"
 
 

@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
-import psycopg
+from tasker.persistence.embedded import SERVER_USER, ensure_server_user
 
-from tasker.persistence.embedded import SERVER_USER, embedded_server
+_SETTINGS: Final = {
+    # Tests kill processes, not machines: what is not on the disk survives that.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "512MB",
+    "autovacuum_naptime": "5s",
+    # Several processes of a run share a server, and some tests start fleets.
+    "max_connections": "300",
+    "listen_addresses": "",
+}
 
-#: Tests kill processes, not machines: what is not on the disk survives that.
-_SETTINGS = {"fsync": "off", "autovacuum_naptime": "5s"}
+
+#: A file system in memory, if it has this much room: making and dropping a database touches a thousand files.
+_MEMORY: Final = Path("/dev/shm")
+_ROOM_BYTES: Final = 4 << 30
 
 
-@contextmanager
-def embedded(folder: Path) -> Iterator[str]:
-    """Run the embedded server; processes that share the folder share it."""
-    with embedded_server(folder, settings=_SETTINGS) as url:
-        yield url
+def new_folder() -> Path:
+    """Make a folder for the servers of a run; its path is short enough for sockets."""
+    in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES
+    return Path(tempfile.mkdtemp(prefix="tasker-tests-", dir=_MEMORY if in_memory else None))
 
 
-def system_binaries() -> Path | None:
-    """Return the folder of the system's newest PostgreSQL server, or None."""
-    versions = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[-3]), reverse=True
-    )
-    found = versions[0] if versions else shutil.which("pg_ctl")
-    return Path(found).resolve().parent if found else None
+def embedded(folder: Path) -> str:
+    """Return the URL of the run's server of the embedded PostgreSQL, started if need be."""
+    programs = postgres_programs()
+    if os.geteuid() == 0:
+        ensure_server_user()
+        for path in (*programs.parents, programs, *programs.parent.rglob("*")):
+            _admit(path)
+    return _running(programs, folder / "embedded")
+
+
+def system(folder: Path) -> str | None:
+    """Return the URL of the run's server of the system's PostgreSQL, started if need be; None if none is installed."""
+    programs = system_programs()
+    return None if programs is None else _running(programs, folder / "system")
+
+
+def stop(folder: Path) -> None:
+    """Stop the servers of a run."""
+    for programs, name in ((postgres_programs(), "embedded"), (system_programs(), "system")):
+        if programs is not None and (folder / name / "data" / "postmaster.pid").exists():
+            _run(programs / "pg_ctl", "-D", folder / name / "data", "-m", "immediate", "-s", "stop")
 
 
 def postgres_programs() -> Path:
@@ -42,45 +69,48 @@ def postgres_programs() -> Path:
     return Path(package.origin).parent / "pginstall" / "bin"
 
 
-@contextmanager
-def system(folder: Path) -> Iterator[str]:
-    """Run a server of the system's PostgreSQL on a folder of its own."""
-    binaries = system_binaries()
-    assert binaries is not None
-    user = _unprivileged_user()
-    folder.mkdir(parents=True, exist_ok=True)
-    if user is not None:
-        shutil.chown(folder, user)
-    data = folder / "data"
-    _run(
-        user,
-        binaries / "initdb",
-        "-D",
-        data,
-        "--auth=trust",
-        "--encoding=utf8",
-        "-U",
-        "postgres",
-        "--no-sync",
+def system_programs() -> Path | None:
+    """Return the same of the system's newest PostgreSQL server, or None."""
+    versions = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[-3]), reverse=True
     )
-    options = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
-    _run(
-        user, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log",
-        "-o", f"-h '' -k {folder} {options}", "start",
-    )  # fmt: skip
-    try:
-        url = f"postgresql://postgres:@/postgres?host={folder}"
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("CREATE DATABASE tasker")
-        yield url.replace("/postgres?", "/tasker?")
-    finally:
-        _run(user, binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+    found = versions[0] if versions else shutil.which("pg_ctl")
+    return Path(found).resolve().parent if found else None
 
 
-def _unprivileged_user() -> str | None:
-    """PostgreSQL refuses to run as root; the embedded server's package has made a user for it."""
-    return SERVER_USER if os.geteuid() == 0 else None
+def _running(programs: Path, folder: Path) -> str:
+    """Have a server run on a folder. The processes of a run ask for it all at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "data"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (data / "postmaster.pid").exists():
+            if os.geteuid() == 0:
+                for parent in folder.parents:
+                    _admit(parent)
+                shutil.chown(folder, SERVER_USER)
+            _run(
+                programs / "initdb",
+                "-D",
+                data,
+                "--auth=trust",
+                "--encoding=utf8",
+                "-U",
+                "postgres",
+                "--no-sync",
+            )
+            options = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
+            options += f" -k {folder}"
+            _run(programs / "pg_ctl", "-D", data, "-w", "-s", "-l", folder / "log", "-o", options, "start")
+    return f"postgresql://postgres:@/postgres?host={folder}"
 
 
-def _run(user: str | None, *command: object) -> None:
+def _admit(path: Path) -> None:
+    """Let the server's user into a folder, or read and run a file, that root has made."""
+    path.chmod(path.stat().st_mode | 0o055)
+
+
+def _run(*command: object) -> None:
+    """Run a program of a server. PostgreSQL refuses to run as root."""
+    user = SERVER_USER if os.geteuid() == 0 else None
     subprocess.run([str(part) for part in command], user=user, check=True, stdout=subprocess.DEVNULL)

