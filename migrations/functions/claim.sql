@@ -72,6 +72,8 @@ DECLARE
     v_rows       tid[];
     v_may_repeat boolean;
     v_setting    text;
+    v_tasks      uuid[];
+    v_steps      uuid[];
     v_hinted     boolean;
 BEGIN
     SELECT array_agg(s.ctid),
@@ -101,13 +103,12 @@ BEGIN
     END IF;
 
     v_now := tasker.now();
-    RETURN QUERY
     WITH claimed AS (
         UPDATE tasker.workflow_steps s
         SET state = 'in_progress', sort_key = s.sort_key + 1, attempts = s.attempts + 1,
             last_attempted_at = v_now, updated_at = v_now
         WHERE s.ctid = ANY (v_rows)
-        RETURNING s.*
+        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts
     ), leased AS (
         INSERT INTO tasker.step_leases (task_uuid, step_uuid, lease_token, worker_uuid, attempt, expires_at)
         SELECT c.task_uuid, c.step_uuid, p_token, p_worker, c.attempts, v_now + p_lease FROM claimed c
@@ -120,6 +121,20 @@ BEGIN
         SELECT c.task_uuid, c.step_uuid, c.sort_key, 'enqueued', 'in_progress', c.attempts, p_worker, v_now
         FROM claimed c
     )
+    SELECT array_agg(c.task_uuid), array_agg(c.step_uuid) INTO v_tasks, v_steps FROM claimed c;
+
+    v_hinted := tasker.hint_watchers_v1(true);
+    RETURN QUERY SELECT * FROM tasker.read_claims_v1(v_tasks, v_steps, p_hydration_bytes);
+END;
+$$;
+
+-- read_claims_v1: what the handlers of claimed steps need.
+CREATE OR REPLACE FUNCTION tasker.read_claims_v1(p_tasks uuid[], p_steps uuid[], p_hydration_bytes integer)
+RETURNS TABLE (
+    task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
+    template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
+    inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
+LANGUAGE sql STABLE AS $$
     SELECT c.task_uuid, c.step_uuid, c.name, c.template_step_name, c.handler,
            (SELECT ns.name FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id),
            t.template_digest::bytea,
@@ -127,7 +142,11 @@ BEGIN
            CASE WHEN h.all_small THEN t.context END,
            CASE WHEN h.all_small THEN d.results ELSE '{}' END,
            h.all_small
-    FROM claimed c
+    FROM unnest(p_tasks, p_steps) AS m(task_uuid, step_uuid)
+    CROSS JOIN LATERAL (
+        SELECT * FROM tasker.workflow_steps c
+        WHERE c.task_uuid = m.task_uuid AND c.step_uuid = m.step_uuid LIMIT 1
+    ) c
     CROSS JOIN LATERAL (
         SELECT t.namespace_id, t.template_digest, t.correlation_id, t.context FROM tasker.tasks t
         WHERE t.task_uuid = c.task_uuid LIMIT 1
@@ -141,10 +160,7 @@ BEGIN
             FROM tasker.ancestor_results_v1(c.task_uuid, c.ancestor_uuids, c.batch_step_uuid) r
         ) a
     ) d
-    CROSS JOIN LATERAL (SELECT pg_column_size(t.context) + d.size <= p_hydration_bytes AS all_small) h;
-
-    v_hinted := tasker.hint_watchers_v1(true);
-END;
+    CROSS JOIN LATERAL (SELECT pg_column_size(t.context) + d.size <= p_hydration_bytes AS all_small) h
 $$;
 
 -- ancestor_results_v1: the newest results of the steps that a step descends from, as far as they are complete.

@@ -326,7 +326,7 @@ def _result(step: ClaimedStep, **more: Any) -> ResultToSubmit:
         "metadata": {"execution_time_ms": 1, "worker_id": "worker_test"},
         "orchestration_metadata": None,
     }
-    return ResultToSubmit(step.lease, json.dumps(fields | more))
+    return ResultToSubmit(step.lease, json.dumps(fields | more), more["success"])
 
 
 def submission(result: ResultToSubmit) -> tuple[str, UUID, UUID, UUID, str]:

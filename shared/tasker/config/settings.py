@@ -86,6 +86,7 @@ class WorkerSettings(Settings):
     result_validation: Literal["off", "warn", "enforce"] = Field(
         "warn", validation_alias="TASKER_RESULT_VALIDATION"
     )
+    direct_completion: bool = Field(True, validation_alias="TASKER_WORKER_DIRECT_COMPLETION")
     refusal_limit_seconds: float = Field(
         60, validation_alias="TASKER_HANDLER_MISSING_SECONDS", ge=0, le=86_400
     )

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from tasker.messaging.low_water import LowWater
 from tasker.persistence.operations.claim import ClaimedStep, claim_steps
+from tasker.persistence.operations.finish import FinishedSteps, NextClaims, finish_steps
 from tasker.persistence.operations.judge import Judgements, take_judgements
 from tasker.persistence.operations.poison import record_poison
 from tasker.persistence.operations.process import ProcessedResults, process_results
@@ -72,6 +73,10 @@ class PgmqWorkerBroker(_PgmqBroker):
     async def submit(self, results: Sequence[ResultToSubmit]) -> set[UUID]:
         """Submit results; return the steps whose result was accepted."""
         return await submit_results(self._sessions, results)
+
+    async def finish(self, results: Sequence[ResultToSubmit], claims: NextClaims) -> FinishedSteps:
+        """Submit results, complete the plain successes whose task is free, and claim what follows."""
+        return await finish_steps(self._sessions, self._worker_uuid, results, claims)
 
 
 class PgmqOrchestrationBroker(_PgmqBroker):

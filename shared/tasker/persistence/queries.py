@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar, get_args, get_type_hints
 
 from psycopg import AsyncCursor
-from psycopg.rows import AsyncRowFactory, class_row, kwargs_row, scalar_row
+from psycopg.rows import AsyncRowFactory, kwargs_row, scalar_row
 
 from tasker.persistence.connections import Connection
 
@@ -21,14 +21,18 @@ Record = TypeVar("Record")
 class Queries(ABC):
     """What can be asked of the database. Rows arrive as the class that the caller names: by name, never by position."""
 
-    async def fetch_all(self, record: type[Record], query: str, params: Params = None) -> list[Record]:
-        """Run one statement and return its rows; `record` takes their columns as arguments of the same names.
+    async def fetch_all(
+        self, record: Callable[..., Record], query: str, params: Params = None
+    ) -> list[Record]:
+        """Run one statement and return its rows; `record`, a class or a function, takes their columns by name.
 
         Where `record` names an enumeration, the column becomes a member of it.
         """
         return await self._run(query, params, _factory(record))
 
-    async def fetch_one(self, record: type[Record], query: str, params: Params = None) -> Record | None:
+    async def fetch_one(
+        self, record: Callable[..., Record], query: str, params: Params = None
+    ) -> Record | None:
         """Run one statement and return its first row, or None."""
         rows = await self.fetch_all(record, query, params)
         return rows[0] if rows else None
@@ -81,24 +85,26 @@ def statement(name: str) -> str:
     return files("tasker.persistence").joinpath("reading", f"{name}.sql").read_text(encoding="utf-8")
 
 
-_FACTORIES: dict[type[Any], AsyncRowFactory[Any]] = {}
+_FACTORIES: dict[Callable[..., Any], AsyncRowFactory[Any]] = {}
 
 
-def _factory(record: type[Record]) -> AsyncRowFactory[Record]:
+def _factory(record: Callable[..., Record]) -> AsyncRowFactory[Record]:
     return _FACTORIES.get(record) or _FACTORIES.setdefault(record, _new_factory(record))
 
 
-def _new_factory(record: type[Record]) -> AsyncRowFactory[Record]:
+def _new_factory(record: Callable[..., Record]) -> AsyncRowFactory[Record]:
     enumerations = {
         name: kind
         for name, hint in get_type_hints(record).items()
         for kind in (hint, *get_args(hint))
         if isinstance(kind, type) and issubclass(kind, Enum)
     }
-    return kwargs_row(partial(_with_members, record, enumerations)) if enumerations else class_row(record)
+    return kwargs_row(partial(_with_members, record, enumerations)) if enumerations else kwargs_row(record)
 
 
-def _with_members(record: type[Record], enumerations: Mapping[str, type[Enum]], **columns: Any) -> Record:
+def _with_members(
+    record: Callable[..., Record], enumerations: Mapping[str, type[Enum]], **columns: Any
+) -> Record:
     for name, enumeration in enumerations.items():
         if columns[name] is not None:
             columns[name] = enumeration(columns[name])

@@ -29,18 +29,16 @@ class ClaimedStep:
     """A step handed to this worker, with all that its handler needs.
 
     Attributes:
-        queue: Where its message was.
-        msg_id: The highest id among the messages that were taken from there with its own.
         attempt: Executions including this one, from 1.
         context: The task's context.
         dependencies: Results of all ancestors, by step name.
         hydrated: Whether context and dependencies are there. Together they may be too large for the claim; then
             they are None and empty until `hydrate_step` has fetched them.
         lease_token: What fences its result.
+        queue: Where its message was; empty if it was claimed without one, by whoever made it ready.
+        msg_id: The highest id among the messages that were taken from there with its own.
     """
 
-    queue: str
-    msg_id: int
     task_uuid: UUID
     step_uuid: UUID
     name: str
@@ -58,6 +56,8 @@ class ClaimedStep:
     dependencies: dict[str, Any]
     hydrated: bool
     lease_token: UUID
+    queue: str = ""
+    msg_id: int = 0
 
     @property
     def lease(self) -> Lease:

@@ -23,10 +23,12 @@ class ResultToSubmit:
     Attributes:
         lease: What it ran under; another one has come since if it is too late.
         payload: The result as JSON text.
+        success: Whether it says so.
     """
 
     lease: Lease
     payload: str
+    success: bool
 
 
 async def submit_results(queries: Queries, results: Sequence[ResultToSubmit]) -> set[UUID]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from tasker.messaging.claim_order import ClaimOrder
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.queues import channel
 from tasker.persistence.listener import Wakeup
+from tasker.persistence.operations.claim import ClaimedStep
+from tasker.persistence.operations.finish import NextClaims
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.claiming import StepClaimer
 from tasker.worker.runtime.running import StepRunner
@@ -37,6 +40,7 @@ class StepConsumer:
         wakeup: Wakeup,
     ) -> None:
         """`wakeup` is set by hints on the consumer's channels."""
+        self._registry = registry
         self._runner = runner
         self._submitter = submitter
         self._order = ClaimOrder(namespaces)
@@ -46,6 +50,7 @@ class StepConsumer:
         self._wakeup = wakeup
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
+        self._emptied = False
         self._claimer = StepClaimer(broker, registry, self._stopping)
 
     @property
@@ -68,6 +73,21 @@ class StepConsumer:
         await self._stopped.wait()
         await self._runner.finish()
 
+    @contextmanager
+    def next_claims(self, finished: int) -> Iterator[NextClaims]:
+        """Say what may be claimed of the steps that follow so many finished ones, and keep slots for them.
+
+        No more than have finished, so that the steps of a fan-out spread over all workers; and none while older ones
+        wait in the queues.
+        """
+        wanted = finished if self._emptied and not self._stopping.is_set() else 0
+        with self._slots.reserved(wanted) as limit:
+            yield NextClaims(limit, list(self._queues.values()), self._registry.callables())
+
+    def start(self, step: ClaimedStep) -> None:
+        """Run a step that was claimed so."""
+        self._runner.start(step)
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         hinted: set[str] | None = None
@@ -75,14 +95,17 @@ class StepConsumer:
         backlog = False
         while not self._stopping.is_set():
             await self._submitter.room()
+            if self._slots.free <= 0:
+                self._emptied = False
             free = await self._slots.wait_free(linger_seconds=_LINGER_SECONDS if backlog else 0)
             if not free or self._stopping.is_set():
                 continue
-            limit = min(free, _MAX_CLAIM)
-            steps = await self._claimer.claim(self._order.next(hinted), limit)
-            for step in steps:
-                self._runner.start(step)
+            with self._slots.reserved(_MAX_CLAIM) as limit:
+                steps = await self._claimer.claim(self._order.next(hinted), limit)
+                for step in steps:
+                    self._runner.start(step)
             backlog = len(steps) == limit
+            self._emptied = not backlog
             if backlog:
                 await asyncio.sleep(0)  # handlers that need no waiting finish first, and free their slots
                 hinted = None

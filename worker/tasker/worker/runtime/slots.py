@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 
 
 class Slots:
@@ -12,12 +13,13 @@ class Slots:
     def __init__(self, size: int) -> None:
         self.size = size
         self.in_use = 0
+        self._reserved = 0
         self._freed = asyncio.Event()
 
     @property
     def free(self) -> int:
-        """Slots that nothing runs in."""
-        return self.size - self.in_use
+        """Slots that nothing runs in, and that are not reserved."""
+        return self.size - self.in_use - self._reserved
 
     def take(self) -> None:
         """Occupy a slot."""
@@ -27,6 +29,17 @@ class Slots:
         """Free a slot."""
         self.in_use -= 1
         self._freed.set()
+
+    @contextlib.contextmanager
+    def reserved(self, at_most: int) -> Iterator[int]:
+        """Keep up to so many free slots for what is being claimed; yield how many. What was claimed takes them."""
+        kept = max(0, min(at_most, self.free))
+        self._reserved += kept
+        try:
+            yield kept
+        finally:
+            self._reserved -= kept
+            self._freed.set()
 
     def wake(self) -> None:
         """Let who waits look again."""

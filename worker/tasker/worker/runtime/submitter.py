@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from contextlib import AbstractContextManager
+from typing import Final, Protocol, TypeAlias
+from uuid import UUID
 
 import structlog
 
@@ -12,6 +14,7 @@ from tasker.domain.results import ErrorType
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.claim import ClaimedStep
+from tasker.persistence.operations.finish import NextClaims
 from tasker.persistence.operations.submit import ResultToSubmit
 from tasker.worker.handlers.attempts import WorkerIdentity, given_by_worker
 from tasker.worker.handlers.sealing import SealedResult
@@ -25,6 +28,16 @@ _MAX_WAITING: Final = 1000
 _Finished: TypeAlias = tuple[ClaimedStep, ResultToSubmit]
 
 
+class Continuation(Protocol):
+    """Who goes on with the steps that finished ones make ready."""
+
+    def next_claims(self, finished: int) -> AbstractContextManager[NextClaims]:
+        """Say what may be claimed of the steps that follow so many finished ones, and keep room for them."""
+
+    def start(self, step: ClaimedStep) -> None:
+        """Run a step that was claimed so."""
+
+
 class ResultSubmitter:
     """Submits results in groups and never drops one: while the database is away it waits and tries again.
 
@@ -35,6 +48,7 @@ class ResultSubmitter:
         self._broker = broker
         self._claims = claims
         self._identity = identity
+        self._continuation: Continuation | None = None
         self._waiting: list[_Finished] = []
         self._arrived = asyncio.Event()
         self._relieved = asyncio.Event()
@@ -57,8 +71,14 @@ class ResultSubmitter:
         """Wait until every result is submitted."""
         await self._idle.wait()
 
-    async def run(self) -> None:
-        """Submit until cancelled."""
+    async def run(self, continuation: Continuation | None = None) -> None:
+        """Submit until cancelled.
+
+        Args:
+            continuation: Steps whose task is free are completed at once, and this goes on with what follows. Without
+                one an orchestrator completes every step.
+        """
+        self._continuation = continuation
         while True:
             await self._arrived.wait()
             self._arrived.clear()
@@ -97,9 +117,12 @@ class ResultSubmitter:
     async def _submit(self, group: Sequence[_Finished]) -> None:
         """Submit some results; while the database is away, wait."""
         results = [result for _, result in group]
-        accepted = await patiently(
-            lambda: self._broker.submit(results), "submit_interrupted", results=len(results)
-        )
+        if self._continuation is None:
+            accepted = await patiently(
+                lambda: self._broker.submit(results), "submit_interrupted", results=len(results)
+            )
+        else:
+            accepted = await self._finish(results, self._continuation)
         for step, _ in group:
             self._claims.release(step)
             if step.step_uuid not in accepted:
@@ -110,9 +133,19 @@ class ResultSubmitter:
                     step_name=step.name,
                 )
 
+    async def _finish(self, results: Sequence[ResultToSubmit], continuation: Continuation) -> set[UUID]:
+        """Submit and complete, go on with what follows, and return the steps whose result was accepted."""
+        with continuation.next_claims(len(results)) as claims:
+            finished = await patiently(
+                lambda: self._broker.finish(results, claims), "submit_interrupted", results=len(results)
+            )
+            for step in finished.claimed:
+                continuation.start(step)
+        return finished.accepted
+
 
 def _finished(step: ClaimedStep, result: SealedResult) -> _Finished:
-    return step, ResultToSubmit(step.lease, result.payload)
+    return step, ResultToSubmit(step.lease, result.payload, result.result.success)
 
 
 def _log_refusal(step: ClaimedStep, error: Exception) -> None:

@@ -74,7 +74,10 @@ class Worker:
         self._claiming = asyncio.create_task(self._consumer.run(), name="claims")
         self._background = [
             self._claiming,
-            asyncio.create_task(self._submitter.run(), name="submissions"),
+            asyncio.create_task(
+                self._submitter.run(self._consumer if self._settings.direct_completion else None),
+                name="submissions",
+            ),
             asyncio.create_task(self._heartbeat.run(), name="heartbeat"),
         ]
 
@@ -144,6 +147,9 @@ class Worker:
         try:
             async with asyncio.timeout(self._settings.shutdown_timeout_seconds):
                 await self._consumer.drain()
+                await self._submitter.flush()
+                # What was being submitted when the claims stopped may have been followed by others.
+                await self._runner.finish()
                 await self._submitter.flush()
                 await retire_worker(self._sessions, self.worker_uuid)
         finally:
