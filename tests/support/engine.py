@@ -16,6 +16,7 @@ from tasker.domain.templates.validation import parse
 from tasker.domain.uuids import uuid7
 from tasker.messaging.claim_order import ClaimOrder
 from tasker.messaging.pgmq import PgmqOrchestrationBroker, PgmqWorkerBroker
+from tasker.messaging.queues import worker_queue
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import Creation, NewTask, TaskCreator
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
@@ -32,6 +33,7 @@ from tasker.persistence.database import Database
 from tasker.persistence.operations.checkpoint import checkpoint_step
 from tasker.persistence.operations.claim import ClaimedStep, hydrate_step
 from tasker.persistence.operations.create import CreatedTask, TaskToCreate, create_tasks
+from tasker.persistence.operations.finish import FinishedSteps, NextClaims
 from tasker.persistence.operations.reconcile import ReconciledTask, reconcile_tasks
 from tasker.persistence.operations.register import register_template
 from tasker.persistence.operations.renew import Lease, renew_leases
@@ -79,6 +81,9 @@ class StepView:
     step_uuid: UUID
     state: str
     attempts: int
+
+
+WORKER_QUEUE = worker_queue(NAMESPACE)
 
 
 class Engine:
@@ -186,6 +191,16 @@ class Engine:
     async def fail(self, *steps: ClaimedStep, retryable: bool = True, **more: Any) -> set[UUID]:
         """Submit failures; return the accepted ones."""
         return await self.worker.submit([failure(step, retryable=retryable, **more) for step in steps])
+
+    async def finish(
+        self,
+        *results: ResultToSubmit,
+        limit: int = 0,
+        queues: Sequence[str] = (WORKER_QUEUE,),
+        handlers: Sequence[str] = ("work",),
+    ) -> FinishedSteps:
+        """Submit, complete at once what may be, and claim up to `limit` of the steps that follow."""
+        return await self.worker.finish(results, NextClaims(limit, queues, handlers))
 
     async def process(self) -> None:
         """Process and judge everything that was submitted."""
