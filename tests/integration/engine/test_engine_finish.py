@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,7 +20,7 @@ from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted
 FAN = graph({"root": [], **{f"leaf{n}": ["root"] for n in range(5)}, "join": [f"leaf{n}" for n in range(5)]})
 
 
-async def _history(engine: Engine, task: UUID) -> dict[str, list[object]]:
+async def _history(engine: Engine, task: UUID) -> dict[str, Sequence[object]]:
     """Return what was recorded of a task and its steps, by name, without what differs from run to run."""
     steps = await engine.sql(
         "SELECT s.name, t.sort_key, t.from_state, t.to_state, t.attempt, t.worker_uuid IS NOT NULL "

@@ -30,6 +30,8 @@ WIDE = graph(
     {"root": [], **{f"leaf_{n}": ["root"] for n in range(6)}, "join": [f"leaf_{n}" for n in range(6)]},
     retry=RETRY,
 )
+
+pytestmark = pytest.mark.both_ways
 TEMPLATES = [
     chain(4, retry=RETRY) | {"name": "chain", "identity_strategy": "strict"},
     diamond(retry=RETRY) | {"name": "diamond", "identity_strategy": "strict"},
