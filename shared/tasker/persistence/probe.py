@@ -11,29 +11,41 @@ from typing import Final
 import structlog
 
 from tasker.persistence.database import Database
+from tasker.persistence.listener import Listener
 from tasker.persistence.sessions import Session
 
 log = structlog.get_logger(__name__)
 
+#: While the database is away, or nothing else would tell that it goes.
 _INTERVAL_SECONDS: Final = 1.0
+#: While all is well: who listens knows at once of a connection that ends, and a network that is dead shows by asking.
+_LONGEST_INTERVAL_SECONDS: Final = 5.0
 _TIMEOUT_SECONDS: Final = 1.0
 
 
 class DatabaseProbe:
-    """Asks the database once a second and tells when the answer changes.
+    """Asks the database and tells when the answer changes.
+
+    It asks once a second while there is no answer and every five seconds while all is well; at once when the listener
+    is cut off or connects again, and when somebody wants to know and the last answer is more than a second old.
 
     Attributes:
         ready: Whether it answered last time.
         milliseconds: How long the last answer took.
     """
 
-    def __init__(self, database: Database, *, on_change: Callable[[bool], Awaitable[None]]) -> None:
+    def __init__(
+        self, database: Database, listener: Listener, *, on_change: Callable[[bool], Awaitable[None]]
+    ) -> None:
         self._database = database
+        self._listener = listener
+        self._wakeup = listener.subscribe_connection()
         self._session = database.session()
         self._on_change = on_change
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._given_up: set[asyncio.Task[None]] = set()
+        self._asked_at = float("-inf")
         self.ready = False
         self.milliseconds = 0
 
@@ -54,14 +66,23 @@ class DatabaseProbe:
     async def check(self) -> bool:
         """Ask now and return the answer."""
         async with self._lock:
-            started = time.perf_counter()
-            ready = await self._ask()
-            self.milliseconds = round((time.perf_counter() - started) * 1000)
-            if ready != self.ready:
-                self.ready = ready
-                log.info("database_answers" if ready else "database_gone")
-                await self._on_change(ready)
-            return ready
+            return await self._check()
+
+    async def refresh(self) -> None:
+        """Ask unless the last answer is less than a second old."""
+        async with self._lock:
+            if time.perf_counter() >= self._asked_at + _INTERVAL_SECONDS:
+                await self._check()
+
+    async def _check(self) -> bool:
+        self._asked_at = started = time.perf_counter()
+        ready = await self._ask()
+        self.milliseconds = round((time.perf_counter() - started) * 1000)
+        if ready != self.ready:
+            self.ready = ready
+            log.info("database_answers" if ready else "database_gone")
+            await self._on_change(ready)
+        return ready
 
     async def _ask(self) -> bool:
         asking = asyncio.create_task(self._session.execute("SELECT 1"))
@@ -78,7 +99,8 @@ class DatabaseProbe:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_INTERVAL_SECONDS)
+            well = self.ready and self._listener.is_connected
+            await self._wakeup.wait(_LONGEST_INTERVAL_SECONDS if well else _INTERVAL_SECONDS)
             await self.check()
 
 

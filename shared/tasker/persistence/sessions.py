@@ -41,6 +41,12 @@ class Session(Queries):
             async with connection.transaction():
                 yield Transaction(connection)
 
+    async def connect(self) -> int:
+        """Connect, unless it is connected; return how many times it has done so."""
+        async with self._lock:
+            await self._connect()
+            return self.connected_times
+
     async def close(self) -> None:
         """Close the connection; the session may be used again."""
         async with self._lock:
