@@ -19,14 +19,14 @@ log = structlog.get_logger(__name__)
 #: While the database is away, or nothing else would tell that it goes.
 _INTERVAL_SECONDS: Final = 1.0
 #: While all is well: who listens knows at once of a connection that ends, and a network that is dead shows by asking.
-_LONGEST_INTERVAL_SECONDS: Final = 5.0
+_LONGEST_INTERVAL_SECONDS: Final = 3.0
 _TIMEOUT_SECONDS: Final = 1.0
 
 
 class DatabaseProbe:
     """Asks the database and tells when the answer changes.
 
-    It asks once a second while there is no answer and every five seconds while all is well; at once when the listener
+    It asks once a second while there is no answer and every three while all is well; at once when the listener
     is cut off or connects again, and when somebody wants to know and the last answer is more than a second old.
 
     Attributes:
@@ -81,6 +81,7 @@ class DatabaseProbe:
         if ready != self.ready:
             self.ready = ready
             log.info("database_answers" if ready else "database_gone")
+            self._wakeup.set()  # whoever has asked: go on at the pace that suits the answer
             await self._on_change(ready)
         return ready
 
