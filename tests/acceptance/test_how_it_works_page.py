@@ -138,7 +138,7 @@ def test_it_says_how_often_what_is_asked() -> None:
     assert "1 s after the last work, then less and less often up to every 5 s; every 1 s while" in queues
     assert "at least every 5 s" in timer
     assert (probe._LONGEST_INTERVAL_SECONDS, probe._INTERVAL_SECONDS) == (3, 1)
-    assert health.startswith("every 3 s; every 1 s while")
+    assert health.startswith("when no loop had an answer for 3 s; every 1 s while")
     assert health.endswith("older than 1 s")
 
 

@@ -18,16 +18,20 @@ log = structlog.get_logger(__name__)
 
 #: While the database is away, or nothing else would tell that it goes.
 _INTERVAL_SECONDS: Final = 1.0
-#: While all is well: who listens knows at once of a connection that ends, and a network that is dead shows by asking.
+#: Since the last answer to anybody, while all is well: who listens knows at once of a connection that ends, and a
+#: network that is dead shows by asking.
 _LONGEST_INTERVAL_SECONDS: Final = 3.0
 _TIMEOUT_SECONDS: Final = 1.0
+#: Between finding that somebody has just had an answer and looking again.
+_SHORTEST_WAIT_SECONDS: Final = 0.01
 
 
 class DatabaseProbe:
     """Asks the database and tells when the answer changes.
 
-    It asks once a second while there is no answer and every three while all is well; at once when the listener
-    is cut off or connects again, and when somebody wants to know and the last answer is more than a second old.
+    It asks once a second while there is no answer, and while all is well when nobody else had one for three seconds; at
+    once when the listener is cut off or connects again, and when somebody wants to know and the last answer to anybody
+    is more than a second old.
 
     Attributes:
         ready: Whether it answered last time.
@@ -45,7 +49,6 @@ class DatabaseProbe:
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._given_up: set[asyncio.Task[None]] = set()
-        self._asked_at = float("-inf")
         self.ready = False
         self.milliseconds = 0
 
@@ -69,13 +72,16 @@ class DatabaseProbe:
             return await self._check()
 
     async def refresh(self) -> None:
-        """Ask unless the last answer is less than a second old."""
+        """Ask unless the last answer to anybody is less than a second old."""
         async with self._lock:
-            if time.perf_counter() >= self._asked_at + _INTERVAL_SECONDS:
+            if self._silence() >= _INTERVAL_SECONDS:
                 await self._check()
 
+    def _silence(self) -> float:
+        return time.monotonic() - self._database.pulse.beat_at
+
     async def _check(self) -> bool:
-        self._asked_at = started = time.perf_counter()
+        started = time.perf_counter()
         ready = await self._ask()
         self.milliseconds = round((time.perf_counter() - started) * 1000)
         if ready != self.ready:
@@ -100,9 +106,14 @@ class DatabaseProbe:
 
     async def _run(self) -> None:
         while True:
+            wait = _INTERVAL_SECONDS
+            if self.ready and self._listener.is_connected:
+                wait = max(_LONGEST_INTERVAL_SECONDS - self._silence(), _SHORTEST_WAIT_SECONDS)
+            await self._wakeup.wait(wait)
+            # Loops of a service without work ask often enough; whoever loses the listener asks in any case.
             well = self.ready and self._listener.is_connected
-            await self._wakeup.wait(_LONGEST_INTERVAL_SECONDS if well else _INTERVAL_SECONDS)
-            await self.check()
+            if not well or self._silence() >= _LONGEST_INTERVAL_SECONDS:
+                await self.check()
 
 
 async def _give_up(asking: asyncio.Task[None], session: Session) -> None:

@@ -135,7 +135,7 @@ async def test_whoever_listens_knows_at_once_that_the_database_goes_and_comes(
 
 
 async def test_the_probe_asks_seldom_only_while_all_is_well(
-    engine: Engine, listener: Listener, probe: DatabaseProbe, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, probe: DatabaseProbe, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float | None] = []
     waiting = asyncio.Event()
@@ -152,8 +152,21 @@ async def test_the_probe_asks_seldom_only_while_all_is_well(
         await asyncio.sleep(0)
         return waits[-1]
 
+    silence = 1.0
+    monkeypatch.setattr(probe, "_silence", lambda: silence)
     monkeypatch.setattr(Wakeup, "wait", wait)
     probe._wakeup.set()
+    await next_wait()
+    asked = told.asked
+    for _ in range(3):
+        assert await next_wait() == 2.0
+    assert told.asked == asked  # others do
+    silence = 3.0
+    await next_wait()
+    await next_wait()
+    assert told.asked > asked
+    silence = 0.0
+    await next_wait()
     assert await next_wait() == 3.0
     monkeypatch.setattr(listener_module, "pauses", lambda _: repeat(3600))
     await listener.stop()
@@ -169,6 +182,7 @@ async def test_the_probe_asks_seldom_only_while_all_is_well(
     await next_wait()
     assert await next_wait() == 3.0
     monkeypatch.setattr(probe, "_ask", silent)
+    await probe.check()
     await next_wait()
     await next_wait()
     assert await next_wait() == 1.0
