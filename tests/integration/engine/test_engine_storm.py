@@ -105,7 +105,9 @@ class Storm:
             "FROM tasker.step_leases ORDER BY random() LIMIT %s",
             mood.choice([0, 1, 40]),
         )
-        await engine.worker.submit([ResultToSubmit(Lease(*lease), text, success=True) for *lease, text in rows])
+        await engine.worker.submit(
+            [ResultToSubmit(Lease(*lease), text, success=True) for *lease, text in rows]
+        )
         await asyncio.sleep(0.02 * mood.random())
 
     async def _process(self, engine: Engine, mood: random.Random) -> None:
