@@ -1,0 +1,159 @@
+"""The environments of the peers, each made of what is pinned here, never the project's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks.peers.errors import PeerMissingError
+from benchmarks.peers.roster import Peer
+
+FOLDER: Final = Path(__file__).parent
+_PROGRAMS: Final = FOLDER / "programs"
+#: Where the environments are; git ignores it.
+_ENVIRONMENTS: Final = FOLDER / ".env"
+_PATIENCE_SECONDS: Final = 600
+
+
+def command(peer: Peer) -> list[str]:
+    """Install a peer unless it is; return the command that runs its program, without the arguments.
+
+    Raises:
+        PeerMissingError: It cannot be installed here.
+    """
+    return {"tasker": _tasker, "python": _python, "go": _go, "node": _node}[peer.language](peer)
+
+
+def version(peer: Peer) -> str:
+    """Return the version of a peer that is pinned, and what it runs on, as `1.2.3 (Python 3.13.0)`."""
+    if peer.language == "tasker":
+        return f"of this tree ({_said(sys.executable, '--version')})"
+    pinned = _pinned(peer)
+    if peer.language == "go":
+        return f"{pinned} ({' '.join(_said('go', 'version').split()[:3])})"
+    if peer.language == "node":
+        return f"{pinned} (Node {_said(*_node(peer)[:1], '--version')})"
+    return f"{pinned} ({_said(*_python(peer)[:1], '--version')})"
+
+
+def _tasker(peer: Peer) -> list[str]:
+    return [sys.executable, str(_PROGRAMS / "tasker_peer.py")]
+
+
+def _python(peer: Peer) -> list[str]:
+    environment = _ENVIRONMENTS / peer.name
+    python = environment / "bin" / "python"
+    pins = FOLDER / "requirements" / f"{peer.name}.txt"
+    if not _fresh(environment, pins):
+        interpreter = _interpreter(peer)
+        shutil.rmtree(environment, ignore_errors=True)
+        _do([interpreter, "-m", "venv", str(environment)])
+        _do(
+            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pins)]
+        )
+        _stamp(environment, pins)
+    return [str(python), str(_PROGRAMS / f"{peer.name}_peer.py")]
+
+
+def _go(peer: Peer) -> list[str]:
+    source = _PROGRAMS / peer.name
+    built = _ENVIRONMENTS / peer.name
+    pins = [source / "go.mod", source / "main.go", source / "scenarios.go"]
+    if not _fresh(built, *pins):
+        _need("go", peer)
+        built.mkdir(parents=True, exist_ok=True)
+        _do(["go", "build", "-o", str(built / "peer"), "."], folder=source)
+        _stamp(built, *pins)
+    return [str(built / "peer")]
+
+
+def _node(peer: Peer) -> list[str]:
+    source = _PROGRAMS / peer.name
+    environment = _ENVIRONMENTS / peer.name
+    pins = [source / "package.json", source / "peer.mjs", source / "scenarios.mjs"]
+    if not _fresh(environment, *pins):
+        _need("npm", peer)
+        environment.mkdir(parents=True, exist_ok=True)
+        for file in pins:  # a module finds its packages beside it
+            shutil.copy(file, environment)
+        _do(["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"], folder=environment)
+        _stamp(environment, *pins)
+    # The package wants a newer Node than many have; the pins bring one.
+    return [str(environment / "node_modules" / ".bin" / "node"), str(environment / "peer.mjs")]
+
+
+def _interpreter(peer: Peer) -> str:
+    """Return a Python that is new enough: the one that runs this, if possible, so that all are compared on one."""
+    for candidate in _interpreters():
+        asked = subprocess.run(
+            [candidate, "-c", f"import sys; sys.exit(sys.version_info < {peer.python})"], capture_output=True
+        )
+        if asked.returncode == 0:
+            return candidate
+    wanted = ".".join(map(str, peer.python))
+    raise PeerMissingError(
+        f"{peer.package} needs Python {wanted}, and there is none: name one in PEERS_PYTHON, "
+        f"or make .venv with one: make setup PYTHON=python{wanted}"
+    )
+
+
+def _interpreters() -> Iterator[str]:
+    yield sys.executable
+    if named := os.environ.get("PEERS_PYTHON"):
+        yield named
+    for name in ("python3.14", "python3.13", "python3.12"):
+        if found := shutil.which(name):
+            yield found
+
+
+def _pinned(peer: Peer) -> str:
+    """Return the version that the pins give the peer's package."""
+    file = {
+        "go": _PROGRAMS / peer.name / "go.mod",
+        "node": _PROGRAMS / peer.name / "package.json",
+    }.get(peer.language, FOLDER / "requirements" / f"{peer.name}.txt")
+    for line in file.read_text().splitlines():
+        words = line.replace("==", " ").replace('"', " ").replace(":", " ").replace(",", " ").split()
+        if peer.package in words[:-1] and words[0] != "module":
+            return words[words.index(peer.package) + 1]
+    raise PeerMissingError(f"{file.name} does not pin {peer.package}")
+
+
+def _need(tool: str, peer: Peer) -> None:
+    if not shutil.which(tool):
+        raise PeerMissingError(f"{peer.package} needs {tool}, which is not on PATH")
+
+
+def _do(command: Sequence[str], *, folder: Path | None = None) -> None:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise PeerMissingError(f"{Path(command[0]).name} took longer than {_PATIENCE_SECONDS} s") from None
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise PeerMissingError(f"{Path(command[0]).name} failed: {lines[-1] if lines else done.returncode}")
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _fresh(environment: Path, *pins: Path) -> bool:
+    """Tell whether an environment was made of these very pins."""
+    stamp = environment / ".pins"
+    return stamp.exists() and stamp.read_text() == _text(*pins)
+
+
+def _stamp(environment: Path, *pins: Path) -> None:
+    (environment / ".pins").write_text(_text(*pins))
+
+
+def _text(*pins: Path) -> str:
+    return "\n".join(pin.read_text() for pin in pins)

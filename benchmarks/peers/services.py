@@ -1,0 +1,130 @@
+"""Tasker as one of the peers: its two services, each a process of its own, and its client as the creator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import grpc
+import psycopg
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.peers import program
+from benchmarks.peers.installing import FOLDER
+from benchmarks.peers.program import Program
+from benchmarks.peers.turn import STEPS, Working
+from tasker.domain.uuids import uuid7
+from tasker.persistence.migrations import migrate
+
+_ORCHESTRATION: Final = "127.0.0.1:19290"
+_WORKER: Final = "127.0.0.1:19291"
+_WORKFLOWS: Final = FOLDER / "workflows"
+#: From the first claim to the last completion, of the tasks created after a moment that had none done.
+_SPAN: Final = """
+    SELECT coalesce(extract(epoch FROM min(s.claimed_at)), 0)::float8,
+           coalesce(extract(epoch FROM max(t.completed_at)), 0)::float8,
+           count(t.completed_at)
+    FROM tasker.tasks t
+    CROSS JOIN LATERAL (
+        SELECT min(s.created_at) AS claimed_at FROM tasker.workflow_step_transitions s
+        WHERE s.task_uuid = t.task_uuid AND s.to_state = 'in_progress') s
+    WHERE t.task_uuid > %s
+"""
+_DONE: Final = "SELECT count(*) FROM tasker.task_transitions WHERE task_uuid > %s AND to_state = 'complete'"
+
+
+@dataclass(frozen=True, slots=True)
+class _Working:
+    pid: int
+    url: str
+    since: UUID
+    expected: int
+
+    async def span(self) -> Mapping[str, Any]:
+        async with await psycopg.AsyncConnection.connect(self.url) as connection:
+            # By key and cheap, since this is asked while the worker works; the rest only in the end.
+            ((done,),) = await (await connection.execute(_DONE, (self.since,))).fetchall()
+            if done < self.expected:
+                return {"first": 0.0, "last": 0.0, "steps": done * STEPS}
+            ((first, last, done),) = await (await connection.execute(_SPAN, (self.since,))).fetchall()
+        return {"first": first, "last": last, "steps": done * STEPS}
+
+
+@dataclass(slots=True)
+class Services:
+    """Tasker, with its default settings.
+
+    Attributes:
+        command: What runs the program that creates.
+        url: URL of its database.
+        database: Name of its database.
+        log: Where its processes write what they have to say.
+        backlog: Tasks that a worker finds when it is started to be asked for its span.
+    """
+
+    command: list[str]
+    url: str
+    database: str
+    log: Path
+    backlog: int
+    works_in_creator: bool = False
+    _since: UUID = UUID(int=0)
+
+    async def set_up(self) -> None:
+        """Make the schema."""
+        await asyncio.to_thread(migrate, self.url)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[list[int]]:
+        """Run an orchestrator."""
+        async with self._service("orchestration", _ORCHESTRATION) as pid:
+            yield [pid]
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[Working]:
+        """Run a worker."""
+        async with self._service("worker", _WORKER) as pid:
+            yield _Working(pid, self.url, self._since, self.backlog)
+
+    def creating(self) -> AbstractAsyncContextManager[Program]:
+        """Run a program that creates chains."""
+        # What was created before is done, and does not belong to the backlog that this program may create.
+        self._since = UUID(int=uuid7().int >> 80 << 80)
+        return program.running([*self.command, "creator", _ORCHESTRATION], self.log)
+
+    @asynccontextmanager
+    async def _service(self, name: str, address: str) -> AsyncIterator[int]:
+        environment = os.environ | {
+            "DATABASE_URL": self.url,
+            "TASKER_LOG_LEVEL": "warning",
+            f"TASKER_{name.upper()}_GRPC_BIND_ADDRESS": address,
+            "TASKER_TEMPLATE_PATH": str(_WORKFLOWS),
+            "PYTHON_HANDLER_PATH": str(_WORKFLOWS / "handlers.py"),
+        }
+        with self.log.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tasker.ctl.main", name, env=environment, stdout=errors, stderr=errors
+            )
+        try:
+            await _serving(address)
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.wait(), 30)
+
+
+async def _serving(address: str) -> None:
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(30):
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service="")
+        async for answer in stub.Watch(request, wait_for_ready=True):
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
