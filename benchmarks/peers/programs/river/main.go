@@ -26,8 +26,10 @@ const (
 	channel = "bench_done"
 	// As in River's documents.
 	maxWorkers = 100
-	// The default, 100 ms between fetches, would be most of what is measured.
-	fetchCooldown = 2 * time.Millisecond
+	// The defaults, 100 ms between fetches and at least so long between notifications of inserts, and a second between
+	// polls for what had none, would be most of what is measured. These are the shortest cooldown, and one poll in 0.1 s.
+	fetchCooldown     = time.Millisecond
+	fetchPollInterval = 100 * time.Millisecond
 )
 
 var result = map[string]string{"blob": strings.Repeat("x", 680)}
@@ -159,10 +161,11 @@ func setUp(ctx context.Context, pool *pgxpool.Pool) {
 func work(ctx context.Context, pool *pgxpool.Pool) {
 	took := &span{}
 	running, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
-		FetchCooldown: fetchCooldown,
-		Logger:        slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
-		Queues:        map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: maxWorkers}},
-		Workers:       workers(pool, took),
+		FetchCooldown:     fetchCooldown,
+		FetchPollInterval: fetchPollInterval,
+		Logger:            slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: maxWorkers}},
+		Workers:           workers(pool, took),
 	})
 	must(err)
 	must(running.Start(ctx))
@@ -171,7 +174,7 @@ func work(ctx context.Context, pool *pgxpool.Pool) {
 }
 
 func create(ctx context.Context, url string, pool *pgxpool.Pool) {
-	inserting, err := river.NewClient(riverpgxv5.New(pool), &river.Config{})
+	inserting, err := river.NewClient(riverpgxv5.New(pool), &river.Config{FetchCooldown: fetchCooldown, FetchPollInterval: fetchPollInterval})
 	must(err)
 	creator := newCreator(ctx, url, inserting)
 	serve(func(asked request) any { return creator.do(ctx, asked) })
