@@ -65,14 +65,15 @@ async def _process(
     environment = os.environ | {"DATABASE_URL": database_url, "TASKER_LOG_LEVEL": "warning"} | settings
     process = subprocess.Popen([sys.executable, "-m", "tasker.ctl.main", *command], env=environment)  # noqa: ASYNC220
     try:
-        await _ready(address)
+        await ready(address)
         yield
     finally:
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait, 30)
 
 
-async def _ready(address: str) -> None:
+async def ready(address: str) -> None:
+    """Return when the service at an address serves."""
     async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(30):
         stub = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service="")

@@ -28,9 +28,7 @@ class Idle:
 
 def memory_mb(pids: Iterable[int]) -> float:
     """Return the resident memory of processes and of all that they started."""
-    resident = sum(
-        int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in _with_descendants(pids)
-    )
+    resident = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in _with_descendants(pids))
     return resident * _PAGE_BYTES / 1e6
 
 

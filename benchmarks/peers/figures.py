@@ -99,8 +99,13 @@ def rows(medians: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     ]
 
 
+def shown(value: float) -> str:
+    """Return a value as readers want it: three digits that say something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
 def _cell(name: str, peer: str, figures: Turn, compared: Turn) -> str:
     if name not in figures:
         return "-"
-    value = f"{figures[name]:,.0f}" if figures[name] >= 100 else f"{figures[name]:.1f}"
+    value = shown(figures[name])
     return value if peer == TASKER or name not in compared else f"{value} (x{compared[name]:.2f})"

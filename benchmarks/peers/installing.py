@@ -33,12 +33,12 @@ def version(peer: Peer) -> str:
     """Return the version of a peer that is pinned, and what it runs on, as `1.2.3 (Python 3.13.0)`."""
     if peer.language == "tasker":
         return f"of this tree ({_said(sys.executable, '--version')})"
-    pinned = _pinned(peer)
+    number = pinned(peer)
     if peer.language == "go":
-        return f"{pinned} ({' '.join(_said('go', 'version').split()[:3])})"
+        return f"{number} ({' '.join(_said('go', 'version').split()[:3])})"
     if peer.language == "node":
-        return f"{pinned} (Node {_said(*_node(peer)[:1], '--version')})"
-    return f"{pinned} ({_said(*_python(peer)[:1], '--version')})"
+        return f"{number} (Node {_said(*_node(peer)[:1], '--version')})"
+    return f"{number} ({_said(*_python(peer)[:1], '--version')})"
 
 
 def _tasker(peer: Peer) -> list[str]:
@@ -49,26 +49,25 @@ def _python(peer: Peer) -> list[str]:
     environment = _ENVIRONMENTS / peer.name
     python = environment / "bin" / "python"
     pins = FOLDER / "requirements" / f"{peer.name}.txt"
-    if not _fresh(environment, pins):
-        interpreter = _interpreter(peer)
+    found = interpreter(peer)
+    made_of = f"{_said(found, '--version')}\n{pins.read_text()}"
+    if not _fresh(environment, made_of):
         shutil.rmtree(environment, ignore_errors=True)
-        _do([interpreter, "-m", "venv", str(environment)])
-        _do(
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pins)]
-        )
-        _stamp(environment, pins)
+        _do([found, "-m", "venv", str(environment)])
+        _do([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pins)])
+        _stamp(environment, made_of)
     return [str(python), str(_PROGRAMS / f"{peer.name}_peer.py")]
 
 
 def _go(peer: Peer) -> list[str]:
     source = _PROGRAMS / peer.name
     built = _ENVIRONMENTS / peer.name
-    pins = [source / "go.mod", source / "main.go", source / "scenarios.go"]
-    if not _fresh(built, *pins):
+    made_of = _text(source / "go.mod", source / "main.go", source / "scenarios.go")
+    if not _fresh(built, made_of):
         _need("go", peer)
         built.mkdir(parents=True, exist_ok=True)
         _do(["go", "build", "-o", str(built / "peer"), "."], folder=source)
-        _stamp(built, *pins)
+        _stamp(built, made_of)
     return [str(built / "peer")]
 
 
@@ -76,23 +75,25 @@ def _node(peer: Peer) -> list[str]:
     source = _PROGRAMS / peer.name
     environment = _ENVIRONMENTS / peer.name
     pins = [source / "package.json", source / "peer.mjs", source / "scenarios.mjs"]
-    if not _fresh(environment, *pins):
+    made_of = _text(*pins)
+    if not _fresh(environment, made_of):
         _need("npm", peer)
         environment.mkdir(parents=True, exist_ok=True)
         for file in pins:  # a module finds its packages beside it
             shutil.copy(file, environment)
-        _do(["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"], folder=environment)
-        _stamp(environment, *pins)
+        _do(
+            ["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"], folder=environment
+        )
+        _stamp(environment, made_of)
     # The package wants a newer Node than many have; the pins bring one.
     return [str(environment / "node_modules" / ".bin" / "node"), str(environment / "peer.mjs")]
 
 
-def _interpreter(peer: Peer) -> str:
+def interpreter(peer: Peer) -> str:
     """Return a Python that is new enough: the one that runs this, if possible, so that all are compared on one."""
     for candidate in _interpreters():
-        asked = subprocess.run(
-            [candidate, "-c", f"import sys; sys.exit(sys.version_info < {peer.python})"], capture_output=True
-        )
+        too_old = f"import sys; sys.exit(sys.version_info < {peer.python})"
+        asked = subprocess.run([candidate, "-c", too_old], capture_output=True, check=False)
         if asked.returncode == 0:
             return candidate
     wanted = ".".join(map(str, peer.python))
@@ -111,7 +112,7 @@ def _interpreters() -> Iterator[str]:
             yield found
 
 
-def _pinned(peer: Peer) -> str:
+def pinned(peer: Peer) -> str:
     """Return the version that the pins give the peer's package."""
     file = {
         "go": _PROGRAMS / peer.name / "go.mod",
@@ -145,15 +146,15 @@ def _said(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _fresh(environment: Path, *pins: Path) -> bool:
-    """Tell whether an environment was made of these very pins."""
-    stamp = environment / ".pins"
-    return stamp.exists() and stamp.read_text() == _text(*pins)
+def _fresh(environment: Path, made_of: str) -> bool:
+    """Tell whether an environment was made of these very pins and sources."""
+    stamp = environment / ".made_of"
+    return stamp.exists() and stamp.read_text() == made_of
 
 
-def _stamp(environment: Path, *pins: Path) -> None:
-    (environment / ".pins").write_text(_text(*pins))
+def _stamp(environment: Path, made_of: str) -> None:
+    (environment / ".made_of").write_text(made_of)
 
 
-def _text(*pins: Path) -> str:
-    return "\n".join(pin.read_text() for pin in pins)
+def _text(*files: Path) -> str:
+    return "\n".join(file.read_text() for file in files)

@@ -1,4 +1,4 @@
-"""`make bench-peers`: the peers take turns in rounds; print a table, write latest.json and a picture beside this file."""
+"""`make bench-peers`: the peers take turns in rounds; print a table, write latest.json and latest.svg."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ def main() -> None:
     """Run, print, write."""
     peers = chosen(os.environ.get("PEERS", ""))
     scale = Scale.of(float(os.environ.get("BENCH_SCALE", "1")))
-    with tempfile.TemporaryDirectory(prefix="tasker-peers-") as folder:
-        with embedded_server(Path(folder) / "data") as server_url:
-            run = asyncio.run(measure(peers, scale, server_url, Path(folder)))
+    with (
+        tempfile.TemporaryDirectory(prefix="tasker-peers-") as folder,
+        embedded_server(Path(folder) / "data") as server_url,
+    ):
+        run = asyncio.run(measure(peers, scale, server_url, Path(folder)))
     _LATEST.write_text(json.dumps(run.as_json(), indent=2) + "\n")
     _PICTURE.write_text(picture.draw(run.medians()))
     _show(run)
@@ -60,8 +62,7 @@ async def measure(peers: Sequence[Peer], scale: Scale, server_url: str, folder: 
             _leave_out(run, peer.name, error)
     for number in range(scale.rounds):
         # Another one begins each round, so that none always comes after the same.
-        names = [name for name in contestants if name not in run.left_out]
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+        for name in in_turn([name for name in contestants if name not in run.left_out], number):
             try:
                 idle = number == scale.rounds - 1
                 run.add(name, await turn.take(contestants[name], scale, server_url, idle=idle))
@@ -70,6 +71,12 @@ async def measure(peers: Sequence[Peer], scale: Scale, server_url: str, folder: 
             else:
                 _console.print(f"round {number + 1} of {scale.rounds}: {name}")
     return run
+
+
+def in_turn(names: Sequence[str], number: int) -> list[str]:
+    """Return who comes after whom in the round of a number, which counts from 0."""
+    first = number % max(1, len(names))
+    return [*names[first:], *names[:first]]
 
 
 async def _prepare(peer: Peer, scale: Scale, server_url: str, folder: Path) -> Contestant:

@@ -8,15 +8,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-import grpc
 import psycopg
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks import processes
 from benchmarks.peers import program
 from benchmarks.peers.installing import FOLDER
 from benchmarks.peers.program import Program
@@ -76,7 +75,7 @@ class Services:
     log: Path
     backlog: int
     works_in_creator: bool = False
-    _since: UUID = UUID(int=0)
+    _since: UUID = field(default=UUID(int=0), init=False)
 
     async def set_up(self) -> None:
         """Make the schema."""
@@ -114,17 +113,8 @@ class Services:
                 sys.executable, "-m", "tasker.ctl.main", name, env=environment, stdout=errors, stderr=errors
             )
         try:
-            await _serving(address)
+            await processes.ready(address)
             yield process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(process.wait(), 30)
-
-
-async def _serving(address: str) -> None:
-    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(30):
-        stub = health_pb2_grpc.HealthStub(channel)
-        request = health_pb2.HealthCheckRequest(service="")
-        async for answer in stub.Watch(request, wait_for_ready=True):
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return

@@ -33,8 +33,13 @@ class Working(Protocol):
 class Contestant(Protocol):
     """A peer that is installed and has its database."""
 
-    works_in_creator: bool
-    database: str
+    @property
+    def works_in_creator(self) -> bool:
+        """See `Peer`."""
+
+    @property
+    def database(self) -> str:
+        """Name of its database."""
 
     async def set_up(self) -> None:
         """Make the schema."""

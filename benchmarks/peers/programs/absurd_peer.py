@@ -13,7 +13,7 @@ from speaking import CONCURRENCY, LEAVES, RESULT, STEPS, span
 
 #: A worker has one connection, so there are several; its default, 0.25 s, would be most of what is measured.
 WORKERS = 4
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 #: A task may not wait for one of its own queue.
 LEAF_QUEUE = "leaves"
 
@@ -92,7 +92,9 @@ class Worker:
         leaves.register_task("leaf")(leaf)
         self._clients.append(leaves)
         self._running = [
-            asyncio.create_task(client.start_worker(concurrency=CONCURRENCY // WORKERS, poll_interval=POLL_SECONDS))
+            asyncio.create_task(
+                client.start_worker(concurrency=CONCURRENCY // WORKERS, poll_interval=POLL_SECONDS)
+            )
             for client in self._clients
         ]
 

@@ -101,7 +101,9 @@ class Worker:
         await app.open_async(pool)
         self._running = asyncio.create_task(
             app.run_worker_async(
-                concurrency=CONCURRENCY, fetch_job_polling_interval=POLL_SECONDS, install_signal_handlers=False
+                concurrency=CONCURRENCY,
+                fetch_job_polling_interval=POLL_SECONDS,
+                install_signal_handlers=False,
             )
         )
 

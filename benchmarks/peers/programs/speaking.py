@@ -1,4 +1,4 @@
-"""What the Python programs share: the lines of JSON they speak, the scenarios they run, and the bell at a chain's end."""
+"""What the Python programs share: the lines of JSON they speak, the scenarios, and the bell at a chain's end."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ class Bell:
                 rung.set_result(None)
 
 
-def main(set_up: Callable[[], Coroutine[Any, Any, None]], creator: type[Creator], worker: type[Worker]) -> None:
+def main(
+    set_up: Callable[[], Coroutine[Any, Any, None]], creator: type[Creator], worker: type[Worker]
+) -> None:
     """Play the role that the command line names before the database's URL: `set_up`, `creator` or `worker`."""
     if ROLE == "set_up":
         uvloop.run(set_up())
