@@ -106,7 +106,8 @@ def _show(run: Run) -> None:
     table = Table("figure", *medians, title="Medians over the rounds, and (their ratio to Tasker's)")
     for row in figures.rows(medians):
         table.add_row(*row)
-    _console.print(table)
+    # Cells that are cut short say nothing; a terminal that is too narrow breaks the lines.
+    Console(width=max(_console.width, 35 + 19 * len(medians))).print(table)
     for name, version in run.versions.items():
         _console.print(f"{name} {version}", markup=False, highlight=False)
     for name, reason in run.left_out.items():
