@@ -13,8 +13,8 @@ import psycopg
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-#: A backend reports its transactions at most once a second; a second later all of them have.
-_REPORTED_SECONDS = 1.5
+#: A backend that falls idle may report its last transactions ten seconds later.
+_REPORTED_SECONDS = 10.5
 
 
 @dataclass(frozen=True, slots=True)

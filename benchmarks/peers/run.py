@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import psycopg
@@ -61,7 +62,6 @@ async def measure(peers: Sequence[Peer], scale: Scale, server_url: str, folder: 
         except PeerError as error:
             _leave_out(run, peer.name, error)
     for number in range(scale.rounds):
-        # Another one begins each round, so that none always comes after the same.
         for name in in_turn([name for name in contestants if name not in run.left_out], number):
             try:
                 idle = number == scale.rounds - 1
@@ -74,9 +74,8 @@ async def measure(peers: Sequence[Peer], scale: Scale, server_url: str, folder: 
 
 
 def in_turn(names: Sequence[str], number: int) -> list[str]:
-    """Return who comes after whom in the round of a number, which counts from 0."""
-    first = number % max(1, len(names))
-    return [*names[first:], *names[:first]]
+    """Return who comes after whom in the round of a number: another order in each, the same in each run."""
+    return Random(number).sample(names, len(names))
 
 
 async def _prepare(peer: Peer, scale: Scale, server_url: str, folder: Path) -> Contestant:

@@ -112,7 +112,6 @@ async def _drained(worker: Working, steps: int) -> float:
 
 
 async def _idle(contestant: Contestant, scale: Scale, server_url: str, pids: list[int]) -> dict[str, float]:
-    await asyncio.sleep(1)  # for what still follows the last step
     idle = await costs.idle(server_url, contestant.database, pids, seconds=scale.idle_seconds)
     return {
         "idle_cpu_ms_per_s": idle.cpu_ms_per_s,

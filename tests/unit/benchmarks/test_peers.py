@@ -52,9 +52,11 @@ def test_a_larger_scale_does_not_watch_idleness_for_longer() -> None:
     assert Scale.of(5).idle_seconds == Scale().idle_seconds
 
 
-def test_another_peer_begins_each_round() -> None:
-    assert [run.in_turn(["a", "b", "c"], number)[0] for number in range(4)] == ["a", "b", "c", "a"]
-    assert run.in_turn(["a", "b", "c"], 2) == ["c", "a", "b"]
+def test_each_round_has_an_order_of_its_own_that_is_the_same_in_each_run() -> None:
+    orders = [run.in_turn("abcdefgh", number) for number in range(3)]
+    assert orders == [run.in_turn("abcdefgh", number) for number in range(3)]
+    assert len({tuple(order) for order in orders}) == 3
+    assert all(sorted(order) == list("abcdefgh") for order in orders)
     assert run.in_turn([], 1) == []
 
 
