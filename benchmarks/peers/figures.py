@@ -60,8 +60,8 @@ class Run:
         self.turns.pop(peer, None)
 
     def medians(self) -> dict[str, dict[str, float]]:
-        """Return the figures of each peer, each the median of the turns that measured it."""
-        return {peer: median_of(turns) for peer, turns in self.turns.items()}
+        """Return the figures of each peer, each the median of the turns that measured it, in the order of `versions`."""
+        return {peer: median_of(self.turns[peer]) for peer in self.versions if peer in self.turns}
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it, for latest.json."""
