@@ -60,7 +60,7 @@ class Run:
         self.turns.pop(peer, None)
 
     def medians(self) -> dict[str, dict[str, float]]:
-        """Return the figures of each peer, each the median of the turns that measured it, in the order of `versions`."""
+        """Return the figures of the peers, in the order of `versions`: medians of the turns that measured them."""
         return {peer: median_of(self.turns[peer]) for peer in self.versions if peer in self.turns}
 
     def as_json(self) -> dict[str, Any]:
