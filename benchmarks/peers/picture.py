@@ -54,7 +54,7 @@ def _panel(figure: Figure, values: Mapping[str, float]) -> list[str]:
     better = "more is better" if figure.more_is_better else "less is better"
     lines = [
         f'<text x="0" y="12" font-weight="bold">{escape(figure.title)}'
-        f'<tspan font-weight="normal" fill="#6b7280"> ({better})</tspan></text>'
+        f'<tspan dx="6" font-weight="normal" fill="#6b7280">({better})</tspan></text>'
     ]
     room = _PANEL_WIDTH - _GAP - _NAMES_WIDTH - _VALUES_WIDTH
     most = max(values.values()) or 1
