@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,8 +24,6 @@ from benchmarks.peers.turn import STEPS, Working
 from tasker.domain.uuids import uuid7
 from tasker.persistence.migrations import migrate
 
-_ORCHESTRATION: Final = "127.0.0.1:19290"
-_WORKER: Final = "127.0.0.1:19291"
 _WORKFLOWS: Final = FOLDER / "workflows"
 #: From the first claim to the last completion, of the tasks created after a moment that had none done.
 _SPAN: Final = """
@@ -75,6 +74,7 @@ class Services:
     log: Path
     backlog: int
     works_in_creator: bool = False
+    _address: str = field(default="", init=False)
     _since: UUID = field(default=UUID(int=0), init=False)
 
     async def set_up(self) -> None:
@@ -84,20 +84,21 @@ class Services:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[list[int]]:
         """Run an orchestrator."""
-        async with self._service("orchestration", _ORCHESTRATION) as pid:
+        self._address = _free_address()
+        async with self._service("orchestration", self._address) as pid:
             yield [pid]
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[Working]:
         """Run a worker."""
-        async with self._service("worker", _WORKER) as pid:
+        async with self._service("worker", _free_address()) as pid:
             yield _Working(pid, self.url, self._since, self.backlog)
 
     def creating(self) -> AbstractAsyncContextManager[Program]:
         """Run a program that creates chains."""
         # What was created before is done, and does not belong to the backlog that this program may create.
         self._since = UUID(int=uuid7().int >> 80 << 80)
-        return program.running([*self.command, "creator", _ORCHESTRATION], self.log)
+        return program.running([*self.command, "creator", self._address], self.log)
 
     @asynccontextmanager
     async def _service(self, name: str, address: str) -> AsyncIterator[int]:
@@ -118,3 +119,10 @@ class Services:
         finally:
             process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(process.wait(), 30)
+
+
+def _free_address() -> str:
+    """Return an address that nobody has: two services may share a port, and share the calls to it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
