@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 export BUF_CACHE_DIR := $(CURDIR)/$(VENV)/buf-cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint proto schema bench bench-stored bench-peers lock clean
+.PHONY: help setup demo dev test lint proto schema bench bench-stored bench-pairs bench-peers lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ bench: $(STAMP) ## Measure latency and throughput; writes benchmarks/latest.json
 
 bench-stored: $(STAMP) ## The same on an empty and on a full database (BENCH_STORED=100000 finished tasks)
 	@$(BIN)/python -m benchmarks.stored
+
+bench-pairs: $(STAMP) ## The same on this checkout and on another one, in turns (BEFORE=path, with a .venv of its own)
+	@$(BIN)/python -m benchmarks.pairs $(BEFORE)
 
 bench-peers: $(STAMP) ## Tasker beside other engines on PostgreSQL (PEERS=river,dbos; BENCH_SCALE=0.2)
 	@$(BIN)/python -m benchmarks.peers.run

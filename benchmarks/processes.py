@@ -10,63 +10,80 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Final
 
 import grpc
 import psycopg
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from psycopg import sql
 
 from tasker.persistence.embedded import embedded_server
-from tasker.persistence.migrations import migrate
 
 _FOLDER = Path(__file__).parent
 
 
+#: The checkout that these services are of, and the Python that runs them.
+_THIS: Final = Path(sys.executable)
+
+
 @contextmanager
-def fresh_database(data_folder: Path) -> Iterator[str]:
-    """Yield the URL of a migrated database that nobody has used."""
+def fresh_database(data_folder: Path, *, name: str = "bench", python: Path = _THIS) -> Iterator[str]:
+    """Yield the URL of a migrated database that nobody has used.
+
+    Args:
+        data_folder: Of the server, which databases on the same folder share.
+        name: Of the database.
+        python: Of the checkout whose schema it gets.
+    """
     with embedded_server(data_folder) as url:
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("DROP DATABASE IF EXISTS bench WITH (FORCE)")
-            connection.execute("CREATE DATABASE bench")
-        database_url = url.replace("/tasker?", "/bench?")
-        migrate(database_url)
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        database_url = url.replace("/tasker?", f"/{name}?")
+        subprocess.run(
+            [python, "-m", "tasker.ctl.main", "migrate"],
+            env=os.environ | {"DATABASE_URL": database_url},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
         yield database_url
 
 
 @asynccontextmanager
-async def orchestration(database_url: str, port: int) -> AsyncIterator[str]:
+async def orchestration(database_url: str, port: int, *, python: Path = _THIS) -> AsyncIterator[str]:
     """Run an orchestrator; yield its address."""
     address = f"127.0.0.1:{port}"
-    async with _process(
-        ["orchestration"], address, database_url, TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS=address
-    ):
+    settings = {"TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS": address}
+    async with _process(python, "orchestration", address, database_url, settings):
         yield address
 
 
 @asynccontextmanager
-async def worker(database_url: str, port: int) -> AsyncIterator[None]:
-    """Run a worker with the benchmark's template and handler."""
+async def worker(
+    database_url: str, port: int, *, python: Path = _THIS
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Run a worker with the benchmark's templates and handlers; yield its process."""
     address = f"127.0.0.1:{port}"
-    async with _process(
-        ["worker"],
-        address,
-        database_url,
-        TASKER_WORKER_GRPC_BIND_ADDRESS=address,
-        TASKER_TEMPLATE_PATH=str(_FOLDER / "templates"),
-        PYTHON_HANDLER_PATH=str(_FOLDER / "handlers.py"),
-    ):
-        yield
+    settings = {
+        "TASKER_WORKER_GRPC_BIND_ADDRESS": address,
+        "TASKER_TEMPLATE_PATH": str(_FOLDER / "templates"),
+        "PYTHON_HANDLER_PATH": str(_FOLDER / "handlers.py"),
+    }
+    async with _process(python, "worker", address, database_url, settings) as process:
+        yield process
 
 
 @asynccontextmanager
 async def _process(
-    command: list[str], address: str, database_url: str, **settings: str
-) -> AsyncIterator[None]:
+    python: Path, service: str, address: str, database_url: str, settings: dict[str, str]
+) -> AsyncIterator[subprocess.Popen[bytes]]:
     environment = os.environ | {"DATABASE_URL": database_url, "TASKER_LOG_LEVEL": "warning"} | settings
-    process = subprocess.Popen([sys.executable, "-m", "tasker.ctl.main", *command], env=environment)  # noqa: ASYNC220
+    process = subprocess.Popen([python, "-m", "tasker.ctl.main", service], env=environment)  # noqa: ASYNC220
     try:
         await ready(address)
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait, 30)

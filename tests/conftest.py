@@ -39,6 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(RunReportPlugin(config), "run_report")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of the hot path on both ways, save those that are about one of them."""
+    marked = metafunc.definition.get_closest_marker
+    if marked("both_ways") and not marked("long_way") and "way" in metafunc.fixturenames:
+        metafunc.parametrize("way", ["long", "short"])
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what stays until the end: thousands of tests and all that they import."""
     gc.collect()
@@ -124,16 +131,22 @@ def empty_database_url(embedded_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[Engine]:
+def way() -> str:
+    """How results go back: the `long` way by orchestration; tests marked `both_ways` run on the `short` one, too."""
+    return "long"
+
+
+@pytest.fixture
+async def engine(database_url: str, way: str) -> AsyncIterator[Engine]:
     """The engine without services: the test decides what happens when."""
-    async with Engine(database_url) as engine:
+    async with Engine(database_url, direct=way == "short") as engine:
         yield engine
 
 
 @pytest.fixture
-async def any_engine(any_database_url: str) -> AsyncIterator[Engine]:
+async def any_engine(any_database_url: str, way: str) -> AsyncIterator[Engine]:
     """The same on each server there is."""
-    async with Engine(any_database_url) as engine:
+    async with Engine(any_database_url, direct=way == "short") as engine:
         yield engine
 
 

@@ -5,10 +5,10 @@
 -- session that calls (persistence/connections.py): a function that sets them itself takes a tenth longer. A test reads
 -- the plans.
 
--- advance_tasks_v1: the only place that makes steps `enqueued` and tasks `complete`.
--- Takes one change per task, all of whose rows the caller has locked, and the steps that became satisfied.
+-- advance_tasks_v1: the only place that makes the steps of existing tasks `enqueued`, and tasks `complete`.
+-- Takes at least one change for each task, whose rows the caller has locked, and the steps that became satisfied.
 -- Frees their children, enqueues what is ready, applies the counts, moves the task and sets its timer.
--- With p_survey it looks at every step of the tasks instead of at those children (create, expand, timers, operators,
+-- With p_survey it looks at every step of the tasks instead of at those children (expand, timers, operators,
 -- reconciler); so it does where instances of batches are among the children, since others of them hold them back.
 -- Returns what to send. A terminal task only has its counts kept: nothing is enqueued, nothing moves.
 CREATE OR REPLACE FUNCTION tasker.advance_tasks_v1(
@@ -72,7 +72,7 @@ BEGIN
         INTO v_rows, v_from, v_met, v_ready, v_queues
         FROM (
             SELECT s.task_uuid, s.step_uuid
-            FROM unnest(p_changes) AS c
+            FROM (SELECT DISTINCT c.task_uuid FROM unnest(p_changes) AS c) c
             CROSS JOIN LATERAL (
                 SELECT s.task_uuid, s.step_uuid FROM tasker.workflow_steps s
                 WHERE s.task_uuid = c.task_uuid AND s.unmet_parents = 0 AND s.batch_step_uuid IS NULL
@@ -81,7 +81,7 @@ BEGIN
             ) s
             UNION ALL
             SELECT c.task_uuid, i.step_uuid
-            FROM unnest(p_changes) AS c
+            FROM (SELECT DISTINCT c.task_uuid FROM unnest(p_changes) AS c) c
             CROSS JOIN LATERAL (
                 SELECT t.batch_limit FROM tasker.tasks t WHERE t.task_uuid = c.task_uuid LIMIT 1
             ) t

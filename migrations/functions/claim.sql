@@ -23,6 +23,7 @@ DECLARE
     v_steps    uuid[];
     v_left     integer := p_limit;
     v_claimed  integer;
+    v_hinted   boolean;
 BEGIN
     FOR i IN 1 .. cardinality(p_queues) LOOP
         EXIT WHEN v_left <= 0;
@@ -50,6 +51,9 @@ BEGIN
         GET DIAGNOSTICS v_claimed = ROW_COUNT;
         v_left := v_left - v_claimed;
     END LOOP;
+    IF v_left < p_limit THEN
+        v_hinted := tasker.hint_watchers_v1(true);
+    END IF;
 END;
 $$;
 
@@ -57,7 +61,8 @@ $$;
 -- Takes the steps that are still `enqueued` and whose handler is among p_handlers (null: any), counts the attempt,
 -- starts their lease under the worker's token and returns all a handler needs. Steps that moved on are left out:
 -- their message is no longer needed. Context and dependency results that together take more than p_hydration_bytes
--- stay behind (`hydrated` is false then); hydrate_step_v1 fetches them outside this transaction.
+-- stay behind (`hydrated` is false then); hydrate_step_v1 fetches them outside this transaction. The caller hints to
+-- watchers.
 CREATE OR REPLACE FUNCTION tasker.claim_by_ids_v1(
     p_tasks uuid[], p_steps uuid[], p_handlers text[], p_worker uuid, p_token uuid, p_lease interval,
     p_hydration_bytes integer
@@ -74,7 +79,6 @@ DECLARE
     v_setting    text;
     v_tasks      uuid[];
     v_steps      uuid[];
-    v_hinted     boolean;
 BEGIN
     SELECT array_agg(s.ctid),
            bool_and(s.retryable AND s.attempts + 1 < s.max_attempts AND s.on_worker_lost = 'retry')
@@ -123,7 +127,6 @@ BEGIN
     )
     SELECT array_agg(c.task_uuid), array_agg(c.step_uuid) INTO v_tasks, v_steps FROM claimed c;
 
-    v_hinted := tasker.hint_watchers_v1(true);
     RETURN QUERY SELECT * FROM tasker.read_claims_v1(v_tasks, v_steps, p_hydration_bytes);
 END;
 $$;

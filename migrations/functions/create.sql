@@ -20,7 +20,8 @@ BEGIN
 END;
 $$;
 
--- insert_tasks_v1: create tasks with the initial steps of their planned templates, in one statement each.
+-- insert_tasks_v1: create tasks with the initial steps of their planned templates, in one statement each. As
+-- advance_tasks_v1 would leave them: those that wait for nothing are enqueued, and the task is in process.
 -- p_tasks is an array of objects, one a task; `context` is its place in p_contexts, from 0, `step_uuids` holds an id
 -- for every planned position, `ttl` is null for tasks that never expire.
 -- Identities go first and in order, so that two groups that share one wait instead of deadlocking; the
@@ -31,11 +32,9 @@ CREATE OR REPLACE FUNCTION tasker.insert_tasks_v1(
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    v_now      timestamptz;
-    v_changes  tasker.task_change[];
-    v_soon     boolean;
-    v_outbox   tasker.outbox;
-    v_hinted   boolean;
+    v_now  timestamptz;
+    v_soon boolean;
+    v_done boolean;
 BEGIN
     v_now := tasker.now();
     INSERT INTO tasker.task_identities (identity_hash, task_uuid, created_at)
@@ -53,59 +52,72 @@ BEGIN
     WHERE i.task_uuid <> r.task_uuid;
 
     v_now := tasker.now();
-    WITH wanted AS (
-        SELECT * FROM jsonb_to_recordset(p_tasks) AS r(
+    WITH wanted AS MATERIALIZED (
+        SELECT r.*, decode(r.template_digest, 'hex') AS digest FROM jsonb_to_recordset(p_tasks) AS r(
             task_uuid uuid, namespace_id integer, named_task_uuid uuid, template_digest text, priority smallint,
             correlation_id uuid, parent_correlation_id uuid, initiator text, source_system text, reason text,
             tags text[], context integer, ttl interval, step_uuids uuid[])
         WHERE refused IS NULL OR r.task_uuid <> ALL (refused)
-    ), created AS (
-        INSERT INTO tasker.tasks (
-            task_uuid, namespace_id, named_task_uuid, template_digest, priority, correlation_id,
-            parent_correlation_id, initiator, source_system, reason, tags, context, ttl, expires_at,
-            requested_at, created_at, updated_at)
-        SELECT w.task_uuid, w.namespace_id, w.named_task_uuid, decode(w.template_digest, 'hex'), w.priority,
-               w.correlation_id, w.parent_correlation_id, w.initiator, w.source_system, w.reason, w.tags,
-               p_contexts -> w.context, w.ttl, v_now + w.ttl, v_now, v_now, v_now
-        FROM wanted w
-    ), planned AS (
+    ), planned AS MATERIALIZED (
         SELECT w.task_uuid, w.step_uuids[p.position + 1] AS step_uuid, w.step_uuids,
                p.name, p.step_type, p.handler, p.inputs, p.retryable, p.max_attempts, p.backoff,
-               p.backoff_base_ms, p.max_backoff_ms, p.timeout_seconds, p.on_worker_lost, p.parents, p.ancestors
+               p.backoff_base_ms, p.max_backoff_ms, p.timeout_seconds, p.on_worker_lost, p.parents, p.ancestors,
+               cardinality(p.parents) AS total_parents, (p.parents = '{}')::integer AS ready
         FROM wanted w
         CROSS JOIN LATERAL (
             SELECT * FROM tasker.template_steps p
-            WHERE p.template_digest = decode(w.template_digest, 'hex') AND p.environment = p_environment AND p.initial
+            WHERE p.template_digest = w.digest AND p.environment = p_environment AND p.initial
             OFFSET 0
         ) p
+    ), created AS (
+        INSERT INTO tasker.tasks (
+            task_uuid, namespace_id, named_task_uuid, template_digest, state, sort_key, priority, total_steps,
+            in_flight_steps, correlation_id, parent_correlation_id, initiator, source_system, reason, tags, context,
+            ttl, expires_at, wake_at, requested_at, created_at, updated_at)
+        SELECT w.task_uuid, w.namespace_id, w.named_task_uuid, w.digest, 'steps_in_process', 1, w.priority,
+               n.total, n.ready, w.correlation_id, w.parent_correlation_id, w.initiator, w.source_system, w.reason,
+               w.tags, p_contexts -> w.context, w.ttl, v_now + w.ttl, v_now + w.ttl, v_now, v_now, v_now
+        FROM wanted w
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS total, sum(p.ready) AS ready FROM planned p WHERE p.task_uuid = w.task_uuid
+        ) n
+    ), started AS (
+        INSERT INTO tasker.task_transitions (task_uuid, sort_key, from_state, to_state, created_at)
+        SELECT w.task_uuid, 1, 'pending', 'steps_in_process', v_now FROM wanted w
     ), stepped AS (
         INSERT INTO tasker.workflow_steps (
-            task_uuid, step_uuid, name, template_step_name, step_type, handler, total_parents, unmet_parents,
-            max_attempts, retryable, on_worker_lost, backoff, backoff_base_ms, max_backoff_ms, timeout_seconds,
-            created_at, updated_at, ancestor_uuids, inputs)
+            task_uuid, step_uuid, name, template_step_name, step_type, handler, state, sort_key, total_parents,
+            unmet_parents, max_attempts, retryable, on_worker_lost, backoff, backoff_base_ms, max_backoff_ms,
+            timeout_seconds, created_at, updated_at, ancestor_uuids, inputs)
         SELECT p.task_uuid, p.step_uuid, p.name, p.name, p.step_type, p.handler,
-               cardinality(p.parents), cardinality(p.parents), p.max_attempts, p.retryable, p.on_worker_lost,
-               p.backoff, p.backoff_base_ms, p.max_backoff_ms, p.timeout_seconds, v_now, v_now,
-               ARRAY(SELECT p.step_uuids[a + 1] FROM unnest(p.ancestors) a), p.inputs
+               CASE p.ready WHEN 1 THEN 'enqueued' ELSE 'pending' END, p.ready, p.total_parents, p.total_parents,
+               p.max_attempts, p.retryable, p.on_worker_lost, p.backoff, p.backoff_base_ms, p.max_backoff_ms,
+               p.timeout_seconds, v_now, v_now, ARRAY(SELECT p.step_uuids[a + 1] FROM unnest(p.ancestors) a), p.inputs
         FROM planned p
-        RETURNING task_uuid
     ), joined AS (
         INSERT INTO tasker.workflow_step_edges (task_uuid, from_step_uuid, to_step_uuid)
         SELECT p.task_uuid, p.step_uuids[parent + 1], p.step_uuid
         FROM planned p CROSS JOIN LATERAL unnest(p.parents) parent
+    ), enqueued AS (
+        INSERT INTO tasker.workflow_step_transitions
+               (task_uuid, step_uuid, sort_key, from_state, to_state, attempt, created_at)
+        SELECT p.task_uuid, p.step_uuid, 1, 'pending', 'enqueued', 0, v_now FROM planned p WHERE p.ready = 1
     )
-    SELECT array_agg(ROW (c.task_uuid, c.total, 0, 0, 0, 0)::tasker.task_change),
-           (SELECT bool_or(w.ttl < interval '10 seconds') FROM wanted w)
-    INTO v_changes, v_soon
-    FROM (SELECT s.task_uuid, count(*) AS total FROM stepped s GROUP BY s.task_uuid) c;
+    SELECT array_agg(q.queue), array_agg(q.task_uuid), array_agg(p.step_uuid),
+           bool_or(q.ttl < interval '10 seconds')
+    INTO queues, tasks, steps, v_soon
+    FROM (
+        SELECT w.task_uuid, w.ttl, tasker.worker_queue_v1(
+            (SELECT ns.name FROM tasker.task_namespaces ns WHERE ns.namespace_id = w.namespace_id),
+            w.priority) AS queue
+        FROM wanted w
+    ) q
+    CROSS JOIN LATERAL (SELECT p.step_uuid FROM planned p WHERE p.task_uuid = q.task_uuid AND p.ready = 1) p;
 
     -- Later ones are found in time by the timer loop's poll, which comes more often than that.
     IF v_soon THEN
-        v_hinted := tasker.hint_v1('tasker_timer');
+        v_done := tasker.hint_v1('tasker_timer');
     END IF;
-    v_outbox := tasker.advance_tasks_v1(v_changes, NULL, NULL, true);
-    queues := v_outbox.queues;
-    tasks := v_outbox.tasks;
-    steps := v_outbox.steps;
+    v_done := tasker.hint_watchers_v1(false);
 END;
 $$;

@@ -1,8 +1,8 @@
 -- finish_steps_v1: the shortest path of a step: submit results, complete at once those whose task is free, and claim
 -- what this makes ready, in one transaction.
--- p_results as submit_by_ids_v1 has them. p_successes names the tasks of the successes among them: one that is free at
--- this moment and has no failed step is taken, and its plain successes are processed here; what is left, and all that
--- needs judgement, goes to orchestration's queues. Tasks are locked before steps, and none is waited for.
+-- p_results as submit_by_ids_v1 has them. p_successes names the tasks of the successes among them: of one that is free at
+-- this moment and has no failed step the plain successes are completed here; what is left, and all that needs
+-- judgement, goes to orchestration's queues. Tasks are locked before steps, and none is waited for.
 -- Of the steps that become ready at most p_limit are claimed under p_token, without a message, if their queue is among
 -- p_queues and their handler among p_handlers; the others get their message.
 -- p_repeated: the reply to the same call may have been lost. Then what that one has claimed is returned again.
@@ -19,14 +19,13 @@ CREATE OR REPLACE FUNCTION tasker.finish_steps_v1(
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    v_free    uuid[];
-    v_outbox  tasker.outbox;
-    v_direct  tasker.outbox;
-    v_ready   tasker.outbox;
-    v_claims  tasker.outbox;
-    v_claimed integer;
-    v_setting text;
-    v_sent    boolean;
+    v_free      uuid[];
+    v_submitted record;
+    v_ready     tasker.outbox;
+    v_claims    tasker.outbox;
+    v_claimed   integer;
+    v_setting   text;
+    v_done      boolean;
 BEGIN
     IF p_repeated THEN
         SELECT array_agg(l.task_uuid), array_agg(l.step_uuid) INTO v_claims.tasks, v_claims.steps
@@ -52,33 +51,32 @@ BEGIN
         FOR NO KEY UPDATE SKIP LOCKED
     ) t;
 
-    v_outbox := tasker.submit_by_ids_v1(p_tasks, p_steps, p_tokens, p_results);
-    accepted := coalesce(v_outbox.steps, '{}');
+    v_submitted := tasker.submit_by_ids_v1(p_tasks, p_steps, p_tokens, p_results, coalesce(v_free, '{}'));
+    accepted := '{}' || v_submitted.steps || v_submitted.complete_steps;
     RETURN NEXT;
-
-    SELECT array_agg(m.queue) FILTER (WHERE NOT m.direct), array_agg(m.task_uuid) FILTER (WHERE NOT m.direct),
-           array_agg(m.step_uuid) FILTER (WHERE NOT m.direct),
-           array_agg(m.task_uuid) FILTER (WHERE m.direct), array_agg(m.step_uuid) FILTER (WHERE m.direct)
-    INTO v_outbox.queues, v_outbox.tasks, v_outbox.steps, v_direct.tasks, v_direct.steps
-    FROM (
-        SELECT m.*, m.queue = 'orchestration_step_results' AND m.task_uuid = ANY (coalesce(v_free, '{}')) AS direct
-        FROM unnest(v_outbox.queues, v_outbox.tasks, v_outbox.steps) AS m(queue, task_uuid, step_uuid)
-    ) m;
-    IF v_direct.steps IS NOT NULL THEN
-        v_ready := tasker.process_by_ids_v1(v_direct.tasks, v_direct.steps);
+    IF v_submitted.complete_steps IS NULL THEN
+        v_done := tasker.hint_watchers_v1(true);
+    ELSE
+        v_ready := tasker.advance_tasks_v1(
+            v_submitted.changes, v_submitted.complete_tasks, v_submitted.complete_steps, v_submitted.batched);
     END IF;
 
     IF v_ready.steps IS NOT NULL AND p_limit > 0 THEN
-        SELECT array_agg(m.queue) FILTER (WHERE NOT m.mine), array_agg(m.task_uuid) FILTER (WHERE NOT m.mine),
-               array_agg(m.step_uuid) FILTER (WHERE NOT m.mine),
-               array_agg(m.queue) FILTER (WHERE m.mine), array_agg(m.task_uuid) FILTER (WHERE m.mine),
-               array_agg(m.step_uuid) FILTER (WHERE m.mine)
-        INTO v_ready.queues, v_ready.tasks, v_ready.steps, v_claims.queues, v_claims.tasks, v_claims.steps
-        FROM (
-            SELECT m.*, m.queue = ANY (p_queues)
-                        AND row_number() OVER (PARTITION BY m.queue = ANY (p_queues)) <= p_limit AS mine
-            FROM unnest(v_ready.queues, v_ready.tasks, v_ready.steps) AS m(queue, task_uuid, step_uuid)
-        ) m;
+        IF cardinality(v_ready.steps) <= p_limit AND v_ready.queues <@ p_queues THEN
+            v_claims := v_ready;
+            v_ready := NULL;
+        ELSE
+            SELECT array_agg(m.queue) FILTER (WHERE NOT m.mine), array_agg(m.task_uuid) FILTER (WHERE NOT m.mine),
+                   array_agg(m.step_uuid) FILTER (WHERE NOT m.mine),
+                   array_agg(m.queue) FILTER (WHERE m.mine), array_agg(m.task_uuid) FILTER (WHERE m.mine),
+                   array_agg(m.step_uuid) FILTER (WHERE m.mine)
+            INTO v_ready.queues, v_ready.tasks, v_ready.steps, v_claims.queues, v_claims.tasks, v_claims.steps
+            FROM (
+                SELECT m.*, m.queue = ANY (p_queues)
+                            AND row_number() OVER (PARTITION BY m.queue = ANY (p_queues)) <= p_limit AS mine
+                FROM unnest(v_ready.queues, v_ready.tasks, v_ready.steps) AS m(queue, task_uuid, step_uuid)
+            ) m;
+        END IF;
         IF v_claims.steps IS NOT NULL THEN
             v_setting := set_config('tasker.claim_waits', 'on', true);  -- the results with it must not be forgotten
             RETURN QUERY
@@ -96,14 +94,13 @@ BEGIN
                     WHERE s.task_uuid = m.task_uuid AND s.step_uuid = m.step_uuid LIMIT 1
                 ) s
                 WHERE s.state = 'enqueued';
-                v_sent := tasker.send_steps_v1(v_claims);
+                v_done := tasker.send_steps_v1(v_claims);
             END IF;
         END IF;
     END IF;
 
-    v_outbox.queues := v_outbox.queues || v_ready.queues;
-    v_outbox.tasks := v_outbox.tasks || v_ready.tasks;
-    v_outbox.steps := v_outbox.steps || v_ready.steps;
-    v_sent := tasker.send_steps_v1(v_outbox);
+    v_done := tasker.send_steps_v1(ROW (
+        v_submitted.queues || v_ready.queues, v_submitted.tasks || v_ready.tasks, v_submitted.steps || v_ready.steps
+    )::tasker.outbox);
 END;
 $$;

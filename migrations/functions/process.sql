@@ -62,13 +62,9 @@ BEGIN
         SELECT c.task_uuid, c.step_uuid, c.sort_key, 'enqueued_for_orchestration', 'complete', c.attempts, v_now
         FROM completed c
     )
-    SELECT array_agg(ROW (c.task_uuid, 0, c.completed, 0, -c.completed, 0)::tasker.task_change) INTO v_changes
-    FROM (
-        SELECT e.task_uuid, sum(e.completed) AS completed
-        FROM (SELECT c.task_uuid, 1 AS completed FROM completed c
-              UNION ALL SELECT DISTINCT p.task_uuid, 0 FROM unnest(p_tasks) AS p(task_uuid)) e
-        GROUP BY e.task_uuid
-    ) c;
+    SELECT array_agg(ROW (e.task_uuid, 0, e.completed, 0, -e.completed, 0)::tasker.task_change) INTO v_changes
+    FROM (SELECT c.task_uuid, 1 AS completed FROM completed c
+          UNION ALL SELECT DISTINCT p.task_uuid, 0 FROM unnest(p_tasks) AS p(task_uuid)) e;
 
     -- An instance of a batch makes room for others.
     RETURN tasker.advance_tasks_v1(v_changes, v_tasks, v_steps, v_batched);

@@ -132,6 +132,24 @@ BEGIN
 END;
 $$;
 
+-- any_messages_v1: whether some queues hold a message, visible or put off. Queues that nobody has used yet hold none.
+CREATE OR REPLACE FUNCTION tasker.any_messages_v1(p_queues text[]) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_queue text;
+    v_found boolean;
+BEGIN
+    FOREACH v_queue IN ARRAY p_queues LOOP
+        CONTINUE WHEN to_regclass(format('pgmq.%I', 'q_' || v_queue)) IS NULL;
+        EXECUTE format('SELECT EXISTS (SELECT FROM pgmq.%I m WHERE m.msg_id > 0)', 'q_' || v_queue) INTO v_found;
+        IF v_found THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
+END;
+$$;
+
 -- refuse_nameless_v1: fail over a message that does not name a task and a step, as over one whose uuids are garbled:
 -- the search for poison then finds it and records it, and the others go on.
 CREATE OR REPLACE FUNCTION tasker.refuse_nameless_v1(p_tasks uuid[], p_steps uuid[]) RETURNS boolean

@@ -11,11 +11,11 @@ import pytest
 
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
 from tasker.domain.retry import LEASE, LEASE_RENEWAL
-from tasker.messaging import claim_order
+from tasker.messaging import claim_order, wakeup
 from tasker.messaging.queues import Band
 from tasker.orchestration.loops.sweeper import LeaseSweeper
 from tasker.orchestration.loops.timers import TimerLoop
-from tasker.persistence import failures
+from tasker.persistence import failures, probe
 from tasker.persistence.operations.claim import HYDRATION_BYTES
 from tasker.persistence.schema_files import load_functions, load_migrations
 from tests.support.engine import Engine
@@ -82,7 +82,7 @@ def test_each_module_of_operations_is_the_python_side_of_one_file() -> None:
 def test_what_leads_to_advance() -> None:
     callers = {file for file, text in FUNCTIONS.items() if "tasker.advance_tasks_v1(" in text} - {"advance"}
     told = set(re.findall(r"`functions/(\w+)\.sql`", SECTIONS["The path of a step"]))
-    assert callers == told - {"advance", "cancel", "claim", "give_up", "queues", "submit", "what"}
+    assert callers == told - {"advance", "cancel", "claim", "create", "give_up", "queues", "submit", "what"}
 
 
 # States
@@ -129,7 +129,17 @@ def test_its_other_numbers_are_those_of_the_code() -> None:
     }
     assert polls == {LeaseSweeper: 5.0, TimerLoop: 5.0}
     assert "the sweeper (every 5 s)" in prose
-    assert "with the timer five" in prose
+    assert "but at least every 5 s |" in prose
+
+
+def test_it_says_how_often_what_is_asked() -> None:
+    (queues, timer, health) = (asks for _, asks in rows("Wake-ups"))
+    assert (wakeup.POLL_SECONDS, wakeup.LONGEST_POLL_SECONDS) == (1, 5)
+    assert "1 s after the last work, then less and less often up to every 5 s; every 1 s while" in queues
+    assert "at least every 5 s" in timer
+    assert (probe._LONGEST_INTERVAL_SECONDS, probe._INTERVAL_SECONDS) == (3, 1)
+    assert health.startswith("when no loop had an answer for 3 s; every 1 s while")
+    assert health.endswith("older than 1 s")
 
 
 # Numbers

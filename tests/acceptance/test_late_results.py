@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from tasker.domain.retry import LEASE
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tests.support.engine import Engine, chain, diamond, failure, success
@@ -16,6 +18,8 @@ from tests.support.rivals import (
     rival,
     start_blocked,
 )
+
+pytestmark = pytest.mark.both_ways
 
 WORKERS = "worker_test_queue"
 
@@ -76,6 +80,7 @@ async def test_results_delivered_three_times_count_once(any_engine: Engine) -> N
     await assert_nothing_drifted(any_engine)
 
 
+@pytest.mark.long_way
 async def test_successes_delivered_again_after_they_were_processed_change_nothing(
     any_engine: Engine,
 ) -> None:
@@ -145,6 +150,7 @@ async def test_a_failure_delivered_three_times_sets_one_backoff(any_engine: Engi
     assert once["steps"][0][-1] == 4
 
 
+@pytest.mark.long_way
 async def test_a_result_that_arrives_while_its_task_is_enqueuing_is_not_lost(
     any_engine: Engine,
 ) -> None:
@@ -186,6 +192,7 @@ async def test_nor_if_the_other_orchestrator_fails(any_engine: Engine) -> None:
     await assert_history_is_whole(any_engine, task)
 
 
+@pytest.mark.long_way
 async def test_a_result_whose_steps_row_is_locked_waits_for_it(engine: Engine) -> None:
     task = await engine.create(chain(2))
     (step,) = await engine.claim()

@@ -19,22 +19,12 @@ from tests.support.dynamic import (
 )
 from tests.support.engine import Engine
 from tests.support.fleet import Fleet
-from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted, rival
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted, rival, service_sessions
 from tests.support.waiting import until
 
 JUDGEMENTS = "orchestration_step_judgements"
 DECISION = workflow("s", "it: decision < s", "a < it", "b < it", "c: deferred_convergence < a b", "end < c")
 BATCH = workflow("s", "it: batchable < s", "w: batch_worker < it", "c: deferred_convergence < w", "end < c")
-
-
-async def sessions(engine: Engine, *, waiting: bool) -> int:
-    """Return how many sessions orchestrators have, or how many of those wait for a lock."""
-    ((count,),) = await engine.sql(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND application_name LIKE 'tasker-orchestration%%' AND (NOT %s OR wait_event_type = 'Lock')",
-        waiting,
-    )
-    return int(count)
 
 
 @pytest.mark.own_database
@@ -61,12 +51,14 @@ async def test_an_orchestrator_killed_around_the_commit_creates_each_step_once(
         await fit_brake(engine, where)
         await braking.sql(PULL)
         await hands.submit("it", result)
-        await until(lambda: sessions(engine, waiting=True), what="a transaction at the brake")
+        await until(
+            lambda: service_sessions(engine, "orchestration", waiting=True), what="a transaction at the brake"
+        )
         await orchestrator.kill()
         await braking.rollback()
 
         async def gone() -> bool:
-            return not await sessions(engine, waiting=False)
+            return not await service_sessions(engine, "orchestration")
 
         await until(gone, what="the sessions of the killed orchestrator gone")
         if where == "committing":

@@ -24,11 +24,14 @@ KILLS = 12
 async def test_random_kills_lose_nothing_and_do_nothing_twice(
     database_url: str,
 ) -> None:
-    """Three orchestrators, two workers, DAG tasks, kill -9 at random: each process at least once."""
+    """Three orchestrators, a worker of each way, DAG tasks, kill -9 at random: each process at least once."""
     seed = secrets.randbelow(10**6)
     logging.getLogger(__name__).warning("seed %d", seed)  # pytest shows it when the test fails
     chance = random.Random(seed)
-    async with Fleet(database_url, orchestrators=3, workers=2) as fleet, fleet.clients() as clients:
+    async with (
+        Fleet(database_url, orchestrators=3, workers=2, direct=(True, False)) as fleet,
+        fleet.clients() as clients,
+    ):
         creating = asyncio.gather(
             *(fleet.create(clients, n, name="wide" if n % 2 else "workflow") for n in range(TASKS))
         )

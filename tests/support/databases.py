@@ -20,6 +20,14 @@ KEPT_QUEUE: Final = "worker_test_queue"
 #: What the migrations fill. They fill no other table.
 _NOT_WIPED: Final = ("clock", "schema_migrations", "schema_functions")
 
+#: Every session of the engine sees it move, at once.
+_MOVABLE_CLOCK: Final = """
+    CREATE TABLE tasker.clock (shift interval NOT NULL);
+    INSERT INTO tasker.clock VALUES ('0');
+    CREATE OR REPLACE FUNCTION tasker.now() RETURNS timestamptz LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED AS
+    $$ BEGIN RETURN clock_timestamp() + (SELECT c.shift FROM tasker.clock c); END; $$;
+"""
+
 #: Ends what a test has left running, or half done; not the idle connections that are lent again.
 _END_SESSIONS: Final = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -188,10 +196,12 @@ def empty(server: str) -> Iterator[str]:
 
 
 def migrated(server: str) -> str:
-    """Make a migrated database on the server of another one, for copies; it stays."""
+    """Make a migrated database on the server of another one, for copies, with a clock that can be moved; it stays."""
     url = url_of(server, f"template_{uuid4().hex[:12]}")
     create(url)
     migrate(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(_MOVABLE_CLOCK)
     return url
 
 

@@ -9,12 +9,13 @@ from uuid import UUID
 from tasker.persistence.operations.claim import ClaimedStep
 from tests.support.engine import NAMESPACE, Engine, success
 
-#: Where a transaction that expands a task can be made to wait: while it adds the steps, while it completes the step
-#: that led to them, and while it commits, when no death of its client can stop it any more.
+#: Where a transaction can be made to wait: while it adds steps, while it completes one, and while it commits that, when
+#: no death of its client can stop it any more.
 _BRAKES: Final = {
     "adding": ("workflow_steps", "IMMEDIATE", "true"),
     "completing": ("workflow_step_transitions", "IMMEDIATE", "NEW.to_state = 'complete'"),
     "committing": ("workflow_steps", "DEFERRED", "true"),
+    "finishing": ("workflow_step_transitions", "DEFERRED", "NEW.to_state = 'complete'"),
 }
 
 #: Takes the lock that transactions wait for at a brake.
@@ -144,7 +145,10 @@ async def assert_each_complete_once(engine: Engine, task: UUID) -> None:
 
 
 async def fit_brake(engine: Engine, where: str) -> None:
-    """Have transactions wait `adding`, `completing` or `committing` whenever somebody has the lock of `PULL`."""
+    """Have transactions wait `adding`, `completing`, `committing` new steps or `finishing` old ones.
+
+    They do whenever somebody has the lock of `PULL`.
+    """
     table, initially, condition = _BRAKES[where]
     await engine.database.execute(
         "CREATE FUNCTION public.brake() RETURNS trigger LANGUAGE plpgsql AS "

@@ -16,6 +16,7 @@ from tasker.domain.templates.validation import parse
 from tasker.domain.uuids import uuid7
 from tasker.messaging.claim_order import ClaimOrder
 from tasker.messaging.pgmq import PgmqOrchestrationBroker, PgmqWorkerBroker
+from tasker.messaging.queues import worker_queue
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import Creation, NewTask, TaskCreator
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
@@ -32,6 +33,7 @@ from tasker.persistence.database import Database
 from tasker.persistence.operations.checkpoint import checkpoint_step
 from tasker.persistence.operations.claim import ClaimedStep, hydrate_step
 from tasker.persistence.operations.create import CreatedTask, TaskToCreate, create_tasks
+from tasker.persistence.operations.finish import FinishedSteps, NextClaims
 from tasker.persistence.operations.reconcile import ReconciledTask, reconcile_tasks
 from tasker.persistence.operations.register import register_template
 from tasker.persistence.operations.renew import Lease, renew_leases
@@ -81,6 +83,9 @@ class StepView:
     attempts: int
 
 
+WORKER_QUEUE = worker_queue(NAMESPACE)
+
+
 class Engine:
     """Brokers and loops on one database, without background tasks. Jitter is 0 unless set.
 
@@ -88,6 +93,7 @@ class Engine:
         database_url: The database.
         environment: Whose plans of the templates it uses.
         decisions, batches: How far decisions and batches may go; the usual limits by default.
+        direct: Whether `succeed` and `fail` take the short way, though no step is claimed with them.
     """
 
     def __init__(
@@ -97,8 +103,10 @@ class Engine:
         environment: str = "test",
         decisions: DecisionLimits | None = None,
         batches: BatchLimits | None = None,
+        direct: bool = False,
     ) -> None:
         self.url = database_url
+        self.direct = direct
         self.jitter = 0.0
         self.database = Database(database_url, application_name="test", max_size=4)
         self.sessions = self.database.sessions()
@@ -181,11 +189,25 @@ class Engine:
 
     async def succeed(self, *steps: ClaimedStep, result: object = None) -> set[UUID]:
         """Submit successes; return the accepted ones."""
-        return await self.worker.submit([success(step, {} if result is None else result) for step in steps])
+        return await self.submit([success(step, {} if result is None else result) for step in steps])
 
     async def fail(self, *steps: ClaimedStep, retryable: bool = True, **more: Any) -> set[UUID]:
         """Submit failures; return the accepted ones."""
-        return await self.worker.submit([failure(step, retryable=retryable, **more) for step in steps])
+        return await self.submit([failure(step, retryable=retryable, **more) for step in steps])
+
+    async def submit(self, results: Sequence[ResultToSubmit]) -> set[UUID]:
+        """Submit results; return the steps whose result was accepted."""
+        return (await self.finish(*results)).accepted if self.direct else await self.worker.submit(results)
+
+    async def finish(
+        self,
+        *results: ResultToSubmit,
+        limit: int = 0,
+        queues: Sequence[str] = (WORKER_QUEUE,),
+        handlers: Sequence[str] = ("work",),
+    ) -> FinishedSteps:
+        """Submit, complete at once what may be, and claim up to `limit` of the steps that follow."""
+        return await self.worker.finish(results, NextClaims(limit, queues, handlers))
 
     async def process(self) -> None:
         """Process and judge everything that was submitted."""

@@ -29,6 +29,13 @@ WIDE = {"start": [], **{f"branch{n}": ["start"] for n in range(5)}, "end": [f"br
 TEMPLATES = (chain(4, **STUBBORN), graph(WIDE, **STUBBORN) | {"name": "wide"})
 
 
+def _ways(direct: Sequence[bool], workers: int) -> list[dict[str, str]]:
+    return [
+        {"TASKER_WORKER_DIRECT_COMPLETION": str(n >= len(direct) or direct[n]).lower()}
+        for n in range(workers)
+    ]
+
+
 class Fleet:
     """Any number of processes on one database.
 
@@ -44,8 +51,10 @@ class Fleet:
         *,
         orchestrators: int = 1,
         workers: int = 1,
+        direct: Sequence[bool] = (),
         templates: Sequence[Mapping[str, Any]] = TEMPLATES,
     ) -> None:
+        """`direct` says which workers complete steps themselves, from the first on; those it leaves out do."""
         WARMTH.end()  # many processes, and what is left of those that were killed
         self._url = database_url
         self.folder = Path(tempfile.mkdtemp(prefix="tasker-"))  # a socket's path must be short
@@ -62,7 +71,8 @@ class Fleet:
             for n in range(orchestrators)
         ]
         self.workers = [
-            ServiceProcess("worker", f"worker{n}", self.folder, environment) for n in range(workers)
+            ServiceProcess("worker", f"worker{n}", self.folder, environment | way)
+            for n, way in enumerate(_ways(direct, workers))
         ]
 
     @property

@@ -91,6 +91,17 @@ async def sessions_waiting(engine: Engine) -> int:
     return int(count)
 
 
+async def service_sessions(engine: Engine, service: str, *, waiting: bool = False) -> int:
+    """Return how many sessions the processes of a service have, or how many of those wait for a lock."""
+    ((count,),) = await engine.sql(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name LIKE %s AND (NOT %s OR wait_event_type = 'Lock')",
+        f"tasker-{service}%",
+        waiting,
+    )
+    return int(count)
+
+
 async def start(engine: Engine, call: Coroutine[Any, Any, Returned]) -> asyncio.Task[Returned]:
     """Start a call and return once it is done or waits for a lock."""
     before = await sessions_waiting(engine)

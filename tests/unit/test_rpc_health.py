@@ -53,6 +53,29 @@ async def test_a_server_is_not_ready_until_told_so(
     assert await status_of(probe, name) == NOT_SERVING
 
 
+async def test_a_check_looks_before_it_answers_while_ready(
+    server: RpcServer, probe: health_pb2_grpc.HealthStub
+) -> None:
+    looks = 0
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            await server.health.set_ready(False)
+
+    server.health.refresh_by(look)
+    assert await status_of(probe, "") == NOT_SERVING
+    assert looks == 0  # who is not ready says so
+    await server.health.set_ready(True)
+    assert await status_of(probe, "") == SERVING
+    assert await status_of(probe, "liveness") == SERVING
+    assert looks == 1
+    assert await status_of(probe, "") == NOT_SERVING
+    assert looks == 2
+    assert await status_of(probe, "liveness") == SERVING
+
+
 async def test_liveness_does_not_follow_readiness(
     server: RpcServer, probe: health_pb2_grpc.HealthStub
 ) -> None:

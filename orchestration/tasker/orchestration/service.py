@@ -59,13 +59,16 @@ class OrchestrationService:
             psycopg.OperationalError: The database does not answer.
             SchemaVersionError: Its schema does not fit.
         """
-        self._probe = DatabaseProbe(self._orchestrator.database, on_change=self._set_ready)
+        self._probe = DatabaseProbe(
+            self._orchestrator.database, self._orchestrator.listener, on_change=self._set_ready
+        )
         self._server: RpcServer = build_server(
             self._settings.bind_address,
             services=self._registrations(),
             options=ORCHESTRATION_OPTIONS,
             translate=as_unavailable,
         )
+        self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address
         try:
             await self._orchestrator.start()

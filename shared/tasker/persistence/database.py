@@ -12,13 +12,16 @@ from psycopg_pool import AsyncConnectionPool
 from tasker.persistence.connections import Connection, check, configure, conninfo
 from tasker.persistence.failures import without_conflict
 from tasker.persistence.queries import Params, Queries, Record, Transaction, run
-from tasker.persistence.sessions import Session, Sessions
+from tasker.persistence.sessions import Pulse, Session, Sessions
 
 
 class Database(Queries):
     """A pool of connections, each statement a transaction of its own unless `transaction` says otherwise.
 
     Conflicts with other transactions are tried again.
+
+    Attributes:
+        pulse: When it last answered a session.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Database(Queries):
         """
         self._conninfo = conninfo(url, application_name=application_name)
         self._session_settings = session_settings or {}
+        self.pulse = Pulse()
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             self._conninfo,
             min_size=min_size,
@@ -108,7 +112,7 @@ class Database(Queries):
 
     def session(self) -> Session:
         """Return a connection of its own for a loop that calls in a row; it connects when first used."""
-        return Session(self._conninfo, self._session_settings)
+        return Session(self._conninfo, self._session_settings, self.pulse)
 
     def sessions(self, *, at_most: int | None = None) -> Sessions:
         """Return as many connections as are used at once; each connects when first used.
@@ -116,7 +120,7 @@ class Database(Queries):
         Args:
             at_most: How many calls run at once; further ones wait. None where the callers are few anyway.
         """
-        return Sessions(self._conninfo, self._session_settings, at_most=at_most)
+        return Sessions(self._conninfo, self._session_settings, self.pulse, at_most=at_most)
 
     def statistics(self) -> Mapping[str, int]:
         """Return the pool's counters, as psycopg_pool names them."""

@@ -19,7 +19,7 @@ _LONGEST_RETRY_SECONDS = 10.0
 
 
 class Wakeup:
-    """Set by notifications, a reconnect or a local caller; taken by the loop that waits for it."""
+    """Set by notifications, a connection made or lost, or a local caller; taken by the loop that waits for it."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -40,10 +40,22 @@ class Wakeup:
         Returns:
             The channels that have news; None when all may have, as after the timeout.
         """
+        await self._set_within(timeout)
+        return self._take()
+
+    async def idle(self, seconds: float) -> frozenset[str] | None:
+        """Wait as a loop does that found nothing more to do and would look again after `seconds`; like `wait`."""
+        return await self.wait(seconds)
+
+    async def _set_within(self, timeout: float | None) -> bool:
+        """Tell whether it is set, now or before the timeout."""
         if not self._event.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._event.wait()
+        return self._event.is_set()
+
+    def _take(self) -> frozenset[str] | None:
         channels = None if self._everything or not self._channels else frozenset(self._channels)
         self._event.clear()
         self._channels.clear()
@@ -57,6 +69,7 @@ class Listener:
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
         self._wakeups: dict[str, list[Wakeup]] = {}
+        self._of_connection: list[Wakeup] = []
         self._task: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
 
@@ -64,6 +77,12 @@ class Listener:
         """Return a wake-up for a channel, or let one serve a further channel."""
         wakeup = wakeup or Wakeup()
         self._wakeups.setdefault(channel, []).append(wakeup)
+        return wakeup
+
+    def subscribe_connection(self, wakeup: Wakeup | None = None) -> Wakeup:
+        """Return a wake-up for when the connection is made or lost, or let one serve that, too."""
+        wakeup = wakeup or Wakeup()
+        self._of_connection.append(wakeup)
         return wakeup
 
     @property
@@ -95,6 +114,9 @@ class Listener:
             except Exception as error:
                 if self._connected.is_set():  # it did listen until now
                     waits = pauses(_LONGEST_RETRY_SECONDS)
+                    self._connected.clear()
+                    for wakeup in self._of_connection:
+                        wakeup.set()
                 delay = next(waits)
                 # Whatever it was: without hints everything still runs, by polling.
                 log.warning(
@@ -114,7 +136,7 @@ class Listener:
             lost = asyncio.Event()
             with self._read(connection.pgconn, lost):
                 self._connected.set()
-                for wakeups in self._wakeups.values():
+                for wakeups in (self._of_connection, *self._wakeups.values()):
                     for wakeup in wakeups:
                         wakeup.set()
                 await lost.wait()

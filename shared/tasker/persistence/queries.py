@@ -77,7 +77,9 @@ async def run(
     """Run one statement on a connection and return all its rows; none if it returns nothing."""
     async with AsyncCursor(connection, row_factory=rows) as cursor:
         await cursor.execute(query.encode(), params, prepare=prepare)
-        return await cursor.fetchall() if cursor.description else []
+        # Not `cursor.description`: that describes every column, for a third of the time of a short call.
+        returned = cursor.pgresult is not None and cursor.pgresult.nfields > 0
+        return await cursor.fetchall() if returned else []
 
 
 def statement(name: str) -> str:

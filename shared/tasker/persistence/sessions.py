@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -20,15 +21,31 @@ from tasker.persistence.queries import Params, Queries, Record, Transaction, run
 MOST_REQUESTS: Final = 4
 
 
+class Pulse:
+    """When the database last answered a session.
+
+    Attributes:
+        beat_at: By `time.monotonic`; of no session that was ever used, minus infinity.
+    """
+
+    def __init__(self) -> None:
+        self.beat_at = float("-inf")
+
+    def beat(self) -> None:
+        """Note that it has answered."""
+        self.beat_at = time.monotonic()
+
+
 class Session(Queries):
     """One connection for the engine's functions that reconnects: after an error the next call starts afresh.
 
     Calls are serialised; a loop that wants two statements at once takes two sessions.
     """
 
-    def __init__(self, conninfo: str, settings: Mapping[str, str]) -> None:
+    def __init__(self, conninfo: str, settings: Mapping[str, str], pulse: Pulse) -> None:
         self._conninfo = conninfo
         self._settings = settings
+        self._pulse = pulse
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
         self.connected_times = 0
@@ -40,6 +57,12 @@ class Session(Queries):
             connection = await self._connect()
             async with connection.transaction():
                 yield Transaction(connection)
+
+    async def connect(self) -> int:
+        """Connect, unless it is connected; return how many times it has done so."""
+        async with self._lock:
+            await self._connect()
+            return self.connected_times
 
     async def close(self) -> None:
         """Close the connection; the session may be used again."""
@@ -53,7 +76,9 @@ class Session(Queries):
             return await run(await self._connect(), query, params, rows)
 
         async with self._lock:
-            return await without_conflict(fetch)
+            records = await without_conflict(fetch)
+        self._pulse.beat()
+        return records
 
     async def _connect(self) -> Connection:
         if self._connection is None or hung_up(self._connection):
@@ -74,9 +99,12 @@ class Sessions(Queries):
     connection that slept takes a third longer.
     """
 
-    def __init__(self, conninfo: str, settings: Mapping[str, str], *, at_most: int | None = None) -> None:
+    def __init__(
+        self, conninfo: str, settings: Mapping[str, str], pulse: Pulse, *, at_most: int | None = None
+    ) -> None:
         self._conninfo = conninfo
         self._settings = settings
+        self._pulse = pulse
         self._room = asyncio.Semaphore(at_most) if at_most else contextlib.nullcontext()
         self._all: list[Session] = []
         self._idle: list[Session] = []
@@ -102,7 +130,7 @@ class Sessions(Queries):
             if self._idle:
                 session = self._idle.pop()
             else:
-                session = Session(self._conninfo, self._settings)
+                session = Session(self._conninfo, self._settings, self._pulse)
                 self._all.append(session)
             try:
                 yield session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from grpc import aio
@@ -23,9 +23,18 @@ _LAST_WORD_SECONDS: Final = 0.1
 class _Servicer(health.aio.HealthServicer):  # type: ignore[misc, name-defined]  # missing in the stub
     """Ends its streams when told to: a draining server would wait for them as long as for any call."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[], Awaitable[None]]) -> None:
         super().__init__()
         self.ending = asyncio.Event()
+        self._look = look
+
+    async def Check(  # noqa: N802 - its name in the contract
+        self, request: health_pb2.HealthCheckRequest, context: Any
+    ) -> health_pb2.HealthCheckResponse:
+        """Answer the status of one name."""
+        if request.service != LIVENESS:
+            await self._look()
+        return await super().Check(request, context)
 
     async def Watch(  # noqa: N802 - its name in the contract
         self, request: health_pb2.HealthCheckRequest, context: Any
@@ -51,13 +60,18 @@ class HealthReporter:
 
     def __init__(self, service_names: Iterable[str]) -> None:
         self._names = (OVERALL, *service_names)
-        self._servicer = _Servicer()
+        self._servicer = _Servicer(self._look)
+        self._refresh: Callable[[], Awaitable[None]] | None = None
         self._ready = False
 
     @property
     def ready(self) -> bool:
         """What set_ready was last told."""
         return self._ready
+
+    def refresh_by(self, refresh: Callable[[], Awaitable[None]]) -> None:
+        """Have Check call this first, while ready: it may find that we are not, and say so by `set_ready`."""
+        self._refresh = refresh
 
     async def set_ready(self, ready: bool) -> None:
         """Tell probes and watchers; not ready also means starting up or draining."""
@@ -70,6 +84,10 @@ class HealthReporter:
         for name in self._names:
             await self._servicer.set(name, status.SERVING if self._ready else status.NOT_SERVING)
         await self._servicer.set(LIVENESS, status.SERVING)
+
+    async def _look(self) -> None:
+        if self._ready and self._refresh is not None:
+            await self._refresh()
 
     def end_watches(self) -> None:
         """End the streams of watchers, who have been told the last status."""

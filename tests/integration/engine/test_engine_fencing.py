@@ -24,6 +24,8 @@ from tests.support.rivals import (
     start_blocked,
 )
 
+pytestmark = pytest.mark.both_ways
+
 LEASE_SECONDS = LEASE.total_seconds()
 
 

@@ -23,14 +23,14 @@ _RESULT = """
         'metadata', '{"retryable": true}'::jsonb)
 """
 
+_SUBMITTED = ", ".join(
+    f"ARRAY(SELECT (r ->> '{key}')::uuid FROM jsonb_array_elements(v_json) r)"
+    for key in ("task_uuid", "step_uuid", "lease_token")
+)
+
 _SUBMIT = f"""
     IF v_json IS NOT NULL THEN
-        PERFORM tasker.submit_results_v1({
-    ", ".join(
-        f"ARRAY(SELECT (r ->> '{key}')::uuid FROM jsonb_array_elements(v_json) r)"
-        for key in ("task_uuid", "step_uuid", "lease_token")
-    )
-}, v_json);
+        PERFORM tasker.submit_results_v1({_SUBMITTED}, v_json);
     END IF;
 """
 
@@ -45,6 +45,24 @@ _SESSIONS = {
                 CASE WHEN random() < 0.5 THEN '0 s' ELSE '30 s' END::interval, ARRAY['work'], '60 s', 65536, NULL) c) s;
         COMMIT;
         {_SUBMIT}
+    """,
+    # The same on the short way, with what follows.
+    "finisher": f"""
+        SELECT jsonb_agg({_RESULT} ORDER BY random()) INTO v_json FROM (
+            SELECT c.task_uuid, c.step_uuid, v_token AS lease_token, random() > 0.1 AS ok
+            FROM tasker.claim_steps_v1(
+                ARRAY['worker_test_queue'], ARRAY[0]::bigint[], 40, gen_random_uuid(), v_token, '30 s', ARRAY['work'],
+                '60 s', 65536, NULL) c) s;
+        COMMIT;
+        WHILE v_json IS NOT NULL LOOP
+            SELECT jsonb_agg({_RESULT} ORDER BY random()) INTO v_json FROM (
+                SELECT f.task_uuid, f.step_uuid, v_token AS lease_token, random() > 0.1 AS ok
+                FROM tasker.finish_steps_v1({_SUBMITTED}, v_json, ARRAY(
+                        SELECT (r ->> 'task_uuid')::uuid FROM jsonb_array_elements(v_json) r
+                        WHERE (r ->> 'success')::boolean), false, ARRAY['worker_test_queue'], 3, gen_random_uuid(),
+                    v_token, '30 s', ARRAY['work'], 65536) f WHERE f.step_uuid IS NOT NULL) s;
+            COMMIT;
+        END LOOP;
     """,
     # Submits what others have claimed, as a late worker does.
     "latecomer": f"""

@@ -25,6 +25,8 @@ from tests.support.rivals import (
     task_like_others,
 )
 
+pytestmark = pytest.mark.both_ways
+
 WORKERS = "worker_test_queue"
 BEGINNING = UUID(int=0)
 Returned = TypeVar("Returned")
@@ -66,6 +68,7 @@ async def _poison(engine: Engine, task: UUID) -> None:
     assert (await engine.states(task))["s1"] == "error"
 
 
+@pytest.mark.long_way
 @pytest.mark.parametrize("evaluate", [_process, _judge, _wake, _reconcile, _poison])
 async def test_a_foreign_key_check_does_not_keep_a_task_from_being_evaluated(
     engine: Engine, evaluate: Callable[[Engine, UUID], Awaitable[None]]
@@ -90,6 +93,7 @@ async def test_an_evaluation_lets_foreign_key_checks_pass(any_engine: Engine) ->
 # process skips tasks that are locked; one busy task never stalls a group
 
 
+@pytest.mark.long_way
 async def test_a_busy_task_does_not_stall_the_results_of_others(any_engine: Engine) -> None:
     busy, free = await any_engine.create(chain(2)), await any_engine.create(chain(2))
     await any_engine.succeed(*await any_engine.claim())
@@ -136,6 +140,7 @@ async def test_a_busy_task_does_not_stall_the_judgements_of_others(engine: Engin
     assert await engine.messages(JUDGEMENTS_QUEUE) == 0
 
 
+@pytest.mark.long_way
 async def test_every_message_of_a_busy_task_waits_with_it(engine: Engine) -> None:
     task = await engine.create(diamond())
     await engine.succeed(*await engine.claim())
@@ -149,6 +154,7 @@ async def test_every_message_of_a_busy_task_waits_with_it(engine: Engine) -> Non
     await engine.run(task)
 
 
+@pytest.mark.long_way
 async def test_two_orchestrators_share_a_group_without_waiting(any_engine: Engine) -> None:
     first, second = [await any_engine.create(chain(1)) for _ in range(2)]
     await any_engine.succeed(*await any_engine.claim())
@@ -326,6 +332,7 @@ async def test_submits_of_the_same_steps_in_opposite_order_do_not_deadlock(datab
 # 40P01 and 40001 are retried at the call
 
 
+@pytest.mark.long_way
 @pytest.mark.parametrize("sqlstate", ["40P01", "40001"])
 async def test_conflicts_are_retried_at_the_call(engine: Engine, sqlstate: str) -> None:
     task = await engine.create(chain(1, retry={"max_attempts": 3}))
@@ -442,6 +449,7 @@ async def test_a_lease_alone_does_not_make_a_result_good(engine: Engine) -> None
     assert not await engine.sql("SELECT 1 FROM tasker.step_results")
 
 
+@pytest.mark.long_way
 async def test_a_step_cancelled_while_its_result_is_processed_stays_cancelled(engine: Engine) -> None:
     task = await engine.create(chain(1))
     (step,) = await engine.claim()
@@ -468,6 +476,7 @@ async def test_a_step_cancelled_while_its_failure_is_judged_stays_cancelled(engi
     await assert_history_is_whole(engine, task)
 
 
+@pytest.mark.long_way
 async def test_a_child_cancelled_while_its_parent_completes_is_not_enqueued(engine: Engine) -> None:
     task = await engine.create(chain(2))
     await engine.succeed(*await engine.claim())
@@ -524,6 +533,7 @@ async def test_a_submit_finds_a_step_that_was_touched_meanwhile(engine: Engine) 
     assert await engine.state(task) == "complete"
 
 
+@pytest.mark.long_way
 async def test_processing_finds_a_step_that_was_touched_meanwhile(engine: Engine) -> None:
     task = await engine.create(chain(1))
     (step,) = await engine.claim()
@@ -540,6 +550,7 @@ async def test_judging_finds_a_step_that_was_touched_meanwhile(engine: Engine) -
     assert await engine.states(task) == {"s1": "waiting_for_retry"}
 
 
+@pytest.mark.long_way
 async def test_an_advance_finds_a_child_that_was_touched_meanwhile(engine: Engine) -> None:
     task = await engine.create(chain(2))
     await engine.succeed(*await engine.claim())
@@ -601,6 +612,7 @@ async def test_a_submit_reads_the_clock_after_it_has_the_step(engine: Engine) ->
     assert recorded == moved >= started + timedelta(seconds=100)
 
 
+@pytest.mark.long_way
 async def test_processing_reads_the_clock_after_it_has_the_step(engine: Engine) -> None:
     task = await engine.create(chain(1))
     (step,) = await engine.claim()
@@ -626,6 +638,7 @@ async def test_a_backoff_counts_from_when_judging_has_the_step(engine: Engine) -
     assert due == wake_at >= started + timedelta(seconds=101)
 
 
+@pytest.mark.long_way
 async def test_a_child_is_enqueued_at_the_time_its_row_was_free(engine: Engine) -> None:
     task = await engine.create(chain(2))
     await engine.succeed(*await engine.claim())

@@ -38,6 +38,8 @@ from tests.support.rivals import (
     until,
 )
 
+pytestmark = pytest.mark.both_ways
+
 WORKERS = worker_queue(NAMESPACE)
 
 
@@ -60,6 +62,7 @@ async def _reason(engine: Engine, task: UUID) -> str:
 # the group is tried one by one; the poison is recorded and its step moves to `error`
 
 
+@pytest.mark.long_way
 async def test_a_poisonous_result_is_found_and_its_task_settled(any_engine: Engine) -> None:
     bad, good = await _bad_among_good(any_engine)
     await any_engine.succeed(*await any_engine.claim())
@@ -118,6 +121,7 @@ async def test_a_failure_that_the_domain_cannot_judge_is_poison_too(engine: Engi
         assert (await engine.states(task))["s1"] == "waiting_for_retry"
 
 
+@pytest.mark.long_way
 async def test_the_operator_finds_everything_about_the_poison(engine: Engine) -> None:
     bad, _ = await _bad_among_good(engine)
     await engine.succeed(*await engine.claim())
@@ -131,6 +135,7 @@ async def test_the_operator_finds_everything_about_the_poison(engine: Engine) ->
     assert (task, step, recorded) == (bad, bad_step, True)
 
 
+@pytest.mark.long_way
 async def test_two_orchestrators_that_find_the_same_poison_record_it_once(engine: Engine) -> None:
     bad, _ = await _bad_among_good(engine)
     await engine.succeed(*await engine.claim())
@@ -161,6 +166,7 @@ async def test_poison_that_comes_after_its_step_has_moved_on_changes_nothing(eng
     await assert_history_is_whole(engine, task)
 
 
+@pytest.mark.long_way
 async def test_poison_that_cannot_even_be_recorded_does_not_keep_others_waiting(engine: Engine) -> None:
     bad, good = await _bad_among_good(engine)
     await engine.succeed(*await engine.claim())
@@ -234,6 +240,7 @@ async def test_a_message_that_names_an_unknown_step_is_dropped(engine: Engine, q
 _TRANSIENT = ["08006", "40001", "40P01", "53200", "53300", "55P03", "57014", "57P01"]
 
 
+@pytest.mark.long_way
 @pytest.mark.parametrize("sqlstate", _TRANSIENT)
 async def test_a_failure_of_the_database_is_no_poison(engine: Engine, sqlstate: str) -> None:
     tasks = [await engine.create(chain(1)) for _ in range(2)]
@@ -254,6 +261,7 @@ async def test_a_failure_of_the_database_is_no_poison(engine: Engine, sqlstate: 
     assert {await engine.state(task) for task in tasks} == {"complete", "blocked_by_failures"}
 
 
+@pytest.mark.long_way
 async def test_a_failure_of_the_database_during_the_search_is_no_poison_either(engine: Engine) -> None:
     bad, good = await _bad_among_good(engine)
     await engine.succeed(*await engine.claim())
@@ -268,6 +276,7 @@ async def test_a_failure_of_the_database_during_the_search_is_no_poison_either(e
         assert "complete" in (await engine.states(task)).values()
 
 
+@pytest.mark.long_way
 @pytest.mark.parametrize("loop", ["results", "judgements"])
 async def test_a_killed_backend_is_no_poison(engine: Engine, loop: str) -> None:
     task = await engine.create(chain(1))
@@ -287,6 +296,7 @@ async def test_a_killed_backend_is_no_poison(engine: Engine, loop: str) -> None:
     await assert_history_is_whole(engine, task)
 
 
+@pytest.mark.long_way
 @pytest.mark.own_database
 async def test_a_statement_timeout_is_no_poison(engine: Engine) -> None:
     task = await engine.create(chain(1))

@@ -30,6 +30,8 @@ WIDE = graph(
     {"root": [], **{f"leaf_{n}": ["root"] for n in range(6)}, "join": [f"leaf_{n}" for n in range(6)]},
     retry=RETRY,
 )
+
+pytestmark = pytest.mark.both_ways
 TEMPLATES = [
     chain(4, retry=RETRY) | {"name": "chain", "identity_strategy": "strict"},
     diamond(retry=RETRY) | {"name": "diamond", "identity_strategy": "strict"},
@@ -105,7 +107,9 @@ class Storm:
             "FROM tasker.step_leases ORDER BY random() LIMIT %s",
             mood.choice([0, 1, 40]),
         )
-        await engine.worker.submit([ResultToSubmit(Lease(*lease), text, success=True) for *lease, text in rows])
+        await engine.worker.submit(
+            [ResultToSubmit(Lease(*lease), text, success=True) for *lease, text in rows]
+        )
         await asyncio.sleep(0.02 * mood.random())
 
     async def _process(self, engine: Engine, mood: random.Random) -> None:

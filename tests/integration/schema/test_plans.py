@@ -25,7 +25,7 @@ from tasker.persistence.operations.renew import Lease
 from tasker.persistence.reading import listing as task_listing
 from tasker.persistence.reading.listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
 from tests.support.dynamic import decide, split, workflow
-from tests.support.engine import Engine, diamond
+from tests.support.engine import Engine, diamond, success
 
 pytestmark = pytest.mark.own_database
 
@@ -47,6 +47,7 @@ HOT = {
     "create_tasks_v1",
     "claim_steps_v1",
     "submit_results_v1",
+    "finish_steps_v1",
     "process_results_v1",
     "take_judgements_v1",
     "apply_verdicts_v1",
@@ -231,6 +232,16 @@ async def one_round(engine: Engine, first: int) -> None:
         await engine.succeed(*ready)
         await engine.process()
     await _grow_one(engine)
+    await _run_short(engine)
+
+
+async def _run_short(engine: Engine) -> None:
+    """Run a task whose steps are completed where they are submitted, and claimed with that."""
+    task = await engine.create(diamond() | {"name": "short"})
+    ready = await engine.claim()
+    while ready:
+        ready = (await engine.finish(*(success(step, {}) for step in ready), limit=2)).claimed
+    assert await engine.state(task) == "complete"
 
 
 async def _grow_one(engine: Engine) -> None:

@@ -41,13 +41,14 @@ class WorkerService:
             SchemaVersionError: Its schema does not fit.
             TemplateDirectoryError: The template directory does not exist.
         """
-        self._probe = DatabaseProbe(self.worker.database, on_change=self._set_ready)
+        self._probe = DatabaseProbe(self.worker.database, self.worker.listener, on_change=self._set_ready)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
             services=self._registrations(),
             options=WORKER_OPTIONS,
             translate=as_unavailable,
         )
+        self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address
         try:
             await self.worker.start()

@@ -15,6 +15,7 @@ from tasker.domain.templates.document import StepType
 from tasker.domain.templates.expansion import DecisionLimits
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
+from tasker.messaging.wakeup import MessageWakeup
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.dlq import DlqEntries
@@ -34,7 +35,7 @@ from tasker.orchestration.loops.sweeper import LeaseSweeper
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.orchestration.loops.unserved import UnservedLoop
 from tasker.persistence.database import Database
-from tasker.persistence.listener import Listener
+from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.operations.register import TEMPLATE_CHANGED_CHANNEL
 from tasker.persistence.reading.revisions import Revisions
@@ -58,6 +59,7 @@ class Orchestrator:
         operators: Acts on them by hand.
         dlq: Puts them before a person, and keeps what that person finds.
         watching: Watches them.
+        listener: Brings hints.
     """
 
     def __init__(self, settings: OrchestrationSettings) -> None:
@@ -74,7 +76,7 @@ class Orchestrator:
         self._sweeping = self.database.session()
         self._detecting = self.database.session()
         self._broker = PgmqOrchestrationBroker(self._sessions)
-        self._listener = Listener(self.database.url_parameters)
+        self.listener = Listener(self.database.url_parameters)
         revisions = planned_revisions(self.database, settings.environment)
         expander = _expander(settings, revisions)
         self._catalogue = TemplateCatalogue(
@@ -92,10 +94,10 @@ class Orchestrator:
         self.dlq = DlqEntries(self.database)
         self._transitions = TransitionReader(self.database)
         self.watching = Watching(
-            self.database, self._transitions, self._listener.subscribe(_TRANSITIONS_CHANNEL)
+            self.database, self._transitions, self.listener.subscribe(_TRANSITIONS_CHANNEL)
         )
         self._runners = (*self._lasting_loops(expander), *self._chosen_loops())
-        self._templates_changed = self._listener.subscribe(TEMPLATE_CHANGED_CHANNEL)
+        self._templates_changed = self.listener.subscribe(TEMPLATE_CHANGED_CHANNEL)
         self._forgetting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -107,7 +109,7 @@ class Orchestrator:
         """
         await self.database.open()
         await check_schema(self.database)
-        await self._listener.start()
+        await self.listener.start()
         await self.watching.start()
         await self.creator.start()
         self._forgetting = asyncio.create_task(self._forget_changed_templates(), name="templates")
@@ -124,7 +126,7 @@ class Orchestrator:
             self._forgetting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._forgetting
-        await self._listener.stop()
+        await self.listener.stop()
         for sessions in (self._sessions, self._requests, self._sweeping, self._detecting):
             await sessions.close()
         await self._transitions.close()
@@ -133,7 +135,7 @@ class Orchestrator:
     @property
     def is_listening(self) -> bool:
         """Whether hints arrive; without them the orchestrator polls."""
-        return self._listener.is_connected
+        return self.listener.is_connected
 
     @property
     def failing_loops(self) -> list[str]:
@@ -147,14 +149,15 @@ class Orchestrator:
 
     def _lasting_loops(self, expander: Expander) -> Iterator[LoopRunner]:
         """Return the runners of the loops without which no task gets on."""
-        yield LoopRunner(ResultLoop(self._broker), self._listener.subscribe(channel(RESULTS_QUEUE)))
-        yield LoopRunner(
-            JudgementLoop(self._broker, Judge(), expander),
-            self._listener.subscribe(channel(JUDGEMENTS_QUEUE)),
-        )
-        yield LoopRunner(TimerLoop(self._sessions), self._listener.subscribe(_TIMER_CHANNEL))
+        yield LoopRunner(ResultLoop(self._broker), self._messages_of(RESULTS_QUEUE))
+        yield LoopRunner(JudgementLoop(self._broker, Judge(), expander), self._messages_of(JUDGEMENTS_QUEUE))
+        yield LoopRunner(TimerLoop(self._sessions), self.listener.subscribe(_TIMER_CHANNEL))
         yield LoopRunner(LeaseSweeper(self._sweeping))
         yield LoopRunner(Reconciler(self._sessions))
+
+    def _messages_of(self, queue: str) -> Wakeup:
+        wakeup = MessageWakeup(self._sessions, [queue], self.listener)
+        return self.listener.subscribe(channel(queue), wakeup)
 
     def _chosen_loops(self) -> Iterator[LoopRunner]:
         """Return the runners of what settings can turn off: retention, and what looks after tasks that are stuck."""

@@ -6,6 +6,7 @@ from tasker.domain.templates.document import StepType
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.poison import PoisonSearch
 from tasker.messaging.queues import JUDGEMENTS_QUEUE
+from tasker.messaging.wakeup import POLL_SECONDS
 from tasker.orchestration.engine.expansion import Expander, ExpandingStep
 from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.loops.results import BUSY_SECONDS
@@ -29,7 +30,7 @@ class JudgementLoop:
         expander: Expander,
         *,
         group_size: int = 50,
-        poll_seconds: float = 1.0,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._broker = broker
         self._judge = judge

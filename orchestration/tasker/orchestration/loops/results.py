@@ -7,6 +7,7 @@ from typing import Final
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.poison import PoisonSearch
 from tasker.messaging.queues import RESULTS_QUEUE
+from tasker.messaging.wakeup import POLL_SECONDS
 from tasker.persistence.failures import is_transient
 
 #: How long a busy task's message is put back; look again then.
@@ -19,7 +20,7 @@ class ResultLoop:
     name = "results"
 
     def __init__(
-        self, broker: PgmqOrchestrationBroker, *, group_size: int = 100, poll_seconds: float = 1.0
+        self, broker: PgmqOrchestrationBroker, *, group_size: int = 100, poll_seconds: float = POLL_SECONDS
     ) -> None:
         self._broker = broker
         self._group_size = group_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import structlog
@@ -53,15 +54,16 @@ class LoopRunner:
     async def _run(self) -> None:
         waits = pauses()
         while not self._stopping:
+            rest: Callable[[float], Awaitable[object]] = self._wakeup.idle
             try:
                 wait = await self._loop.tick()
                 self.failures, waits = 0, pauses()
             except Exception as error:
                 self.failures += 1
-                wait = next(waits)
+                wait, rest = next(waits), self._wakeup.wait
                 if is_transient(error):
                     log.warning("loop_interrupted", loop=self._loop.name, error=type(error).__name__)
                 else:
                     log.exception("loop_failed", loop=self._loop.name)
             if wait > 0 and not self._stopping:
-                await self._wakeup.wait(wait)
+                await rest(wait)

@@ -30,14 +30,17 @@ class LeaseSweeper:
         self._poll_seconds = poll_seconds
         self._connected_times = 0
         self._connected_at = datetime.min.replace(tzinfo=UTC)
+        self._waited = False
 
     async def tick(self) -> float:
         """Sweep one group."""
-        instant = await now(self._session)
-        if self._session.connected_times != self._connected_times:
-            self._connected_times, self._connected_at = self._session.connected_times, instant
-        if instant < self._connected_at + LEASE:
-            return self._poll_seconds
+        if await self._session.connect() != self._connected_times or not self._waited:
+            instant = await now(self._session)
+            if self._session.connected_times != self._connected_times:
+                self._connected_times, self._connected_at = self._session.connected_times, instant
+            self._waited = instant >= self._connected_at + LEASE
+            if not self._waited:
+                return self._poll_seconds
         lost = await sweep_leases(self._session, self._group_size)
         if lost:
             log.warning("workers_lost", steps=lost)

@@ -112,7 +112,7 @@ class StepConsumer:
             else:
                 if hinted is None:
                     looked_at = loop.time()
-                news = await self._wakeup.wait(self._poll_seconds)
+                news = await self._wakeup.idle(self._poll_seconds)
                 # Hints for some queues, however many come, do not keep it from the others for longer than a poll.
                 fresh = loop.time() < looked_at + self._poll_seconds
                 hinted = {self._queues[name] for name in news} if news and fresh else None

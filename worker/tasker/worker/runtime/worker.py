@@ -10,9 +10,11 @@ import structlog
 
 from tasker.config.settings import WorkerSettings
 from tasker.domain.uuids import uuid7
+from tasker.messaging.claim_order import ClaimOrder
 from tasker.messaging.pgmq import PgmqWorkerBroker
+from tasker.messaging.wakeup import POLL_SECONDS, MessageWakeup
 from tasker.persistence.database import Database
-from tasker.persistence.listener import Listener, Wakeup
+from tasker.persistence.listener import Listener
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.operations.workers import register_worker, retire_worker
 from tasker.persistence.sessions import MOST_REQUESTS
@@ -31,8 +33,6 @@ from tasker.worker.runtime.templates import Registration, register_directory
 
 log = structlog.get_logger(__name__)
 
-_POLL_SECONDS = 1.0
-
 
 class Worker:
     """Serves the namespaces of its template directory with the handlers of its registry.
@@ -40,6 +40,7 @@ class Worker:
     Attributes:
         worker_uuid: One per process; labels leases, transitions and results.
         database: Its connections.
+        listener: Brings hints.
         registration: What became of the template directory, once started.
     """
 
@@ -52,7 +53,7 @@ class Worker:
         self.registration = Registration()
         self._sessions = self.database.sessions()
         self._requests = self.database.sessions(at_most=MOST_REQUESTS)
-        self._listener = Listener(self.database.url_parameters)
+        self.listener = Listener(self.database.url_parameters)
         self._slots = Slots(settings.slots)
         self._claims = OpenClaims()
         self._background: list[asyncio.Task[None]] = []
@@ -68,7 +69,7 @@ class Worker:
         try:
             await self._connect()
         except BaseException:
-            await self._listener.stop()
+            await self.listener.stop()
             await self.database.close()
             raise
         self._claiming = asyncio.create_task(self._consumer.run(), name="claims")
@@ -102,7 +103,7 @@ class Worker:
             handlers=self._registry.callables(),
             slots=self._settings.slots,
         )
-        await self._listener.start()
+        await self.listener.start()
 
     def _assemble(self) -> None:
         """Make what claims, runs, submits and renews; nothing of it has begun."""
@@ -123,7 +124,8 @@ class Worker:
             result_validation=self._settings.result_validation,
             identity=self._identity,
         )
-        wakeup = Wakeup()
+        queues = ClaimOrder(self.registration.discovered_namespaces).queues()
+        wakeup = MessageWakeup(self._sessions, queues, self.listener)
         self._consumer = StepConsumer(
             broker,
             self._registry,
@@ -131,11 +133,11 @@ class Worker:
             self._submitter,
             namespaces=self.registration.discovered_namespaces,
             slots=self._slots,
-            poll_seconds=_POLL_SECONDS,
+            poll_seconds=POLL_SECONDS,
             wakeup=wakeup,
         )
         for channel in self._consumer.channels:
-            self._listener.subscribe(channel, wakeup)
+            self.listener.subscribe(channel, wakeup)
         self._heartbeat = Heartbeat(self._sessions, self.worker_uuid, self._claims, self._runner.cancel)
 
     async def stop(self) -> None:
@@ -162,7 +164,7 @@ class Worker:
             if isinstance(end, Exception):
                 log.error("background_task_failed", exc_info=end)
         self._runner.close()
-        await self._listener.stop()
+        await self.listener.stop()
         await self._sessions.close()
         await self._requests.close()
         await self.database.close()
@@ -170,7 +172,7 @@ class Worker:
     @property
     def is_listening(self) -> bool:
         """Whether hints arrive; without them the worker polls."""
-        return self._listener.is_connected
+        return self.listener.is_connected
 
     @property
     def is_claiming(self) -> bool:
