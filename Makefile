@@ -65,5 +65,5 @@ lock: $(STAMP) ## Pin the requirement files anew
 
 clean: ## Remove everything the targets made
 	rm -rf $(VENV) .tasker .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build benchmarks/latest.json \
-	  benchmarks/peers/.env benchmarks/peers/latest.json benchmarks/peers/latest.svg
+	  benchmarks/peers/latest.json benchmarks/peers/latest.svg
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,8 +15,8 @@ from benchmarks.peers.roster import Peer
 
 FOLDER: Final = Path(__file__).parent
 _PROGRAMS: Final = FOLDER / "programs"
-#: Where the environments are; git ignores it.
-_ENVIRONMENTS: Final = FOLDER / ".env"
+#: Where the environments are: beside the project's own, not among its files, and gone with it.
+_ENVIRONMENTS: Final = FOLDER.parents[1] / ".venv" / "peers"
 _PATIENCE_SECONDS: Final = 600
 
 
