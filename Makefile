@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 export BUF_CACHE_DIR := $(CURDIR)/$(VENV)/buf-cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint proto schema bench bench-stored bench-pairs lock clean
+.PHONY: help setup demo dev test lint proto schema bench bench-stored bench-pairs bench-peers lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench-stored: $(STAMP) ## The same on an empty and on a full database (BENCH_STO
 bench-pairs: $(STAMP) ## The same on this checkout and on another one, in turns (BEFORE=path, with a .venv of its own)
 	@$(BIN)/python -m benchmarks.pairs $(BEFORE)
 
+bench-peers: $(STAMP) ## Tasker beside other engines on PostgreSQL (PEERS=river,dbos; BENCH_SCALE=0.2)
+	@$(BIN)/python -m benchmarks.peers.run
+
 lock: $(STAMP) ## Pin the requirement files anew
 	@$(BIN)/python -m pip install --quiet pip-tools
 	@$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
@@ -61,5 +64,6 @@ lock: $(STAMP) ## Pin the requirement files anew
 	  -o requirements/dev.txt pyproject.toml
 
 clean: ## Remove everything the targets made
-	rm -rf $(VENV) .tasker .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build benchmarks/latest.json
+	rm -rf $(VENV) .tasker .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build benchmarks/latest.json \
+	  benchmarks/peers/latest.json benchmarks/peers/latest.svg
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
