@@ -23,8 +23,6 @@ from tasker.worker.runtime.claims import OpenClaims
 log = structlog.get_logger(__name__)
 
 _MAX_GROUP: Final = 200
-#: When so many results wait behind a call, a second one is made beside it.
-_BACKLOG: Final = 50
 _MAX_WAITING: Final = 1000
 
 _Finished: TypeAlias = tuple[ClaimedStep, ResultToSubmit]
@@ -52,7 +50,6 @@ class ResultSubmitter:
         self._identity = identity
         self._continuation: Continuation | None = None
         self._waiting: list[_Finished] = []
-        self._busy_tasks: set[UUID] = set()  # of the groups that are being submitted
         self._arrived = asyncio.Event()
         self._relieved = asyncio.Event()
         self._idle = asyncio.Event()
@@ -82,38 +79,14 @@ class ResultSubmitter:
                 one an orchestrator completes every step.
         """
         self._continuation = continuation
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._submit_groups(at_least=1), name="submissions")
-            both.create_task(self._submit_groups(at_least=_BACKLOG), name="submissions of a backlog")
-
-    async def _submit_groups(self, *, at_least: int) -> None:
-        """Submit one group after the other, for as long as so many results wait."""
         while True:
-            while not (group := self._next_group(at_least)):
-                self._arrived.clear()
-                await self._arrived.wait()
-            tasks = {step.task_uuid for step, _ in group}
-            self._busy_tasks |= tasks
-            try:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
                 await self._submit_together(group)
-            finally:
-                self._busy_tasks -= tasks
-                self._arrived.set()
                 self._relieved.set()
-                if not self._waiting and not self._busy_tasks:
-                    self._idle.set()
-
-    def _next_group(self, at_least: int) -> Sequence[_Finished]:
-        """Take what goes together next: nothing of a task that is being submitted, which the other call has locked."""
-        if len(self._waiting) < at_least:
-            return []
-        if not self._busy_tasks:
-            group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
-            return group
-        free = [one for one in self._waiting if one[0].task_uuid not in self._busy_tasks][:_MAX_GROUP]
-        taken = {id(one) for one in free}
-        self._waiting = [one for one in self._waiting if id(one) not in taken]
-        return free
+            self._idle.set()
 
     async def _submit_together(self, group: Sequence[_Finished]) -> None:
         try:
