@@ -27,7 +27,6 @@ from rich.table import Table
 from benchmarks import processes, scenarios
 from tasker.v1 import tasks_pb2_grpc
 
-_PORTS: Final = (19290, 19390)
 _NAMES: Final = ("before", "now")
 _IDLE_SECONDS: Final = 20.0
 #: After the last stream ended, transactions go on hinting for a minute.
@@ -99,8 +98,8 @@ def main() -> None:
 async def _measure(pythons: tuple[Path, Path], data_folder: Path, scale: float) -> Figures:
     async with AsyncExitStack() as running:
         stacks = [
-            await running.enter_async_context(_stack(python, data_folder, name, port))
-            for python, name, port in zip(pythons, _NAMES, _PORTS, strict=True)
+            await running.enter_async_context(_stack(python, data_folder, name))
+            for python, name in zip(pythons, _NAMES, strict=True)
         ]
         figures = Figures()
         await _latencies(stacks, figures, rounds=int(150 * scale))
@@ -110,11 +109,11 @@ async def _measure(pythons: tuple[Path, Path], data_folder: Path, scale: float) 
 
 
 @asynccontextmanager
-async def _stack(python: Path, data_folder: Path, name: str, port: int) -> AsyncIterator[Stack]:
+async def _stack(python: Path, data_folder: Path, name: str) -> AsyncIterator[Stack]:
     with processes.fresh_database(data_folder, name=name, python=python) as url:
         async with (
-            processes.orchestration(url, port, python=python) as address,
-            processes.worker(url, port + 1, python=python) as worker,
+            processes.orchestration(url, python=python) as address,
+            processes.worker(url, python=python) as worker,
             grpc.aio.insecure_channel(address) as channel,
         ):
             stub = tasks_pb2_grpc.TaskServiceStub(channel)

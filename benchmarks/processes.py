@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -52,20 +53,18 @@ def fresh_database(data_folder: Path, *, name: str = "bench", python: Path = _TH
 
 
 @asynccontextmanager
-async def orchestration(database_url: str, port: int, *, python: Path = _THIS) -> AsyncIterator[str]:
+async def orchestration(database_url: str, *, python: Path = _THIS) -> AsyncIterator[str]:
     """Run an orchestrator; yield its address."""
-    address = f"127.0.0.1:{port}"
+    address = free_address()
     settings = {"TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS": address}
     async with _process(python, "orchestration", address, database_url, settings):
         yield address
 
 
 @asynccontextmanager
-async def worker(
-    database_url: str, port: int, *, python: Path = _THIS
-) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def worker(database_url: str, *, python: Path = _THIS) -> AsyncIterator[subprocess.Popen[bytes]]:
     """Run a worker with the benchmark's templates and handlers; yield its process."""
-    address = f"127.0.0.1:{port}"
+    address = free_address()
     settings = {
         "TASKER_WORKER_GRPC_BIND_ADDRESS": address,
         "TASKER_TEMPLATE_PATH": str(_FOLDER / "templates"),
@@ -97,3 +96,10 @@ async def ready(address: str) -> None:
         async for answer in stub.Watch(request, wait_for_ready=True):
             if answer.status == health_pb2.HealthCheckResponse.SERVING:
                 return
+
+
+def free_address() -> str:
+    """Return an address that nobody has: two services may share a port, and share the calls to it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"

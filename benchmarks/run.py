@@ -16,7 +16,6 @@ from rich.table import Table
 from benchmarks import processes, scenarios
 
 _LATEST = Path(__file__).parent / "latest.json"
-_PORT = 19190
 
 
 def main() -> None:
@@ -43,8 +42,8 @@ def main() -> None:
 async def measure(database_url: str, *, scale: float) -> dict[str, dict[str, float]]:
     """Run all scenarios with services of their own; return their figures."""
     async with AsyncExitStack() as running:
-        address = await running.enter_async_context(processes.orchestration(database_url, _PORT))
-        async with processes.worker(database_url, _PORT + 1):
+        address = await running.enter_async_context(processes.orchestration(database_url))
+        async with processes.worker(database_url):
             latency = await scenarios.chain_latency(address, tasks=int(200 * scale))
             chain = await scenarios.chain_throughput(address, database_url, tasks=int(4000 * scale))
             batch = await scenarios.batch_throughput(address, tasks=max(1, int(3 * scale)))
@@ -52,7 +51,7 @@ async def measure(database_url: str, *, scale: float) -> dict[str, dict[str, flo
             address,
             database_url,
             tasks=int(5000 * scale),
-            run_worker=lambda: running.enter_async_context(processes.worker(database_url, _PORT + 1)),
+            run_worker=lambda: running.enter_async_context(processes.worker(database_url)),
         )
     return {
         "chain_latency": asdict(latency),

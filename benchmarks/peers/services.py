@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -84,14 +83,14 @@ class Services:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[list[int]]:
         """Run an orchestrator."""
-        self._address = _free_address()
+        self._address = processes.free_address()
         async with self._service("orchestration", self._address) as pid:
             yield [pid]
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[Working]:
         """Run a worker."""
-        async with self._service("worker", _free_address()) as pid:
+        async with self._service("worker", processes.free_address()) as pid:
             yield _Working(pid, self.url, self._since, self.backlog)
 
     def creating(self) -> AbstractAsyncContextManager[Program]:
@@ -119,10 +118,3 @@ class Services:
         finally:
             process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(process.wait(), 30)
-
-
-def _free_address() -> str:
-    """Return an address that nobody has: two services may share a port, and share the calls to it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
