@@ -16,6 +16,7 @@ from tasker.persistence.operations.submit import ResultToSubmit
 from tasker.worker.runtime.worker import Worker
 from tests.integration.runtime.conftest import StartWorker
 from tests.support.engine import WORKER_QUEUE, Engine, chain, graph
+from tests.support.faults import poison, refuse
 from tests.support.waiting import until, within
 from tests.support.workshop import Gate, Workshop
 
@@ -203,3 +204,26 @@ async def test_slots_are_not_exceeded_by_what_follows(
     await until(lambda: complete(engine, *tasks))
     assert 1 <= most <= 2
     assert worker.slots_in_use == 0
+
+
+async def test_a_step_that_cannot_be_completed_keeps_its_good_result(
+    engine: Engine, workshop: Workshop, start_worker: StartWorker
+) -> None:
+    """What fails is not the result but what would follow from it: that is poison, which orchestration finds."""
+    await refuse(
+        engine, "tasker.workflow_steps", "OLD.name = 's2' AND NEW.state = 'enqueued'", event="UPDATE"
+    )
+    good = await engine.create(chain(1) | {"name": "good"})
+    bad = await engine.create(chain(2))
+    await start_worker(chain(2), chain(1) | {"name": "good"})
+
+    async def recorded() -> bool:
+        return len(await engine.sql("SELECT 1 FROM tasker.step_results WHERE success")) == 2
+
+    await until(recorded)
+    assert await engine.state(good) == "complete"
+    assert (await engine.states(bad))["s1"] == "enqueued_for_orchestration"
+    assert await engine.messages(RESULTS_QUEUE) == 1
+    await engine.process()
+    assert [(queue, name) for queue, name, _ in await poison(engine)] == [(RESULTS_QUEUE, "s1")]
+    assert await engine.state(bad) == "blocked_by_failures"

@@ -84,19 +84,23 @@ class ResultSubmitter:
             self._arrived.clear()
             while self._waiting:
                 group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
-                await self._submit_together(group)
+                await self._submit_together(group, self._continuation)
                 self._relieved.set()
             self._idle.set()
 
-    async def _submit_together(self, group: Sequence[_Finished]) -> None:
+    async def _submit_together(self, group: Sequence[_Finished], continuation: Continuation | None) -> None:
         try:
-            await self._submit(group)
+            await self._submit(group, continuation)
         except Exception as error:
-            if len(group) == 1:
-                await self._submit_instead(group[0][0], error)
-            else:
+            if len(group) > 1:
                 for one in group:
-                    await self._submit_together([one])
+                    await self._submit_together([one], continuation)
+            elif continuation is not None:
+                # Perhaps it is not the result that fails, but what would follow: that is for orchestration to find.
+                log.warning("step_not_completed", step_uuid=str(group[0][0].step_uuid), exc_info=error)
+                await self._submit_together(group, None)
+            else:
+                await self._submit_instead(group[0][0], error)
 
     async def _submit_instead(self, step: ClaimedStep, error: Exception) -> None:
         """Submit that a result was refused; if that is refused too, the lease runs out and the sweeper takes over."""
@@ -109,20 +113,20 @@ class ResultSubmitter:
             worker=self._identity,
         )
         try:
-            await self._submit([_finished(step, refusal)])
+            await self._submit([_finished(step, refusal)], None)
         except Exception as again:
             _log_refusal(step, again)
             self._claims.release(step)
 
-    async def _submit(self, group: Sequence[_Finished]) -> None:
+    async def _submit(self, group: Sequence[_Finished], continuation: Continuation | None) -> None:
         """Submit some results; while the database is away, wait."""
         results = [result for _, result in group]
-        if self._continuation is None:
+        if continuation is None:
             accepted = await patiently(
                 lambda: self._broker.submit(results), "submit_interrupted", results=len(results)
             )
         else:
-            accepted = await self._finish(results, self._continuation)
+            accepted = await self._finish(results, continuation)
         for step, _ in group:
             self._claims.release(step)
             if step.step_uuid not in accepted:
