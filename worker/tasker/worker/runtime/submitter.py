@@ -48,7 +48,6 @@ class ResultSubmitter:
         self._broker = broker
         self._claims = claims
         self._identity = identity
-        self._continuation: Continuation | None = None
         self._waiting: list[_Finished] = []
         self._arrived = asyncio.Event()
         self._relieved = asyncio.Event()
@@ -78,13 +77,12 @@ class ResultSubmitter:
             continuation: Steps whose task is free are completed at once, and this goes on with what follows. Without
                 one an orchestrator completes every step.
         """
-        self._continuation = continuation
         while True:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
                 group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
-                await self._submit_together(group, self._continuation)
+                await self._submit_together(group, continuation)
                 self._relieved.set()
             self._idle.set()
 
