@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -55,34 +56,60 @@ def fresh_database(data_folder: Path, *, name: str = "bench", python: Path = _TH
 @asynccontextmanager
 async def orchestration(database_url: str, *, python: Path = _THIS) -> AsyncIterator[str]:
     """Run an orchestrator; yield its address."""
-    address = free_address()
-    settings = {"TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS": address}
-    async with _process(python, "orchestration", address, database_url, settings):
-        yield address
+    async with service("orchestration", database_url, python=python) as running:
+        yield running.address
 
 
 @asynccontextmanager
 async def worker(database_url: str, *, python: Path = _THIS) -> AsyncIterator[subprocess.Popen[bytes]]:
     """Run a worker with the benchmark's templates and handlers; yield its process."""
-    address = free_address()
-    settings = {
-        "TASKER_WORKER_GRPC_BIND_ADDRESS": address,
-        "TASKER_TEMPLATE_PATH": str(_FOLDER / "templates"),
-        "PYTHON_HANDLER_PATH": str(_FOLDER / "handlers.py"),
-    }
-    async with _process(python, "worker", address, database_url, settings) as process:
-        yield process
+    async with service("worker", database_url, python=python) as running:
+        yield running.process
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that runs, and where it listens."""
+
+    address: str
+    process: subprocess.Popen[bytes]
 
 
 @asynccontextmanager
-async def _process(
-    python: Path, service: str, address: str, database_url: str, settings: dict[str, str]
-) -> AsyncIterator[subprocess.Popen[bytes]]:
-    environment = os.environ | {"DATABASE_URL": database_url, "TASKER_LOG_LEVEL": "warning"} | settings
-    process = subprocess.Popen([python, "-m", "tasker.ctl.main", service], env=environment)  # noqa: ASYNC220
+async def service(
+    name: str,
+    database_url: str,
+    *,
+    python: Path = _THIS,
+    templates: Path = _FOLDER / "templates",
+    handlers: Path = _FOLDER / "handlers.py",
+    log: Path | None = None,
+) -> AsyncIterator[Service]:
+    """Run a service as a process of its own.
+
+    Args:
+        name: `orchestration` or `worker`.
+        database_url: Of its database.
+        python: Of the checkout that it is of.
+        templates: What a worker registers.
+        handlers: What a worker runs.
+        log: Where it writes what it has to say; beside our own by default.
+    """
+    address = free_address()
+    environment = os.environ | {
+        "DATABASE_URL": database_url,
+        "TASKER_LOG_LEVEL": "warning",
+        f"TASKER_{name.upper()}_GRPC_BIND_ADDRESS": address,
+        "TASKER_TEMPLATE_PATH": str(templates),
+        "PYTHON_HANDLER_PATH": str(handlers),
+    }
+    with log.open("ab") if log else nullcontext() as said:
+        process = subprocess.Popen(  # noqa: ASYNC220
+            [python, "-m", "tasker.ctl.main", name], env=environment, stdout=said, stderr=said
+        )
     try:
         await ready(address)
-        yield process
+        yield Service(address, process)
     finally:
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait, 30)

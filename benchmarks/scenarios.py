@@ -57,7 +57,7 @@ async def chain_latency(address: str, *, tasks: int) -> Latency:
 
 async def chain_throughput(address: str, database_url: str, *, tasks: int) -> Throughput:
     """Create tasks one by one with 32 calls in flight while the worker runs them."""
-    since = _moment()
+    since = moment()
     started = time.perf_counter()
     await _create(address, tasks)
     await _until_completed(database_url, tasks, since)
@@ -68,24 +68,12 @@ async def drain_throughput(
     address: str, database_url: str, *, tasks: int, run_worker: Callable[[], Awaitable[object]]
 ) -> Throughput:
     """Create a backlog while no worker runs, then start one and take the time from the first claim."""
-    since = _moment()
+    since = moment()
     await _create(address, tasks)
     await run_worker()
     await _until_completed(database_url, tasks, since)
-    async with await psycopg.AsyncConnection.connect(database_url) as connection:
-        cursor = await connection.execute(
-            """
-            SELECT extract(epoch FROM max(t.completed_at) - min(s.claimed_at))::float8
-            FROM tasker.tasks t
-            CROSS JOIN LATERAL (
-                SELECT min(s.created_at) AS claimed_at FROM tasker.workflow_step_transitions s
-                WHERE s.task_uuid = t.task_uuid AND s.to_state = 'in_progress') s
-            WHERE t.task_uuid > %s
-            """,
-            (since,),
-        )
-        ((seconds,),) = await cursor.fetchall()
-    return Throughput(tasks * STEPS / seconds)
+    first, last = await span(database_url, since)
+    return Throughput(tasks * STEPS / (last - first))
 
 
 async def batch_throughput(address: str, *, tasks: int) -> Throughput:
@@ -129,12 +117,13 @@ def _request(name: str, number: int) -> tasks_pb2.CreateTaskRequest:
     )
 
 
-def _moment() -> UUID:
+def moment() -> UUID:
     """Return a uuid below those of all tasks created from now on."""
     return UUID(int=uuid7().int >> 80 << 80)
 
 
-async def _completed(database_url: str, since: UUID) -> int:
+async def completed(database_url: str, since: UUID) -> int:
+    """Return how many of the tasks created after a moment are complete."""
     # By key, so that what was done before costs nothing however much it is.
     async with await psycopg.AsyncConnection.connect(database_url) as connection:
         cursor = await connection.execute(
@@ -145,7 +134,26 @@ async def _completed(database_url: str, since: UUID) -> int:
     return int(count)
 
 
+async def span(database_url: str, since: UUID) -> tuple[float, float]:
+    """Return when the first claim and the last completion were, of the tasks created after a moment: Unix time, or 0."""
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
+        cursor = await connection.execute(
+            """
+            SELECT coalesce(extract(epoch FROM min(s.claimed_at)), 0)::float8,
+                   coalesce(extract(epoch FROM max(t.completed_at)), 0)::float8
+            FROM tasker.tasks t
+            CROSS JOIN LATERAL (
+                SELECT min(s.created_at) AS claimed_at FROM tasker.workflow_step_transitions s
+                WHERE s.task_uuid = t.task_uuid AND s.to_state = 'in_progress') s
+            WHERE t.task_uuid > %s
+            """,
+            (since,),
+        )
+        ((first, last),) = await cursor.fetchall()
+    return first, last
+
+
 async def _until_completed(database_url: str, tasks: int, since: UUID) -> None:
     # Counting costs the server something, so not too often; the error is at most one interval of many seconds.
-    while await _completed(database_url, since) < tasks:  # noqa: ASYNC110 - the database has no event to wait for
+    while await completed(database_url, since) < tasks:  # noqa: ASYNC110 - the database has no event to wait for
         await asyncio.sleep(0.05)
