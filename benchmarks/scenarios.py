@@ -135,7 +135,7 @@ async def completed(database_url: str, since: UUID) -> int:
 
 
 async def span(database_url: str, since: UUID) -> tuple[float, float]:
-    """Return when the first claim and the last completion were, of the tasks created after a moment: Unix time, or 0."""
+    """Return when the first claim and the last completion of tasks created after a moment were: Unix time, or 0."""
     async with await psycopg.AsyncConnection.connect(database_url) as connection:
         cursor = await connection.execute(
             """

@@ -46,3 +46,20 @@ async def poison(engine: Engine) -> list[tuple[str, str | None, str]]:
         "USING (task_uuid, step_uuid) ORDER BY p.poison_id"
     )
     return [(queue, name, error) for queue, name, error in rows]
+
+
+class FailingOnce:
+    """A loop whose first tick fails; after that it wants to wait so many seconds."""
+
+    name = "failing"
+
+    def __init__(self, seconds: float) -> None:
+        self.ticks = 0
+        self._seconds = seconds
+
+    async def tick(self) -> float:
+        """Fail, or do nothing."""
+        self.ticks += 1
+        if self.ticks == 1:
+            raise ValueError("once")
+        return self._seconds

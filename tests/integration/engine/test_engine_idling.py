@@ -23,7 +23,7 @@ from tasker.persistence.operations.clock import now
 from tasker.persistence.operations.queues import any_messages
 from tasker.persistence.queries import Queries
 from tests.support.engine import NAMESPACE, Engine, chain
-from tests.support.faults import send_by_hand
+from tests.support.faults import FailingOnce, send_by_hand
 from tests.support.rivals import disconnect
 from tests.support.waiting import until, within
 
@@ -203,19 +203,8 @@ async def test_whoever_cannot_look_leaves_it_to_the_loop(
 
 async def test_a_loop_that_failed_is_repeated_whatever_is_in_its_queues(engine: Engine) -> None:
     """Its failures show in the health for as long as no tick has succeeded."""
-
-    class FailingOnce:
-        name = "failing"
-        ticks = 0
-
-        async def tick(self) -> float:
-            self.ticks += 1
-            if self.ticks == 1:
-                raise ValueError("once")
-            return 1.0
-
     async with resting(engine, JUDGEMENTS_QUEUE) as (wakeup, _):
-        loop = FailingOnce()
+        loop = FailingOnce(1.0)
         runner = LoopRunner(loop, wakeup)
         runner.start()
 

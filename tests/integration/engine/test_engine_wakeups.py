@@ -24,6 +24,7 @@ from tasker.persistence.connections import Row
 from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.operations.watch import announce_watcher
 from tests.support.engine import NAMESPACE, Engine, chain, diamond, failure, success
+from tests.support.faults import FailingOnce
 from tests.support.rivals import (
     PATIENCE_SECONDS,
     disconnect,
@@ -334,17 +335,7 @@ async def test_a_hint_makes_a_sleeping_loop_work_at_once(engine: Engine) -> None
 
 
 async def test_a_loop_that_fails_goes_on(engine: Engine) -> None:
-    class Failing:
-        name = "failing"
-        ticks = 0
-
-        async def tick(self) -> float:
-            self.ticks += 1
-            if self.ticks == 1:
-                raise ValueError("once")
-            return 3600
-
-    loop, wakeup = Failing(), Wakeup()
+    loop, wakeup = FailingOnce(3600), Wakeup()
     runner = LoopRunner(loop, wakeup)
     runner.start()
     try:
