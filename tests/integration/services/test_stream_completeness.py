@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from grpc import StatusCode
@@ -18,7 +19,7 @@ from tests.integration.services.updates import (
 )
 from tests.support import services
 from tests.support.clients import Client, Update, refused
-from tests.support.engine import Engine, chain
+from tests.support.engine import Engine, chain, diamond
 from tests.support.waiting import within
 from tests.support.workshop import Workshop
 
@@ -55,21 +56,25 @@ async def test_what_follows_the_first_message_is_complete_too(
 
 @pytest.mark.parametrize("steps", [True, False])
 async def test_each_cursor_continues_without_gap_or_repetition(
-    database_url: str, client: Client, workshop: Workshop, templates: Path, steps: bool
+    client: Client, engine: Engine, steps: bool
 ) -> None:
-    async with services.worker(database_url, workshop.registry, templates):
-        task_uuid = (await client.create(name="diamond")).task_uuid
-        pieces: list[Update] = []
-        cursor = ""
-        while not (pieces and pieces[-1].update_type == COMPLETE):
-            # Leaves at every message that carries a cursor, and comes back with it.
-            stream = client.stream(task_uuid, include_steps=steps, resume_cursor=cursor)
-            async for update in stream:
-                pieces.append(update)
-                if update.cursor:
-                    cursor = update.cursor
-                    stream.cancel()
-                    break
+    await engine.register(diamond() | {"name": "diamond"})
+    task_uuid = (await client.create(name="diamond")).task_uuid
+    # One transaction after the other: of two at once, whose instants may lie otherwise than their commits, the pieces
+    # would have one order and the whole the other.
+    running = asyncio.create_task(engine.run(UUID(task_uuid)))
+    pieces: list[Update] = []
+    cursor = ""
+    while not (pieces and pieces[-1].update_type == COMPLETE):
+        # Leaves at every message that carries a cursor, and comes back with it.
+        stream = client.stream(task_uuid, include_steps=steps, resume_cursor=cursor)
+        async for update in stream:
+            pieces.append(update)
+            if update.cursor:
+                cursor = update.cursor
+                stream.cancel()
+                break
+    await running
     whole = await client.watch(task_uuid, include_steps=steps, resume_cursor="")
     assert shown(pieces) == shown(whole)
     assert by_entity(whole)[""] == ["steps_in_process", "complete"]
