@@ -29,6 +29,7 @@ class ExitCode(IntEnum):
 #: The status of what no service said, by how the command ends.
 _CODE_OF: Final[Mapping[ExitCode, str]] = {
     ExitCode.USAGE: "INVALID_ARGUMENT",
+    ExitCode.NOT_FOUND: "NOT_FOUND",
     ExitCode.UNAVAILABLE: "UNAVAILABLE",
 }
 
@@ -79,8 +80,22 @@ class Failure:
         return json.dumps(facts)
 
 
+class CommandError(Exception):
+    """A command cannot do what it was asked to.
+
+    Attributes:
+        exit_code: How it ends.
+    """
+
+    def __init__(self, line: str, exit_code: ExitCode) -> None:
+        super().__init__(line)
+        self.exit_code = exit_code
+
+
 def failure_of(error: Exception) -> Failure | None:
     """Return what to say about an error, or None if it is a bug and the trace is what is needed."""
+    if isinstance(error, CommandError):
+        return Failure.of(error, str(error), error.exit_code)
     if isinstance(error, OSError):
         what = f"cannot use {error.filename}: {error.strerror}" if error.filename else str(error)
         return Failure.of(error, what, ExitCode.FAILURE) if what else None

@@ -9,10 +9,11 @@ import typer
 from tasker.client import HealthProbe
 from tasker.ctl import tables
 from tasker.ctl.failures import ExitCode
-from tasker.ctl.output import Output
-from tasker.ctl.remote import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, Address, AsJson, Timeout, ask
+from tasker.ctl.options import with_options
+from tasker.ctl.remote import Service
 
 
+@with_options
 def health(
     probe: Annotated[
         HealthProbe,
@@ -20,18 +21,13 @@ def health(
             help="basic: it answers. ready: it can take work. detailed: every check, whatever they say."
         ),
     ] = "detailed",
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT,
-    as_json: AsJson = False,
+    *,
+    service: Service,
 ) -> None:
     """Show how the orchestration service is.
 
     The exit code is 0 if it is well, 1 if it is degraded, 5 if it cannot be reached or is not ready.
     """
-    output = Output(as_json=as_json)
-    found = ask(lambda client: client.health(probe), address, timeout, output)
-    if as_json:
-        output.write(found)
-    else:
-        output.say(tables.health_details(found))
+    found = service.ask(lambda client: client.health(probe))
+    service.output.show(found, tables.health_details)
     raise typer.Exit(ExitCode.CLEAN if found.status in ("healthy", "ready") else ExitCode.FAILURE)

@@ -20,7 +20,7 @@ from tasker.client import (
     Task,
     TaskState,
     Template,
-    TemplateListing,
+    TemplateSummary,
 )
 from tasker.ctl.output import shown
 
@@ -109,10 +109,10 @@ def step_table(steps: Iterable[Step]) -> Table:
     return made
 
 
-def template_table(listing: TemplateListing) -> Table:
+def template_table(templates: Iterable[TemplateSummary]) -> Table:
     """Return one line a version of a template."""
     made = table("TEMPLATE", "VERSION", "STEPS", "DESCRIPTION", right=("STEPS",))
-    for template in listing.templates:
+    for template in templates:
         made.add_row(
             shown(f"{template.namespace}/{template.name}"),
             shown(template.version),
