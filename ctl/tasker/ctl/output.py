@@ -102,6 +102,14 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
+def brief(value: object, most: int, style: str = "") -> Text:
+    """Return a text as `shown` does, on one line, and shortened to so many characters if it has more."""
+    line = " ".join(str(value).split())
+    if len(line) > most:
+        line = f"{line[:most].rstrip()} ... ({len(line):,} characters)"
+    return shown(line, style)
+
+
 def shown(value: object, style: str = "") -> Text:
     """Return a text that others wrote so that it cannot steer the terminal: control characters are spelt out."""
     text = "".join(char if char.isprintable() else _spelt(char) for char in str(value))

@@ -22,7 +22,11 @@ from tasker.client import (
     Template,
     TemplateSummary,
 )
-from tasker.ctl.output import shown
+from tasker.ctl.output import brief, shown
+
+#: How many characters of a value fit into a table, and beside its name. --json prints all of it.
+CELL: Final = 100
+FACT: Final = 1000
 
 _COLOURS: Final[Mapping[str, str]] = {
     StepState.IN_PROGRESS: "cyan",
@@ -117,7 +121,7 @@ def template_table(templates: Iterable[TemplateSummary]) -> Table:
             shown(f"{template.namespace}/{template.name}"),
             shown(template.version),
             str(template.step_count),
-            shown(template.description or ""),
+            brief(template.description or "", CELL),
         )
     return made
 
@@ -155,7 +159,9 @@ def health_details(health: Health) -> RenderableType:
         return _facts(facts)
     checks = table("CHECK", "STATUS", "MS", "FOUND", right=("MS",))
     for name, check in health.checks.items():
-        checks.add_row(shown(name), state(check.status), str(check.duration_ms), shown(check.message or ""))
+        checks.add_row(
+            shown(name), state(check.status), str(check.duration_ms), brief(check.message or "", CELL)
+        )
     return Group(_facts(facts), "", checks)
 
 
@@ -176,14 +182,14 @@ def _facts(facts: Iterable[tuple[str, object]]) -> RenderableType:
     made.add_column(overflow="fold")
     for name, value in facts:
         if str(value):
-            made.add_row(name, value if isinstance(value, Text) else shown(value))
+            made.add_row(name, value if isinstance(value, Text) else brief(value, FACT))
     return Padding(made, 0, expand=False)
 
 
 def _result(step: Step) -> Text:
     if step.error is not None:
-        return shown(step.error.get("message") or "", "red")
-    return shown(json_text(step.result)) if step.state is StepState.COMPLETE else Text()
+        return brief(step.error.get("message") or "", CELL, "red")
+    return brief(json_text(step.result), CELL) if step.state is StepState.COMPLETE else Text()
 
 
 def _attempts(step: StepDefinition) -> int:
