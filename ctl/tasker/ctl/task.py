@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from tasker.client import Cancellation, SortField, Step, Task, TaskerClient, TaskQuery, TaskState
-from tasker.ctl import tables
+from tasker.ctl import task_views
 from tasker.ctl.arguments import TemplateName, context_object, template_name
 from tasker.ctl.event_loop import run
 from tasker.ctl.failures import ExitCode
@@ -102,7 +102,7 @@ def create(
             if not wait:
                 return ExitCode.CLEAN
             settled = await watching.wait(client, task, service.output)
-        service.output.show(settled, tables.task_details)
+        service.output.show(settled, task_views.task_details)
         return watching.ending(settled.state)
 
     raise typer.Exit(run(work()))
@@ -120,7 +120,7 @@ def get(
     async def ask(client: TaskerClient) -> Task:
         return await client.get(await find_task(client, task), steps=True)
 
-    service.output.show(service.ask(ask), tables.task_details)
+    service.output.show(service.ask(ask), task_views.task_details)
 
 
 @app.command("list")
@@ -209,7 +209,7 @@ def steps(
     async def ask(client: TaskerClient) -> tuple[Step, ...]:
         return await client.steps(await find_task(client, task))
 
-    service.output.show_all(service.ask(ask), tables.step_table)
+    service.output.show_all(service.ask(ask), task_views.step_table)
 
 
 async def _list(query: TaskQuery, limit: int | None, service: Service) -> None:
@@ -232,7 +232,7 @@ async def _list(query: TaskQuery, limit: int | None, service: Service) -> None:
                     found.append(task)
     if output.as_json:
         return
-    output.say(tables.task_table(found) if found else "No task matches.")
+    output.say(task_views.task_table(found) if found else "No task matches.")
     if more:
         output.errors.print(
             f"There are more; --limit N shows more than {limit}, --all shows all.", style="dim"
@@ -248,7 +248,7 @@ def _show_created(task: Task, output: Output, *, alone: bool, streaming: bool) -
             output.write(task, type="task")
         return
     found = "was created by an earlier call with this key" if task.already_existed else "is created"
-    output.say(f"Task {task.task_uuid} ({tables.template_name(task)}) {found}.")
+    output.say(f"Task {task.task_uuid} ({task_views.template_name(task)}) {found}.")
 
 
 def _cancelled(done: Cancellation) -> Text:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from tasker.ctl import tables
+from tasker.ctl import template_views
 from tasker.ctl.arguments import TemplateName, template_name
 from tasker.ctl.failures import ExitCode
 from tasker.ctl.options import with_options
@@ -42,7 +42,9 @@ def list_templates(
     Every version of them; with --json one a line.
     """
     listing = service.ask(lambda client: client.templates(namespace))
-    service.output.show_all(listing.templates, tables.template_table, none="No template is registered.")
+    service.output.show_all(
+        listing.templates, template_views.template_table, none="No template is registered."
+    )
 
 
 @app.command()
@@ -62,7 +64,7 @@ def show(
 ) -> None:
     """Show a template with its steps and schemas."""
     found = service.ask(lambda client: client.template(template.namespace, template.name, template.version))
-    service.output.show(found, tables.template_details)
+    service.output.show(found, template_views.template_details)
 
 
 @app.command()
