@@ -68,16 +68,15 @@ class Failure:
         )
 
     @property
-    def json(self) -> str:
-        """The failure as one JSON object on a line."""
-        facts = {
+    def facts(self) -> dict[str, object]:
+        """All of it, as JSON knows it."""
+        return {
             "code": self.code,
             "message": self.line,
             "reason": self.reason,
             "fields": [{"field": one.field, "description": one.description} for one in self.fields],
             "metadata": dict(self.metadata),
         }
-        return json.dumps(facts)
 
 
 class CommandError(Exception):
@@ -124,7 +123,7 @@ def usage_failure(error: typer.TyperException) -> Failure:
 def complain(failure: Failure) -> None:
     """Say on stderr what stopped the command, in the form that was asked for."""
     if "--json" in sys.argv[1:]:
-        typer.echo(failure.json, err=True)
+        typer.echo(json.dumps(failure.facts), err=True)
         return
     # Imported here: few commands fail.
     from rich.console import Console

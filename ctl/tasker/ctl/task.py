@@ -6,16 +6,15 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
-from rich.text import Text
 
-from tasker.client import Cancellation, SortField, Step, Task, TaskerClient, TaskQuery, TaskState
-from tasker.ctl import task_views
+from tasker.client import SortField, Step, Task, TaskerClient, TaskQuery
+from tasker.ctl import task_actions, task_views
 from tasker.ctl.arguments import TemplateName, context_object, template_name
 from tasker.ctl.event_loop import run
 from tasker.ctl.failures import ExitCode
 from tasker.ctl.filters import TaskFilters
 from tasker.ctl.options import with_options
-from tasker.ctl.output import Output, shown
+from tasker.ctl.output import Output
 from tasker.ctl.prefixes import TaskPrefix, find_task
 from tasker.ctl.remote import Service
 
@@ -151,28 +150,6 @@ def list_tasks(
 
 @app.command()
 @with_options
-def cancel(
-    task: TaskPrefix,
-    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None,
-    requested_by: Annotated[str | None, typer.Option(metavar="TEXT", help="Who asks.")] = None,
-    *,
-    service: Service,
-) -> None:
-    """Cancel a task and all of its open steps.
-
-    Repeating it is harmless. The exit code is 1 if the task had ended otherwise before.
-    """
-
-    async def ask(client: TaskerClient) -> Cancellation:
-        return await client.cancel(await find_task(client, task), reason=reason, requested_by=requested_by)
-
-    done = service.ask(ask)
-    service.output.show(done, _cancelled)
-    raise typer.Exit(ExitCode.CLEAN if done.task.state is TaskState.CANCELLED else ExitCode.FAILURE)
-
-
-@app.command()
-@with_options
 def watch(
     task: TaskPrefix,
     *,
@@ -251,8 +228,4 @@ def _show_created(task: Task, output: Output, *, alone: bool, streaming: bool) -
     output.say(f"Task {task.task_uuid} ({task_views.template_name(task)}) {found}.")
 
 
-def _cancelled(done: Cancellation) -> Text:
-    uuid = done.task.task_uuid
-    if done.success:
-        return shown(f"Task {uuid} is cancelled.")
-    return shown(f"Nothing was cancelled: {done.message or f'task {uuid} is {done.task.state}'}")
+app.registered_commands += task_actions.app.registered_commands
