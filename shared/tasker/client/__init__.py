@@ -3,7 +3,9 @@
 May import the domain and the generated stubs, nothing else of ours.
 """
 
+from tasker.client.analytics_records import Bottlenecks, Metrics, SlowStep, SlowTask
 from tasker.client.client import TaskerClient
+from tasker.client.config import AuthConfig, ServiceConfig
 from tasker.client.errors import (
     AbortedError,
     AlreadyExistsError,
@@ -35,6 +37,8 @@ from tasker.domain.states import StepState, TaskState
 __all__ = [
     "AbortedError",
     "AlreadyExistsError",
+    "AuthConfig",
+    "Bottlenecks",
     "Cancellation",
     "DeadlineExceededError",
     "FailedPreconditionError",
@@ -44,10 +48,14 @@ __all__ = [
     "HealthInfo",
     "HealthProbe",
     "InvalidArgumentError",
+    "Metrics",
     "NamespaceSummary",
     "NotFoundError",
     "PermissionDeniedError",
     "ResourceExhaustedError",
+    "ServiceConfig",
+    "SlowStep",
+    "SlowTask",
     "SortField",
     "Step",
     "StepDefinition",

@@ -13,6 +13,8 @@ from uuid import UUID
 from grpc import StatusCode
 
 from tasker.client import parsing
+from tasker.client.analytics import AnalyticsCalls
+from tasker.client.config import ConfigCalls
 from tasker.client.connection import Connection
 from tasker.client.errors import InvalidArgumentError
 from tasker.client.health_records import Health, HealthProbe
@@ -48,6 +50,10 @@ class TaskerClient:
     is not, since its answer is about now. A call with all its repetitions takes no longer than its timeout.
 
     It connects when first used, and belongs to the event loop of that use.
+
+    Attributes:
+        analytics: Calls about how work went lately.
+        config: Calls about the settings of the service.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -59,6 +65,8 @@ class TaskerClient:
                 and give up when the service has been unavailable for that long.
         """
         self._connection = Connection(address, timeout_seconds=timeout_seconds)
+        self.analytics = AnalyticsCalls(self._connection)
+        self.config = ConfigCalls(self._connection)
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,8 +5,23 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from tasker.client.analytics import AnalyticsCalls
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
+from tasker.client.config import ConfigCalls
+
+
+class SyncAnalyticsCalls(Synchronous[AnalyticsCalls]):
+    """The calls of `SyncTaskerClient.analytics`."""
+
+    metrics = waits(AnalyticsCalls.metrics)
+    bottlenecks = waits(AnalyticsCalls.bottlenecks)
+
+
+class SyncConfigCalls(Synchronous[ConfigCalls]):
+    """The calls of `SyncTaskerClient.config`."""
+
+    get = waits(ConfigCalls.get)
 
 
 class SyncTaskerClient(Synchronous[TaskerClient]):
@@ -22,6 +37,10 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     where that one is an async iterator, this one is an iterator. Threads may share a client.
 
     It connects when first used. Whoever makes one without `with` ends it with `close`.
+
+    Attributes:
+        analytics: Calls about how work went lately.
+        config: Calls about the settings of the service.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -32,7 +51,10 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
             timeout_seconds: How long a call may take. Watching and waiting go on for as long as they need,
                 and give up when the service has been unavailable for that long.
         """
-        super().__init__(TaskerClient(address, timeout_seconds=timeout_seconds), Bridge())
+        calls, bridge = TaskerClient(address, timeout_seconds=timeout_seconds), Bridge()
+        super().__init__(calls, bridge)
+        self.analytics = SyncAnalyticsCalls(calls.analytics, bridge)
+        self.config = SyncConfigCalls(calls.config, bridge)
 
     def __enter__(self) -> Self:
         return self

@@ -45,7 +45,11 @@ ANSWERED = {
     "TaskService": {"CreateTask", "GetTask", "ListTasks", "CancelTask", "StreamTaskStatus"},
     "StepService": {"GetStep", "ListSteps"},
     "TemplateService": {"ListTemplates", "GetTemplate"},
+    "AnalyticsService": {"GetPerformanceMetrics", "GetBottleneckAnalysis"},
+    "ConfigService": {"GetConfig"},
     "HealthService": {"CheckHealth", "CheckLiveness", "CheckReadiness", "CheckDetailedHealth"},
+    "WorkerConfigService": {"GetConfig"},
+    "WorkerTemplateService": {"ListTemplates", "GetTemplate"},
     "WorkerHealthService": {"CheckHealth", "CheckLiveness", "CheckReadiness", "CheckDetailedHealth"},
 }
 
