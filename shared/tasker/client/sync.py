@@ -9,6 +9,7 @@ from tasker.client.analytics import AnalyticsCalls
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
 from tasker.client.config import ConfigCalls
+from tasker.client.dlq import DlqCalls
 
 
 class SyncAnalyticsCalls(Synchronous[AnalyticsCalls]):
@@ -22,6 +23,17 @@ class SyncConfigCalls(Synchronous[ConfigCalls]):
     """The calls of `SyncTaskerClient.config`."""
 
     get = waits(ConfigCalls.get)
+
+
+class SyncDlqCalls(Synchronous[DlqCalls]):
+    """The calls of `SyncTaskerClient.dlq`."""
+
+    list = iterates(DlqCalls.list)
+    get = waits(DlqCalls.get)
+    update = waits(DlqCalls.update)
+    stats = waits(DlqCalls.stats)
+    queue = iterates(DlqCalls.queue)
+    staleness = iterates(DlqCalls.staleness)
 
 
 class SyncTaskerClient(Synchronous[TaskerClient]):
@@ -41,6 +53,7 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     Attributes:
         analytics: Calls about how work went lately.
         config: Calls about the settings of the service.
+        dlq: Calls about tasks that need a person.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -55,6 +68,7 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
         super().__init__(calls, bridge)
         self.analytics = SyncAnalyticsCalls(calls.analytics, bridge)
         self.config = SyncConfigCalls(calls.config, bridge)
+        self.dlq = SyncDlqCalls(calls.dlq, bridge)
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +83,14 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     list = iterates(TaskerClient.list)
     page = waits(TaskerClient.page)
     cancel = waits(TaskerClient.cancel)
+    context = waits(TaskerClient.context)
+    summary = waits(TaskerClient.summary)
     steps = waits(TaskerClient.steps)
     step = waits(TaskerClient.step)
+    reset_step = waits(TaskerClient.reset_step)
+    resolve_step = waits(TaskerClient.resolve_step)
+    complete_step = waits(TaskerClient.complete_step)
+    step_audit = iterates(TaskerClient.step_audit)
     templates = waits(TaskerClient.templates)
     template = waits(TaskerClient.template)
     health = waits(TaskerClient.health)
