@@ -370,10 +370,10 @@ def test_optional_fields_of_ours_and_new_files_are_welcome(files: FileDescriptor
     message_of(files, "tasks", "Step").field.add(
         name="lease", number=150, type=FieldDescriptorProto.TYPE_STRING, proto3_optional=True
     )
-    ours = files.file.add(name="tasker/v1/batch.proto")
-    ours.message_type.add(name="CreateTasksRequest").field.add(
+    ours = files.file.add(name="tasker/v1/newcomer.proto")
+    ours.message_type.add(name="NewcomerRequest").field.add(
         name="count", number=1, type=FieldDescriptorProto.TYPE_INT32
     )
-    method = ours.service.add(name="BatchService").method.add(name="CreateTasks")
-    method.input_type = method.output_type = ".tasker.v1.CreateTasksRequest"
+    method = ours.service.add(name="NewcomerService").method.add(name="Come")
+    method.input_type = method.output_type = ".tasker.v1.NewcomerRequest"
     assert differences(flatten(files), THEIRS) == []

@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 
 from tasker.client import StepUpdate, SyncTaskerClient, TaskerClient, TaskState, UnavailableError
-from tasker.client.sync import LoopThread
+from tasker.client.bridge import LoopThread
 from tasker.domain import errors
 from tasker.rpc.server import build_server
 from tasker.v1 import common_pb2, tasks_pb2
