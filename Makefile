@@ -31,7 +31,7 @@ dev: $(STAMP) ## PostgreSQL and both services in this terminal until Ctrl-C
 test: $(STAMP) ## Run every test
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3
 
-lint: $(STAMP) ## Style, types, import rules, contract lint and generated-code drift
+lint: $(STAMP) ## Style, types, import rules, the contract and what is generated from it
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -39,7 +39,7 @@ lint: $(STAMP) ## Style, types, import rules, contract lint and generated-code d
 	@$(BIN)/buf lint
 	@$(BIN)/python proto/generate.py --check
 
-proto: $(STAMP) ## Regenerate the stubs in shared/tasker/v1
+proto: $(STAMP) ## Regenerate stubs, descriptor set and page of the contract
 	@$(BIN)/python proto/generate.py
 
 schema: $(STAMP) ## Regenerate the template schema in docs
