@@ -3,6 +3,7 @@
 May import the domain and the generated stubs, nothing else of ours.
 """
 
+from tasker.client.batches import CancelledTask, CreatedTask
 from tasker.client.client import TaskerClient
 from tasker.client.errors import (
     AbortedError,
@@ -20,7 +21,23 @@ from tasker.client.errors import (
 )
 from tasker.client.health_records import Health, HealthCheck, HealthInfo, HealthProbe
 from tasker.client.listing import SortField, TaskQuery
+from tasker.client.new_task import NewTask
+from tasker.client.operation_records import (
+    NamespacePause,
+    PoisonMessage,
+    QueueStatus,
+    RequeuedPoison,
+    RequeuedTask,
+    RetriedTask,
+)
 from tasker.client.records import Cancellation, Step, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.registry_records import (
+    ChosenVersion,
+    RegisteredTemplate,
+    TemplateCheck,
+    TemplateProblem,
+    TemplateVersion,
+)
 from tasker.client.sync import SyncTaskerClient
 from tasker.client.template_records import (
     NamespaceSummary,
@@ -36,6 +53,9 @@ __all__ = [
     "AbortedError",
     "AlreadyExistsError",
     "Cancellation",
+    "CancelledTask",
+    "ChosenVersion",
+    "CreatedTask",
     "DeadlineExceededError",
     "FailedPreconditionError",
     "FieldViolation",
@@ -44,10 +64,18 @@ __all__ = [
     "HealthInfo",
     "HealthProbe",
     "InvalidArgumentError",
+    "NamespacePause",
     "NamespaceSummary",
+    "NewTask",
     "NotFoundError",
     "PermissionDeniedError",
+    "PoisonMessage",
+    "QueueStatus",
+    "RegisteredTemplate",
+    "RequeuedPoison",
+    "RequeuedTask",
     "ResourceExhaustedError",
+    "RetriedTask",
     "SortField",
     "Step",
     "StepDefinition",
@@ -62,8 +90,11 @@ __all__ = [
     "TaskerClient",
     "TaskerClientError",
     "Template",
+    "TemplateCheck",
     "TemplateListing",
+    "TemplateProblem",
     "TemplateSummary",
+    "TemplateVersion",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",

@@ -5,8 +5,41 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from tasker.client.batches import Batches
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
+from tasker.client.operations import Operations
+from tasker.client.registry import Registry
+
+
+class SyncBatches(Synchronous[Batches]):
+    """`Batches` for programs without asyncio."""
+
+    create = waits(Batches.create)
+    cancel = waits(Batches.cancel)
+
+
+class SyncRegistry(Synchronous[Registry]):
+    """`Registry` for programs without asyncio."""
+
+    register = waits(Registry.register)
+    validate = waits(Registry.validate)
+    versions = waits(Registry.versions)
+    deactivate = waits(Registry.deactivate)
+    activate = waits(Registry.activate)
+
+
+class SyncOperations(Synchronous[Operations]):
+    """`Operations` for programs without asyncio."""
+
+    queues = waits(Operations.queues)
+    pause_namespace = waits(Operations.pause_namespace)
+    resume_namespace = waits(Operations.resume_namespace)
+    retry_task = waits(Operations.retry_task)
+    resume_task = waits(Operations.resume_task)
+    requeue_task = waits(Operations.requeue_task)
+    poison = iterates(Operations.poison)
+    requeue_poison = waits(Operations.requeue_poison)
 
 
 class SyncTaskerClient(Synchronous[TaskerClient]):
@@ -22,6 +55,11 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     where that one is an async iterator, this one is an iterator. Threads may share a client.
 
     It connects when first used. Whoever makes one without `with` ends it with `close`.
+
+    Attributes:
+        batches: Creates, cancels and mends many at once.
+        registry: Registers and checks templates, and says which versions may be used.
+        operations: Looks after queues and namespaces, and after tasks as a whole.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -33,6 +71,9 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
                 and give up when the service has been unavailable for that long.
         """
         super().__init__(TaskerClient(address, timeout_seconds=timeout_seconds), Bridge())
+        self.batches = SyncBatches(self._calls.batches, self._bridge)
+        self.registry = SyncRegistry(self._calls.registry, self._bridge)
+        self.operations = SyncOperations(self._calls.operations, self._bridge)
 
     def __enter__(self) -> Self:
         return self
