@@ -25,8 +25,9 @@ SECONDS: Final = float(os.environ.get("FUZZ_SECONDS", "0"))
 #: Of each server, if no time is given.
 CALLS: Final = 1200
 MIB: Final = 1024 * 1024
-#: What a service may have gained when it has seen twice as much. A leak of each request would be far more.
-GAINED_BYTES: Final = 96 * MIB
+#: What a service may have more at the end than at half. Requests of 4 MiB are many times that in Python for a moment,
+#: and what the allocator keeps of it goes up and down; memory that each large request left behind would be more.
+GAINED_BYTES: Final = 512 * MIB
 
 CALM = chain(2) | {"name": "calm", "namespace_name": "calm"}
 TEMPLATES = (chain(2), chain(1) | {"name": "strict", "identity_strategy": "strict"}, CALM)
@@ -90,5 +91,4 @@ def told(seed: str, first: Report, second: Report, before: list[int], after: lis
         yield f"seed {seed}, {name}: {report.calls} calls; {codes}"
     for name, earlier, later in zip(("orchestration", "worker"), before, after, strict=True):
         yield f"{name}: {earlier // MIB} MiB at half, {later // MIB} MiB at the end"
-    for (m, c), n in sorted(first.answers.items(), key=str): print("ANS", m, c.name, n)
     yield from joined(first.summary(), second.summary())

@@ -35,7 +35,7 @@ _ANSWER_SECONDS: Final = 60.0
 #: Of a stream that goes on, this many messages, or as many as come in this time, are enough.
 _MESSAGES: Final = 20
 _STREAM_SECONDS: Final = 0.5
-_IN_FLIGHT: Final = 16
+_IN_FLIGHT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
