@@ -4,6 +4,7 @@ May import the domain and the generated stubs, nothing else of ours.
 """
 
 from tasker.client.analytics_records import Bottlenecks, Metrics, SlowStep, SlowTask
+from tasker.client.batches import CancelledTask, CreatedTask
 from tasker.client.client import TaskerClient
 from tasker.client.config import AuthConfig, ServiceConfig
 from tasker.client.dlq_records import DlqEntry, DlqStats, QueuedDlqEntry, TaskStaleness
@@ -24,6 +25,15 @@ from tasker.client.errors import (
 from tasker.client.failure_records import StepFailure, TaskCancellation, TaskFailure
 from tasker.client.health_records import Health, HealthCheck, HealthInfo, HealthProbe
 from tasker.client.listing import SortField, TaskQuery
+from tasker.client.new_task import NewTask
+from tasker.client.operation_records import (
+    NamespacePause,
+    PoisonMessage,
+    QueueStatus,
+    RequeuedPoison,
+    RequeuedTask,
+    RetriedTask,
+)
 from tasker.client.records import (
     Cancellation,
     Step,
@@ -32,6 +42,13 @@ from tasker.client.records import (
     Task,
     TaskPage,
     TaskUpdate,
+)
+from tasker.client.registry_records import (
+    ChosenVersion,
+    RegisteredTemplate,
+    TemplateCheck,
+    TemplateProblem,
+    TemplateVersion,
 )
 from tasker.client.summary_records import StepErrorSummary, StepSummary, TaskContext, TaskSummary
 from tasker.client.sync import SyncTaskerClient
@@ -52,6 +69,9 @@ __all__ = [
     "AuthConfig",
     "Bottlenecks",
     "Cancellation",
+    "CancelledTask",
+    "ChosenVersion",
+    "CreatedTask",
     "DeadlineExceededError",
     "DlqEntry",
     "DlqReason",
@@ -64,12 +84,20 @@ __all__ = [
     "HealthProbe",
     "InvalidArgumentError",
     "Metrics",
+    "NamespacePause",
     "NamespaceSummary",
+    "NewTask",
     "NotFoundError",
     "PermissionDeniedError",
+    "PoisonMessage",
+    "QueueStatus",
     "QueuedDlqEntry",
+    "RegisteredTemplate",
+    "RequeuedPoison",
+    "RequeuedTask",
     "ResolutionStatus",
     "ResourceExhaustedError",
+    "RetriedTask",
     "ServiceConfig",
     "SlowStep",
     "SlowTask",
@@ -97,8 +125,11 @@ __all__ = [
     "TaskerClient",
     "TaskerClientError",
     "Template",
+    "TemplateCheck",
     "TemplateListing",
+    "TemplateProblem",
     "TemplateSummary",
+    "TemplateVersion",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",

@@ -6,10 +6,13 @@ from types import TracebackType
 from typing import Self
 
 from tasker.client.analytics import AnalyticsCalls
+from tasker.client.batches import Batches
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
 from tasker.client.config import ConfigCalls
 from tasker.client.dlq import DlqCalls
+from tasker.client.operations import Operations
+from tasker.client.registry import Registry
 
 
 class SyncAnalyticsCalls(Synchronous[AnalyticsCalls]):
@@ -36,6 +39,36 @@ class SyncDlqCalls(Synchronous[DlqCalls]):
     staleness = iterates(DlqCalls.staleness)
 
 
+class SyncBatches(Synchronous[Batches]):
+    """`Batches` for programs without asyncio."""
+
+    create = waits(Batches.create)
+    cancel = waits(Batches.cancel)
+
+
+class SyncRegistry(Synchronous[Registry]):
+    """`Registry` for programs without asyncio."""
+
+    register = waits(Registry.register)
+    validate = waits(Registry.validate)
+    versions = waits(Registry.versions)
+    deactivate = waits(Registry.deactivate)
+    activate = waits(Registry.activate)
+
+
+class SyncOperations(Synchronous[Operations]):
+    """`Operations` for programs without asyncio."""
+
+    queues = waits(Operations.queues)
+    pause_namespace = waits(Operations.pause_namespace)
+    resume_namespace = waits(Operations.resume_namespace)
+    retry_task = waits(Operations.retry_task)
+    resume_task = waits(Operations.resume_task)
+    requeue_task = waits(Operations.requeue_task)
+    poison = iterates(Operations.poison)
+    requeue_poison = waits(Operations.requeue_poison)
+
+
 class SyncTaskerClient(Synchronous[TaskerClient]):
     """`TaskerClient` for programs without asyncio.
 
@@ -54,6 +87,9 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
         analytics: Calls about how work went lately.
         config: Calls about the settings of the service.
         dlq: Calls about tasks that need a person.
+        batches: Creates, cancels and mends many at once.
+        registry: Registers and checks templates, and says which versions may be used.
+        operations: Looks after queues and namespaces, and after tasks as a whole.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -69,6 +105,10 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
         self.analytics = SyncAnalyticsCalls(calls.analytics, bridge)
         self.config = SyncConfigCalls(calls.config, bridge)
         self.dlq = SyncDlqCalls(calls.dlq, bridge)
+        super().__init__(TaskerClient(address, timeout_seconds=timeout_seconds), Bridge())
+        self.batches = SyncBatches(self._calls.batches, self._bridge)
+        self.registry = SyncRegistry(self._calls.registry, self._bridge)
+        self.operations = SyncOperations(self._calls.operations, self._bridge)
 
     def __enter__(self) -> Self:
         return self

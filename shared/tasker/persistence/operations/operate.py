@@ -19,6 +19,9 @@ _ACT_ON_STEP: Final = "SELECT tasker.act_on_step_v1(%s, %s, %s, %s, %s::text::js
 _RESUME: Final = """
     SELECT from_state, failed, resumed FROM tasker.resume_by_hand_v1(%s, %s) WHERE from_state IS NOT NULL
 """
+_RETRY: Final = """
+    SELECT from_state, reset_steps FROM tasker.retry_task_v1(%s, %s) WHERE from_state IS NOT NULL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,19 @@ class ResumedTask:
     resumed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RetriedTask:
+    """A task whose failed steps were to be reset.
+
+    Attributes:
+        from_state: Where it was.
+        reset_steps: The names of the steps that were; None if there were none, or the task is over for good.
+    """
+
+    from_state: str
+    reset_steps: list[str] | None
+
+
 async def lock_step(transaction: Transaction, task_uuid: UUID, step_uuid: UUID) -> LockedStep:
     """Lock a task and one of its steps."""
     step = await transaction.fetch_one(
@@ -83,3 +99,8 @@ async def resume_by_hand(
 ) -> ResumedTask | None:
     """Resume a task in `error` of which no step is; return None if there is no such task."""
     return await queries.fetch_one(ResumedTask, _RESUME, (task_uuid, Jsonb(metadata)))
+
+
+async def retry_task(queries: Queries, task_uuid: UUID, metadata: Mapping[str, Any]) -> RetriedTask | None:
+    """Reset all failed steps of a task, which goes on; return None if there is no such task."""
+    return await queries.fetch_one(RetriedTask, _RETRY, (task_uuid, Jsonb(metadata)))
