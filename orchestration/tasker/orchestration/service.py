@@ -10,6 +10,7 @@ import structlog
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.orchestration.services.batch_service import BatchService
+from tasker.orchestration.services.dlq_service import DlqService
 from tasker.orchestration.services.health_service import HealthService
 from tasker.orchestration.services.operations_service import OperationsService
 from tasker.orchestration.services.step_service import StepService
@@ -18,7 +19,11 @@ from tasker.orchestration.services.template_admin_service import TemplateAdminSe
 from tasker.orchestration.services.template_service import TemplateService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
+from tasker.persistence.reading.audit import AuditReader
+from tasker.persistence.reading.dlq import DlqReader
 from tasker.persistence.reading.listing import TaskListing
+from tasker.persistence.reading.staleness import StalenessReader
+from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import (
@@ -119,6 +124,7 @@ class OrchestrationService:
                     engine.creator,
                     engine.reader,
                     TaskListing(engine.database),
+                    SummaryReader(engine.database),
                     engine.operators,
                     engine.watching,
                 ),
@@ -126,7 +132,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],
-                StepService(engine.reader),
+                StepService(engine.reader, AuditReader(engine.database), engine.operators),
                 steps_pb2_grpc.add_StepServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -141,7 +147,13 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 dlq_pb2.DESCRIPTOR.services_by_name["DlqService"],
-                dlq_pb2_grpc.DlqServiceServicer(),
+                DlqService(
+                    engine.dlq,
+                    DlqReader(engine.database),
+                    StalenessReader(engine.database),
+                    engine.reader,
+                    limits=self._settings.staleness_limits,
+                ),
                 dlq_pb2_grpc.add_DlqServiceServicer_to_server,
             ),
             ServiceRegistration(

@@ -1,10 +1,11 @@
-"""The typed client: create tasks, look at them, watch them, cancel them; async and sync.
+"""The typed client: create tasks, look at them, watch them, cancel and mend them; async and sync.
 
 May import the domain and the generated stubs, nothing else of ours.
 """
 
 from tasker.client.batches import CancelledTask, CreatedTask
 from tasker.client.client import TaskerClient
+from tasker.client.dlq_records import DlqEntry, DlqStats, QueuedDlqEntry, TaskStaleness
 from tasker.client.errors import (
     AbortedError,
     AlreadyExistsError,
@@ -19,6 +20,7 @@ from tasker.client.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from tasker.client.failure_records import StepFailure, TaskCancellation, TaskFailure
 from tasker.client.health_records import Health, HealthCheck, HealthInfo, HealthProbe
 from tasker.client.listing import SortField, TaskQuery
 from tasker.client.new_task import NewTask
@@ -30,7 +32,15 @@ from tasker.client.operation_records import (
     RequeuedTask,
     RetriedTask,
 )
-from tasker.client.records import Cancellation, Step, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.records import (
+    Cancellation,
+    Step,
+    StepAuditRecord,
+    StepUpdate,
+    Task,
+    TaskPage,
+    TaskUpdate,
+)
 from tasker.client.registry_records import (
     ChosenVersion,
     RegisteredTemplate,
@@ -38,6 +48,7 @@ from tasker.client.registry_records import (
     TemplateProblem,
     TemplateVersion,
 )
+from tasker.client.summary_records import StepErrorSummary, StepSummary, TaskContext, TaskSummary
 from tasker.client.sync import SyncTaskerClient
 from tasker.client.template_records import (
     NamespaceSummary,
@@ -46,6 +57,7 @@ from tasker.client.template_records import (
     TemplateListing,
     TemplateSummary,
 )
+from tasker.domain.dlq import DlqReason, ResolutionStatus, StalenessHealth
 from tasker.domain.errors import FieldViolation
 from tasker.domain.states import StepState, TaskState
 
@@ -57,6 +69,9 @@ __all__ = [
     "ChosenVersion",
     "CreatedTask",
     "DeadlineExceededError",
+    "DlqEntry",
+    "DlqReason",
+    "DlqStats",
     "FailedPreconditionError",
     "FieldViolation",
     "Health",
@@ -71,21 +86,33 @@ __all__ = [
     "PermissionDeniedError",
     "PoisonMessage",
     "QueueStatus",
+    "QueuedDlqEntry",
     "RegisteredTemplate",
     "RequeuedPoison",
     "RequeuedTask",
+    "ResolutionStatus",
     "ResourceExhaustedError",
     "RetriedTask",
     "SortField",
+    "StalenessHealth",
     "Step",
+    "StepAuditRecord",
     "StepDefinition",
+    "StepErrorSummary",
+    "StepFailure",
     "StepState",
+    "StepSummary",
     "StepUpdate",
     "SyncTaskerClient",
     "Task",
+    "TaskCancellation",
+    "TaskContext",
+    "TaskFailure",
     "TaskPage",
     "TaskQuery",
+    "TaskStaleness",
     "TaskState",
+    "TaskSummary",
     "TaskUpdate",
     "TaskerClient",
     "TaskerClientError",

@@ -8,6 +8,7 @@ from typing import Self
 from tasker.client.batches import Batches
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
+from tasker.client.dlq import DlqCalls
 from tasker.client.operations import Operations
 from tasker.client.registry import Registry
 
@@ -42,6 +43,17 @@ class SyncOperations(Synchronous[Operations]):
     requeue_poison = waits(Operations.requeue_poison)
 
 
+class SyncDlqCalls(Synchronous[DlqCalls]):
+    """The calls of `SyncTaskerClient.dlq`."""
+
+    list = iterates(DlqCalls.list)
+    get = waits(DlqCalls.get)
+    update = waits(DlqCalls.update)
+    stats = waits(DlqCalls.stats)
+    queue = iterates(DlqCalls.queue)
+    staleness = iterates(DlqCalls.staleness)
+
+
 class SyncTaskerClient(Synchronous[TaskerClient]):
     """`TaskerClient` for programs without asyncio.
 
@@ -60,6 +72,7 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
         batches: Creates, cancels and mends many at once.
         registry: Registers and checks templates, and says which versions may be used.
         operations: Looks after queues and namespaces, and after tasks as a whole.
+        dlq: Calls about tasks that need a person.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -70,10 +83,12 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
             timeout_seconds: How long a call may take. Watching and waiting go on for as long as they need,
                 and give up when the service has been unavailable for that long.
         """
-        super().__init__(TaskerClient(address, timeout_seconds=timeout_seconds), Bridge())
-        self.batches = SyncBatches(self._calls.batches, self._bridge)
-        self.registry = SyncRegistry(self._calls.registry, self._bridge)
-        self.operations = SyncOperations(self._calls.operations, self._bridge)
+        calls, bridge = TaskerClient(address, timeout_seconds=timeout_seconds), Bridge()
+        super().__init__(calls, bridge)
+        self.batches = SyncBatches(calls.batches, bridge)
+        self.registry = SyncRegistry(calls.registry, bridge)
+        self.operations = SyncOperations(calls.operations, bridge)
+        self.dlq = SyncDlqCalls(calls.dlq, bridge)
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +103,14 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     list = iterates(TaskerClient.list)
     page = waits(TaskerClient.page)
     cancel = waits(TaskerClient.cancel)
+    context = waits(TaskerClient.context)
+    summary = waits(TaskerClient.summary)
     steps = waits(TaskerClient.steps)
     step = waits(TaskerClient.step)
+    reset_step = waits(TaskerClient.reset_step)
+    resolve_step = waits(TaskerClient.resolve_step)
+    complete_step = waits(TaskerClient.complete_step)
+    step_audit = iterates(TaskerClient.step_audit)
     templates = waits(TaskerClient.templates)
     template = waits(TaskerClient.template)
     health = waits(TaskerClient.health)

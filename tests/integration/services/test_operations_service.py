@@ -31,8 +31,8 @@ from tests.support.rivals import rival, start_blocked
 from tests.support.waiting import until
 from tests.support.workshop import Gate, Workshop
 
-WHO = {"performed_by": "anna", "reason": "the bank is back"}
-PAUSE = {"requested_by": "anna", "reason": "the bank is down"}
+WHO: dict[str, Any] = {"performed_by": "anna", "reason": "the bank is back"}
+PAUSE: dict[str, Any] = {"requested_by": "anna", "reason": "the bank is down"}
 TWO_BRANCHES = graph({"left": [], "right": [], "end": ["left", "right"]}) | {"name": "branches"}
 
 

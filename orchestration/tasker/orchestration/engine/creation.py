@@ -87,7 +87,7 @@ class PreparedTask:
         named_task_uuid = self.registered.named_task_uuid
         return context_digest(named_task_uuid, context) == context_digest(named_task_uuid, self.context)
 
-    def conflict(self) -> IdentityConflictError:
+    def conflict(self, existing_uuid: UUID) -> IdentityConflictError:
         """Return the error that a task with its identity, and not the wanted one, is there already."""
         template = self.registered.revision.template
         return IdentityConflictError(
@@ -95,6 +95,7 @@ class PreparedTask:
             template.name,
             template.version,
             idempotency_key=self.request.idempotency_key,
+            existing_task_uuid=existing_uuid if self.request.idempotency_key is None else None,
         )
 
 
@@ -183,7 +184,7 @@ class TaskCreator:
         if prepared.request.idempotency_key is not None:
             existing = await self._reader.get(created.existing_uuid)
         if existing is None or not prepared.equals(existing.context):
-            raise prepared.conflict()
+            raise prepared.conflict(created.existing_uuid)
         return Creation(existing, already_existed=True)
 
     def _to_create(

@@ -185,7 +185,7 @@ class Groups:
             return await self._answer(prepared, created[prepared.task.task_uuid])
         twin = ours[existing_uuid]
         if prepared.request.idempotency_key is None or not prepared.equals(twin.context):
-            return prepared.conflict()
+            return prepared.conflict(existing_uuid)
         first = await self._creator.answer(twin, created[existing_uuid])
         return Creation(first.task, already_existed=True)
 
