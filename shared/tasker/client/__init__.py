@@ -3,7 +3,7 @@
 May import the domain and the generated stubs, nothing else of ours.
 """
 
-from tasker.client.batches import CancelledTask, CreatedTask
+from tasker.client.batches import CancelledTask, CreatedTask, ResolvedStep
 from tasker.client.client import TaskerClient
 from tasker.client.dlq_records import DlqEntry, DlqStats, QueuedDlqEntry, TaskStaleness
 from tasker.client.errors import (
@@ -31,6 +31,7 @@ from tasker.client.operation_records import (
     RequeuedPoison,
     RequeuedTask,
     RetriedTask,
+    SentToDlq,
 )
 from tasker.client.records import (
     Cancellation,
@@ -48,6 +49,7 @@ from tasker.client.registry_records import (
     TemplateProblem,
     TemplateVersion,
 )
+from tasker.client.step_action import StepAction
 from tasker.client.summary_records import StepErrorSummary, StepSummary, TaskContext, TaskSummary
 from tasker.client.sync import SyncTaskerClient
 from tasker.client.template_records import (
@@ -91,11 +93,14 @@ __all__ = [
     "RequeuedPoison",
     "RequeuedTask",
     "ResolutionStatus",
+    "ResolvedStep",
     "ResourceExhaustedError",
     "RetriedTask",
+    "SentToDlq",
     "SortField",
     "StalenessHealth",
     "Step",
+    "StepAction",
     "StepAuditRecord",
     "StepDefinition",
     "StepErrorSummary",

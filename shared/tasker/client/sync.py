@@ -18,6 +18,7 @@ class SyncBatches(Synchronous[Batches]):
 
     create = waits(Batches.create)
     cancel = waits(Batches.cancel)
+    resolve = waits(Batches.resolve)
 
 
 class SyncRegistry(Synchronous[Registry]):
@@ -39,6 +40,7 @@ class SyncOperations(Synchronous[Operations]):
     retry_task = waits(Operations.retry_task)
     resume_task = waits(Operations.resume_task)
     requeue_task = waits(Operations.requeue_task)
+    send_to_dlq = waits(Operations.send_to_dlq)
     poison = iterates(Operations.poison)
     requeue_poison = waits(Operations.requeue_poison)
 
