@@ -60,7 +60,11 @@ class Registry:
         """
         request = template_admin_pb2.ValidateTemplateRequest(document=_text(document), strict=strict)
         answer = await self._connection.call(self._stub.ValidateTemplate, request, timeout=timeout)
-        return TemplateCheck(valid=answer.valid, problems=_problems(answer.problems))
+        return TemplateCheck(
+            valid=answer.valid,
+            problems=_problems(answer.problems),
+            omitted_problems=answer.omitted_problems,
+        )
 
     async def versions(
         self, namespace: str, name: str, *, timeout: float | None = None

@@ -140,6 +140,19 @@ async def test_a_text_that_is_no_template_is_told_so(client: TaskerClient, engin
     assert await tables(engine) == [0, 0, 0]
 
 
+async def test_a_reply_stays_readable_whatever_is_wrong(client: TaskerClient) -> None:
+    names = [f"{'x' * 200}{number}" for number in range(1000)]
+    unknown = "\n".join(f"k{number:x}: 1" for number in range(20_000))
+    text = yaml.safe_dump(
+        {**version("1.0.0"), "steps": [{"name": name, "handler": "work"} for name in names]}
+    )
+    for long in (unknown, text[: MAX_DOCUMENT_BYTES - 1], f"{'k' * 200_000}: 1"):
+        check = await client.registry.validate(long)
+        assert len(check.problems) <= 500
+        assert max(len(problem.problem) for problem in check.problems) <= 1000
+    assert (await client.registry.validate(unknown)).omitted_problems > 19_000
+
+
 async def test_a_version_in_use_is_not_replaced(client: TaskerClient, engine: Engine) -> None:
     await client.registry.register(version("1.0.0"))
     task = await client.create("test", "workflow")
