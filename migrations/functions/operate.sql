@@ -1,6 +1,20 @@
 -- What operators do to steps and tasks. Each action is one transaction: lock, decide in the caller with the state
 -- machine, apply.
 
+-- lock_listed_tasks_v1: lock tasks before several of their steps are acted on in one transaction. Returns how many exist.
+CREATE OR REPLACE FUNCTION tasker.lock_listed_tasks_v1(p_tasks uuid[]) RETURNS bigint
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN (
+        SELECT count(*)
+        FROM (SELECT DISTINCT w.task_uuid FROM unnest(p_tasks) AS w(task_uuid) ORDER BY w.task_uuid) w
+        CROSS JOIN LATERAL (
+            SELECT t.task_uuid FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid
+            FOR NO KEY UPDATE
+        ) t);
+END;
+$$;
+
 -- lock_step_v1: lock a task, then one of its steps; return their states, and what the step is. Null for what does not
 -- exist.
 CREATE OR REPLACE FUNCTION tasker.lock_step_v1(

@@ -4,7 +4,7 @@ May import the domain and the generated stubs, nothing else of ours.
 """
 
 from tasker.client.analytics_records import Bottlenecks, Metrics, SlowStep, SlowTask
-from tasker.client.batches import CancelledTask, CreatedTask
+from tasker.client.batches import CancelledTask, CreatedTask, ResolvedStep
 from tasker.client.client import TaskerClient
 from tasker.client.config import AuthConfig, ServiceConfig
 from tasker.client.dlq_records import DlqEntry, DlqStats, QueuedDlqEntry, TaskStaleness
@@ -33,6 +33,7 @@ from tasker.client.operation_records import (
     RequeuedPoison,
     RequeuedTask,
     RetriedTask,
+    SentToDlq,
 )
 from tasker.client.records import (
     Cancellation,
@@ -50,6 +51,7 @@ from tasker.client.registry_records import (
     TemplateProblem,
     TemplateVersion,
 )
+from tasker.client.step_action import StepAction
 from tasker.client.summary_records import StepErrorSummary, StepSummary, TaskContext, TaskSummary
 from tasker.client.sync import SyncTaskerClient
 from tasker.client.template_records import (
@@ -96,14 +98,17 @@ __all__ = [
     "RequeuedPoison",
     "RequeuedTask",
     "ResolutionStatus",
+    "ResolvedStep",
     "ResourceExhaustedError",
     "RetriedTask",
+    "SentToDlq",
     "ServiceConfig",
     "SlowStep",
     "SlowTask",
     "SortField",
     "StalenessHealth",
     "Step",
+    "StepAction",
     "StepAuditRecord",
     "StepDefinition",
     "StepErrorSummary",

@@ -1,17 +1,23 @@
-"""Many tasks with one call."""
+"""Many tasks or steps with one call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
+
+from google.protobuf.message import Message
 
 from tasker.client.connection import Connection
 from tasker.client.errors import TaskerClientError, item_error
+from tasker.client.fields import optional
 from tasker.client.new_task import NewTask
-from tasker.v1 import batch_pb2, batch_pb2_grpc, tasks_pb2
+from tasker.client.step_action import StepAction
+from tasker.v1 import batch_pb2, batch_pb2_grpc
+
+Request = TypeVar("Request", bound=Message)
 
 #: What one call takes: so many items, and less than the 4 MiB that a message may have.
 _MAX_ITEMS: Final = 1000
@@ -50,8 +56,23 @@ class CancelledTask:
     error: TaskerClientError | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedStep:
+    """What acting on one step came to.
+
+    Attributes:
+        task_uuid: The task, as it was given.
+        step_uuid: The step likewise.
+        error: Why it was refused: what the call for a single step would have raised.
+    """
+
+    task_uuid: str
+    step_uuid: str
+    error: TaskerClientError | None
+
+
 class Batches:
-    """Creates and cancels many tasks with one call, or with as few as it takes.
+    """Creates and cancels many tasks, and acts on many steps, with one call or with as few as it takes.
 
     Each item has a result of its own, in the order in which they were given. With `all_or_nothing` everything goes in
     one call, at most 1,000 items of 4 MiB together; one that is refused takes the others with it, and their error is an
@@ -128,16 +149,43 @@ class Batches:
             results += map(_cancelled, answer.results)
         return tuple(results)
 
+    async def resolve(
+        self, actions: Iterable[StepAction], *, all_or_nothing: bool = False, timeout: float | None = None
+    ) -> tuple[ResolvedStep, ...]:
+        """Reset, resolve or complete steps, one after the other; their tasks go on by themselves.
+
+        Args:
+            actions: What to do to which steps.
+            all_or_nothing: Whether to do nothing if one action is refused.
+            timeout: Seconds each call may take; the client's timeout by default.
+
+        Raises:
+            InvalidArgumentError: All or nothing is wanted of too many.
+            TypeError: A result holds something that JSON does not know.
+            ValueError: A result holds NaN or an infinity.
+        """
+        requests = [action.request() for action in actions]
+        results: list[ResolvedStep] = []
+        for group in [requests] if all_or_nothing else _groups(requests):
+            if not group:
+                continue
+            answer = await self._connection.call(
+                self._stub.ResolveSteps,
+                batch_pb2.ResolveStepsRequest(steps=group, all_or_nothing=all_or_nothing),
+                timeout=timeout,
+                repeatable=False,
+            )
+            results += map(_resolved, answer.results)
+        return tuple(results)
+
     @cached_property
     def _stub(self) -> batch_pb2_grpc.BatchServiceAsyncStub:
         return batch_pb2_grpc.BatchServiceStub(self._connection.channel)
 
 
-def _groups(
-    requests: Sequence[tasks_pb2.CreateTaskRequest],
-) -> Iterator[list[tasks_pb2.CreateTaskRequest]]:
+def _groups(requests: Sequence[Request]) -> Iterator[list[Request]]:
     """Yield as many requests at a time as one call takes."""
-    group: list[tasks_pb2.CreateTaskRequest] = []
+    group: list[Request] = []
     size = 0
     for request in requests:
         more = request.ByteSize() + 8
@@ -161,6 +209,12 @@ def _cancelled(result: batch_pb2.CancelledTask) -> CancelledTask:
     return CancelledTask(
         task_uuid=result.task_uuid,
         success=result.success,
-        message=result.message if result.HasField("message") else None,
+        message=optional(result, "message"),
         error=item_error(result.status),
+    )
+
+
+def _resolved(result: batch_pb2.ResolvedStep) -> ResolvedStep:
+    return ResolvedStep(
+        task_uuid=result.task_uuid, step_uuid=result.step_uuid, error=item_error(result.status)
     )

@@ -51,12 +51,12 @@ class TaskerClient(StepCalls):
     It connects when first used, and belongs to the event loop of that use.
 
     Attributes:
-        analytics: Calls about how work went lately.
-        config: Calls about the settings of the service.
-        dlq: Calls about tasks that need a person.
         batches: Creates, cancels and mends many at once.
         registry: Registers and checks templates, and says which versions may be used.
         operations: Looks after queues and namespaces, and after tasks as a whole.
+        dlq: Calls about tasks that need a person.
+        analytics: Calls about how work went lately.
+        config: Calls about the settings of the service.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -68,12 +68,12 @@ class TaskerClient(StepCalls):
                 and give up when the service has been unavailable for that long.
         """
         self._connection = Connection(address, timeout_seconds=timeout_seconds)
-        self.analytics = AnalyticsCalls(self._connection)
-        self.config = ConfigCalls(self._connection)
-        self.dlq = DlqCalls(self._connection)
         self.batches = Batches(self._connection)
         self.registry = Registry(self._connection)
         self.operations = Operations(self._connection)
+        self.dlq = DlqCalls(self._connection)
+        self.analytics = AnalyticsCalls(self._connection)
+        self.config = ConfigCalls(self._connection)
 
     async def __aenter__(self) -> Self:
         return self

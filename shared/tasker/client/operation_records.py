@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from tasker.client.dlq_records import DlqEntry
 from tasker.client.records import Task
 from tasker.domain.states import StepState
 
@@ -77,6 +78,19 @@ class RequeuedTask:
 
     task: Task
     messages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentToDlq:
+    """The pending entry of a task that was put before a person.
+
+    Attributes:
+        entry: The entry.
+        created: Whether it was made now, rather than found.
+    """
+
+    entry: DlqEntry
+    created: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
-from datetime import UTC
 from functools import cached_property
 from uuid import UUID
 
-from tasker.client import parsing
+from tasker.client import dlq_parsing, parsing
 from tasker.client.connection import Connection
+from tasker.client.fields import instant, optional
 from tasker.client.operation_records import (
     NamespacePause,
     PoisonMessage,
@@ -17,6 +17,7 @@ from tasker.client.operation_records import (
     RequeuedPoison,
     RequeuedTask,
     RetriedTask,
+    SentToDlq,
 )
 from tasker.client.records import Task
 from tasker.domain.states import StepState
@@ -144,6 +145,26 @@ class Operations:
         answer = await self._connection.call(self._stub.RequeueTask, request, timeout=timeout)
         return RequeuedTask(task=parsing.task(answer.task), messages=answer.messages)
 
+    async def send_to_dlq(
+        self, task_uuid: UUID | str, *, requested_by: str, reason: str, timeout: float | None = None
+    ) -> SentToDlq:
+        """Put a task before a person, whatever its state. If it has a pending entry already, that one stays.
+
+        Args:
+            task_uuid: The task.
+            requested_by: Who asks.
+            reason: Why, for whoever looks into it.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such task.
+        """
+        request = operations_pb2.SendToDlqRequest(
+            task_uuid=str(task_uuid), requested_by=requested_by, reason=reason
+        )
+        answer = await self._connection.call(self._stub.SendToDlq, request, timeout=timeout)
+        return SentToDlq(entry=dlq_parsing.entry(answer.entry), created=answer.created)
+
     async def poison(
         self, *, task_uuid: UUID | str | None = None, page_size: int = 100, timeout: float | None = None
     ) -> AsyncGenerator[PoisonMessage, None]:
@@ -199,7 +220,7 @@ class Operations:
 def _pause(message: operations_pb2.NamespacePause) -> NamespacePause:
     return NamespacePause(
         namespace=message.namespace,
-        paused_at=message.paused_at.ToDatetime(UTC),
+        paused_at=instant(message.paused_at),
         requested_by=message.requested_by,
         reason=message.reason,
     )
@@ -212,7 +233,7 @@ def _queue(message: operations_pb2.QueueStatus) -> QueueStatus:
         priority_band=message.priority_band or None,
         visible=message.visible,
         delayed=message.delayed,
-        oldest_age_seconds=message.oldest_age_seconds if message.HasField("oldest_age_seconds") else None,
+        oldest_age_seconds=optional(message, "oldest_age_seconds"),
         workers=message.workers,
         pause=_pause(message.pause) if message.HasField("pause") else None,
     )
@@ -226,7 +247,7 @@ def _poison(message: operations_pb2.PoisonMessage) -> PoisonMessage:
         msg_id=message.msg_id,
         message=json.loads(message.message_json),
         error=message.error,
-        recorded_at=message.recorded_at.ToDatetime(UTC),
+        recorded_at=instant(message.recorded_at),
         task_uuid=UUID(message.task_uuid) if message.HasField("task_uuid") else None,
         step_uuid=UUID(message.step_uuid) if message.HasField("step_uuid") else None,
         step_state=StepState(state) if message.HasField("step_state") else None,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC
 from functools import cached_property
 from typing import Any
 
 from tasker.client.connection import Connection
+from tasker.client.fields import instant, optional, optional_instant
 from tasker.client.registry_records import (
     ChosenVersion,
     RegisteredTemplate,
@@ -60,7 +60,11 @@ class Registry:
         """
         request = template_admin_pb2.ValidateTemplateRequest(document=_text(document), strict=strict)
         answer = await self._connection.call(self._stub.ValidateTemplate, request, timeout=timeout)
-        return TemplateCheck(valid=answer.valid, problems=_problems(answer.problems))
+        return TemplateCheck(
+            valid=answer.valid,
+            problems=_problems(answer.problems),
+            omitted_problems=answer.omitted_problems,
+        )
 
     async def versions(
         self, namespace: str, name: str, *, timeout: float | None = None
@@ -161,7 +165,6 @@ def _chosen(
 
 
 def _version(message: template_admin_pb2.TemplateVersion) -> TemplateVersion:
-    out = message.HasField("deactivated_at")
     return TemplateVersion(
         namespace=message.namespace,
         name=message.name,
@@ -169,11 +172,11 @@ def _version(message: template_admin_pb2.TemplateVersion) -> TemplateVersion:
         active=message.active,
         is_default=message.is_default,
         digest=message.digest,
-        registered_at=message.registered_at.ToDatetime(UTC),
+        registered_at=instant(message.registered_at),
         open_tasks=message.open_tasks,
-        deactivated_at=message.deactivated_at.ToDatetime(UTC) if out else None,
-        deactivated_by=message.deactivated_by or None,
-        deactivation_reason=message.deactivation_reason or None,
+        deactivated_at=optional_instant(message, "deactivated_at"),
+        deactivated_by=optional(message, "deactivated_by"),
+        deactivation_reason=optional(message, "deactivation_reason"),
     )
 
 
@@ -184,8 +187,8 @@ def _problems(messages: Iterable[template_admin_pb2.TemplateProblem]) -> tuple[T
             severity=message.severity,
             path=message.path,
             problem=message.problem,
-            line=message.line if message.HasField("line") else None,
-            step=message.step if message.HasField("step") else None,
+            line=optional(message, "line"),
+            step=optional(message, "step"),
         )
         for message in messages
     )

@@ -64,11 +64,13 @@ class TemplateCheck:
 
     Attributes:
         valid: Whether it could be registered.
-        problems: Everything found, in the order of the document.
+        problems: Everything found, in the order of the document; the first 500.
+        omitted_problems: How many more there are.
     """
 
     valid: bool
     problems: tuple[TemplateProblem, ...]
+    omitted_problems: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

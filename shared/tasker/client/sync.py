@@ -28,22 +28,12 @@ class SyncConfigCalls(Synchronous[ConfigCalls]):
     get = waits(ConfigCalls.get)
 
 
-class SyncDlqCalls(Synchronous[DlqCalls]):
-    """The calls of `SyncTaskerClient.dlq`."""
-
-    list = iterates(DlqCalls.list)
-    get = waits(DlqCalls.get)
-    update = waits(DlqCalls.update)
-    stats = waits(DlqCalls.stats)
-    queue = iterates(DlqCalls.queue)
-    staleness = iterates(DlqCalls.staleness)
-
-
 class SyncBatches(Synchronous[Batches]):
     """`Batches` for programs without asyncio."""
 
     create = waits(Batches.create)
     cancel = waits(Batches.cancel)
+    resolve = waits(Batches.resolve)
 
 
 class SyncRegistry(Synchronous[Registry]):
@@ -65,8 +55,20 @@ class SyncOperations(Synchronous[Operations]):
     retry_task = waits(Operations.retry_task)
     resume_task = waits(Operations.resume_task)
     requeue_task = waits(Operations.requeue_task)
+    send_to_dlq = waits(Operations.send_to_dlq)
     poison = iterates(Operations.poison)
     requeue_poison = waits(Operations.requeue_poison)
+
+
+class SyncDlqCalls(Synchronous[DlqCalls]):
+    """The calls of `SyncTaskerClient.dlq`."""
+
+    list = iterates(DlqCalls.list)
+    get = waits(DlqCalls.get)
+    update = waits(DlqCalls.update)
+    stats = waits(DlqCalls.stats)
+    queue = iterates(DlqCalls.queue)
+    staleness = iterates(DlqCalls.staleness)
 
 
 class SyncTaskerClient(Synchronous[TaskerClient]):
@@ -84,12 +86,12 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     It connects when first used. Whoever makes one without `with` ends it with `close`.
 
     Attributes:
-        analytics: Calls about how work went lately.
-        config: Calls about the settings of the service.
-        dlq: Calls about tasks that need a person.
         batches: Creates, cancels and mends many at once.
         registry: Registers and checks templates, and says which versions may be used.
         operations: Looks after queues and namespaces, and after tasks as a whole.
+        dlq: Calls about tasks that need a person.
+        analytics: Calls about how work went lately.
+        config: Calls about the settings of the service.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -102,13 +104,12 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
         """
         calls, bridge = TaskerClient(address, timeout_seconds=timeout_seconds), Bridge()
         super().__init__(calls, bridge)
+        self.batches = SyncBatches(calls.batches, bridge)
+        self.registry = SyncRegistry(calls.registry, bridge)
+        self.operations = SyncOperations(calls.operations, bridge)
+        self.dlq = SyncDlqCalls(calls.dlq, bridge)
         self.analytics = SyncAnalyticsCalls(calls.analytics, bridge)
         self.config = SyncConfigCalls(calls.config, bridge)
-        self.dlq = SyncDlqCalls(calls.dlq, bridge)
-        super().__init__(TaskerClient(address, timeout_seconds=timeout_seconds), Bridge())
-        self.batches = SyncBatches(self._calls.batches, self._bridge)
-        self.registry = SyncRegistry(self._calls.registry, self._bridge)
-        self.operations = SyncOperations(self._calls.operations, self._bridge)
 
     def __enter__(self) -> Self:
         return self

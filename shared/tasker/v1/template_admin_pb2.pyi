@@ -63,7 +63,7 @@ class RegisterTemplateResponse(_message.Message):
     def version(self) -> Global___TemplateVersion: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateProblem]:
-        """What was accepted with a remark."""
+        """What was accepted with a remark; the first 500."""
 
     def __init__(
         self,
@@ -116,21 +116,25 @@ class ValidateTemplateResponse(_message.Message):
 
     VALID_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    OMITTED_PROBLEMS_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Whether it could be registered: warnings do not keep it from that."""
+    omitted_problems: _builtins.int
+    """How many more there are."""
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateProblem]:
-        """All there is to say about it, in the order of the document."""
+        """All there is to say about it, in the order of the document; the first 500. Texts are cut at 1,000 characters."""
 
     def __init__(
         self,
         *,
         valid: _builtins.bool = ...,
         problems: _abc.Iterable[Global___TemplateProblem] | None = ...,
+        omitted_problems: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["omitted_problems", b"omitted_problems", "problems", b"problems", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

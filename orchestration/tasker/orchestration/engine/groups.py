@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from tasker.domain.errors import (
@@ -29,6 +29,17 @@ Outcomes: TypeAlias = dict[int, Returned | Exception]
 _MOST_AT_ONCE: Final = 2
 #: Tasks that are cancelled in one transaction: whoever waits for one of them waits for all.
 _CANCEL_GROUP: Final = 100
+
+
+class StepAction(Protocol):
+    """What an operator wants done to a step."""
+
+    @property
+    def task_uuid(self) -> UUID:
+        """The step's task."""
+
+    async def carry_out(self, operators: Operators) -> None:
+        """Do it."""
 
 
 class Groups:
@@ -77,19 +88,54 @@ class Groups:
             outcomes: Outcomes[Cancellation] = dict(refused)
             if all_or_nothing and refused:
                 return _abandon(len(task_uuids), refused)
-            size = max(1, len(given)) if all_or_nothing else _CANCEL_GROUP
-            for group in _groups(given.items(), size):
-                cancelled = await self._operators.cancel_together(
-                    [task_uuid for _, task_uuid in group],
-                    reason=reason,
-                    requested_by=requested_by,
-                    all_or_nothing=all_or_nothing,
+            wanted = dict.fromkeys(given.values())  # each once
+            size = max(1, len(wanted)) if all_or_nothing else _CANCEL_GROUP
+            cancelled: dict[UUID, Cancellation] = {}
+            for group in _groups(wanted, size):
+                cancelled |= await self._operators.cancel_together(
+                    group, reason=reason, requested_by=requested_by, all_or_nothing=all_or_nothing
                 )
-                for place, task_uuid in group:
-                    outcomes[place] = cancelled.get(task_uuid) or TaskNotFoundError(task_uuid)
+            for place, task_uuid in given.items():
+                outcomes[place] = cancelled.get(task_uuid) or TaskNotFoundError(task_uuid)
             if all_or_nothing and _refused(outcomes):
                 return _abandon(len(task_uuids), _refused(outcomes))
             return _in_order(outcomes)
+
+    async def act(
+        self, actions: Sequence[StepAction | TaskerError], *, all_or_nothing: bool = False
+    ) -> list[Exception | None]:
+        """Act on steps, one after the other; return None for each action that was taken, or why it was not."""
+        async with self._room:
+            given, refused = _split(actions)
+            if all_or_nothing:
+                refused = refused or await self._act_together(given)
+                return _abandon(len(actions), refused) if refused else [None] * len(actions)
+            outcomes: Outcomes[None] = dict(refused)
+            for place, action in given.items():
+                outcomes[place] = None
+                try:
+                    await action.carry_out(self._operators)
+                except Exception as error:
+                    outcomes[place] = error
+            return _in_order(outcomes)
+
+    async def _act_together(self, actions: Mapping[int, StepAction]) -> dict[int, TaskerError]:
+        """Take all actions in one transaction; return the first that is refused, and then none is taken."""
+
+        async def act() -> dict[int, TaskerError]:
+            task_uuids = [action.task_uuid for action in actions.values()]
+            try:
+                async with self._operators.together(task_uuids) as operators:
+                    for place, action in actions.items():
+                        try:
+                            await action.carry_out(operators)
+                        except TaskerError as error:
+                            raise _RollBackError(place, error) from error
+            except _RollBackError as rolled_back:
+                return dict([rolled_back.args])
+            return {}
+
+        return await without_conflict(act)
 
     async def _prepare(
         self, requests: Sequence[NewTask | TaskerError]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -27,6 +28,7 @@ from tasker.persistence.operations.operate import (
     LockedStep,
     act_on_step,
     lock_step,
+    lock_tasks,
     resume_by_hand,
     retry_task,
 )
@@ -57,9 +59,20 @@ class Cancellation:
 class Operators:
     """Acts on tasks and steps in one transaction each; the task goes on in the same one."""
 
-    def __init__(self, sessions: Sessions, expander: Expander) -> None:
+    def __init__(
+        self, sessions: Sessions, expander: Expander, transaction: Transaction | None = None
+    ) -> None:
+        """With a transaction steps are acted on in that one, whose conflicts its owner handles."""
         self._sessions = sessions
         self._expander = expander
+        self._transaction = transaction
+
+    @asynccontextmanager
+    async def together(self, task_uuids: Sequence[UUID]) -> AsyncIterator[Operators]:
+        """Lend operators whose actions on steps of some tasks share a transaction; the caller handles conflicts."""
+        async with self._sessions.transaction() as transaction:
+            await lock_tasks(transaction, task_uuids)
+            yield Operators(self._sessions, self._expander, transaction)
 
     async def cancel(
         self, task_uuid: UUID, *, reason: str | None = None, requested_by: str | None = None
@@ -141,7 +154,7 @@ class Operators:
             InvalidTaskTransitionError: It is over for good.
             TaskNotFoundError: There is no such task.
         """
-        check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
+        check_performer(performed_by, reason)
         metadata = {"event": StepEvent.RESET_FOR_RETRY, "performed_by": performed_by, "reason": reason}
         task = await retry_task(self._sessions, task_uuid, metadata)
         if task is None:
@@ -164,7 +177,7 @@ class Operators:
             InvalidTaskTransitionError: The task is over, so that nothing waits for a message.
             TaskNotFoundError: There is no such task.
         """
-        check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
+        check_performer(performed_by, reason)
         task = await requeue_task(self._sessions, task_uuid)
         if task is None:
             raise TaskNotFoundError(task_uuid)
@@ -272,20 +285,26 @@ class Operators:
         """Lock a step, see whether the event is allowed, and move it; `result` is the text of what it `returned`."""
         metadata = {"event": event, "performed_by": performed_by, "reason": reason}
 
-        async def act() -> None:
-            async with self._sessions.transaction() as transaction:
-                step = await lock_step(transaction, task_uuid, step_uuid)
-                if step.step_state is None:
-                    raise await no_such_step(transaction, task_uuid, step_uuid)
-                to_state = _state_after(event, step)
-                if to_state.satisfies_children:
-                    resolved = to_state is StepState.RESOLVED_MANUALLY
-                    await self._expand(transaction, step, returned, resolved=resolved)
-                await act_on_step(
-                    transaction, step, to_state, metadata, result=result, result_metadata=result_metadata
-                )
+        async def act(transaction: Transaction) -> None:
+            step = await lock_step(transaction, task_uuid, step_uuid)
+            if step.step_state is None:
+                raise await no_such_step(transaction, task_uuid, step_uuid)
+            to_state = _state_after(event, step)
+            if to_state.satisfies_children:
+                resolved = to_state is StepState.RESOLVED_MANUALLY
+                await self._expand(transaction, step, returned, resolved=resolved)
+            await act_on_step(
+                transaction, step, to_state, metadata, result=result, result_metadata=result_metadata
+            )
 
-        await without_conflict(act)
+        async def act_alone() -> None:
+            async with self._sessions.transaction() as transaction:
+                await act(transaction)
+
+        if self._transaction is not None:
+            await act(self._transaction)
+        else:
+            await without_conflict(act_alone)
 
     async def _expand(
         self, transaction: Transaction, step: LockedStep, returned: object, *, resolved: bool

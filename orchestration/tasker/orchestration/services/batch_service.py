@@ -9,6 +9,7 @@ from tasker.orchestration.engine.groups import Groups
 from tasker.orchestration.engine.operators import Cancellation
 from tasker.orchestration.services import parse
 from tasker.orchestration.services.items import items, status
+from tasker.orchestration.services.step_resolution import step_resolution
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import batch_pb2, batch_pb2_grpc
 
@@ -51,6 +52,25 @@ class BatchService(batch_pb2_grpc.BatchServiceServicer):
         return batch_pb2.CancelTasksResponse(
             results=results,
             cancelled=len({result.task_uuid for result in results if result.success}),
+        )
+
+    async def ResolveSteps(
+        self, request: batch_pb2.ResolveStepsRequest, context: ServicerContext
+    ) -> batch_pb2.ResolveStepsResponse:
+        """Reset, resolve or complete steps, one after the other."""
+        outcomes = await self._groups.act(
+            items("steps", request.steps, step_resolution), all_or_nothing=request.all_or_nothing
+        )
+        results = [
+            batch_pb2.ResolvedStep(
+                status=status(outcome, method=f"{_SERVICE}/ResolveSteps"),
+                task_uuid=step.task_uuid,
+                step_uuid=step.step_uuid,
+            )
+            for step, outcome in zip(request.steps, outcomes, strict=True)
+        ]
+        return batch_pb2.ResolveStepsResponse(
+            results=results, resolved=sum(not result.status.code for result in results)
         )
 
 

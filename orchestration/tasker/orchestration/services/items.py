@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from google.rpc import code_pb2
 
 from tasker.domain.errors import InvalidArgumentError, TaskerError
+from tasker.persistence.failures import as_unavailable
 from tasker.rpc.errors import status_of
 from tasker.v1 import batch_pb2
 
@@ -42,7 +43,7 @@ def status(outcome: object, *, method: str) -> batch_pb2.ItemStatus:
     """
     if not isinstance(outcome, Exception):
         return batch_pb2.ItemStatus(code=code_pb2.OK)
-    refusal = status_of(outcome, method=method)
+    refusal = status_of(as_unavailable(outcome), method=method)
     return batch_pb2.ItemStatus(
         code=refusal.code.value[0], message=refusal.message, reason=refusal.reason, metadata=refusal.facts
     )

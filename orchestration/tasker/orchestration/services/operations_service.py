@@ -10,7 +10,7 @@ from tasker.orchestration.engine.dlq import DlqEntries
 from tasker.orchestration.engine.namespaces import Namespaces, Queues
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.poison import PoisonMessages
-from tasker.orchestration.services import parse, render
+from tasker.orchestration.services import parse, render, render_dlq
 from tasker.orchestration.services.paging import Listing
 from tasker.persistence.operations.pause import Paused
 from tasker.persistence.reading.poison import PoisonRecord
@@ -87,6 +87,17 @@ class OperationsService(operations_pb2_grpc.OperationsServiceServicer):
             task_uuid, performed_by=request.performed_by, reason=request.reason
         )
         return operations_pb2.RequeueTaskResponse(task=await self._task(task_uuid), messages=messages)
+
+    async def SendToDlq(
+        self, request: operations_pb2.SendToDlqRequest, context: ServicerContext
+    ) -> operations_pb2.SendToDlqResponse:
+        """Put a task before a person."""
+        opened = await self._dlq.open(
+            parse.task_uuid(request.task_uuid),
+            reason=request.reason or None,
+            requested_by=request.requested_by or None,
+        )
+        return operations_pb2.SendToDlqResponse(entry=render_dlq.entry(opened.entry), created=opened.created)
 
     async def ListPoison(
         self, request: operations_pb2.ListPoisonRequest, context: ServicerContext

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from tasker.domain.templates.findings import Finding
 from tasker.orchestration.engine.versions import TemplateVersions
 from tasker.orchestration.services import render
@@ -9,6 +12,10 @@ from tasker.orchestration.services.paging import Listing
 from tasker.persistence.reading.templates import TemplateVersion
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import template_admin_pb2, template_admin_pb2_grpc
+
+#: A document of a quarter of a MiB may have ten thousands of problems, each of which tells of a long name.
+_MOST_PROBLEMS: Final = 500
+_LONGEST_TEXT: Final = 1000
 
 
 class TemplateAdminService(template_admin_pb2_grpc.TemplateAdminServiceServicer):
@@ -25,7 +32,7 @@ class TemplateAdminService(template_admin_pb2_grpc.TemplateAdminServiceServicer)
         return template_admin_pb2.RegisterTemplateResponse(
             version=_version(registered.version),
             changed=registered.changed,
-            warnings=[_problem(finding) for finding in registered.warnings],
+            warnings=_problems(registered.warnings),
         )
 
     async def ValidateTemplate(
@@ -34,7 +41,9 @@ class TemplateAdminService(template_admin_pb2_grpc.TemplateAdminServiceServicer)
         """Return everything there is to say about the template in a text; nothing is written."""
         report = await self._versions.check(request.document, strict=request.strict)
         return template_admin_pb2.ValidateTemplateResponse(
-            valid=report.valid, problems=[_problem(finding) for finding in report.findings]
+            valid=report.valid,
+            problems=_problems(report.findings),
+            omitted_problems=max(0, len(report.findings) - _MOST_PROBLEMS),
         )
 
     async def ListVersions(
@@ -109,12 +118,19 @@ def _version(version: TemplateVersion) -> template_admin_pb2.TemplateVersion:
     )
 
 
-def _problem(finding: Finding) -> template_admin_pb2.TemplateProblem:
-    return template_admin_pb2.TemplateProblem(
-        path=finding.path,
-        problem=finding.message,
-        code=finding.code.value,
-        severity=finding.severity.value,
-        line=finding.line,
-        step=finding.step,
-    )
+def _problems(findings: Sequence[Finding]) -> list[template_admin_pb2.TemplateProblem]:
+    return [
+        template_admin_pb2.TemplateProblem(
+            path=_short(finding.path),
+            problem=_short(finding.message),
+            code=finding.code.value,
+            severity=finding.severity.value,
+            line=finding.line,
+            step=_short(finding.step) if finding.step is not None else None,
+        )
+        for finding in findings[:_MOST_PROBLEMS]
+    ]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}..."

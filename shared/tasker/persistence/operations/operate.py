@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -15,6 +15,7 @@ _LOCK_STEP: Final = """
     SELECT %(task_uuid)s AS task_uuid, %(step_uuid)s AS step_uuid, task_state, step_state, name, step_type
     FROM tasker.lock_step_v1(%(task_uuid)s, %(step_uuid)s)
 """
+_LOCK_TASKS: Final = "SELECT tasker.lock_listed_tasks_v1(%s::uuid[])"
 _ACT_ON_STEP: Final = "SELECT tasker.act_on_step_v1(%s, %s, %s, %s, %s::text::jsonb, %s::text::jsonb)"
 _RESUME: Final = """
     SELECT from_state, failed, resumed FROM tasker.resume_by_hand_v1(%s, %s) WHERE from_state IS NOT NULL
@@ -67,6 +68,11 @@ class RetriedTask:
 
     from_state: str
     reset_steps: list[str] | None
+
+
+async def lock_tasks(transaction: Transaction, task_uuids: Sequence[UUID]) -> None:
+    """Lock some tasks, each before any of their steps; those that do not exist are passed over."""
+    await transaction.execute(_LOCK_TASKS, (list(task_uuids),))
 
 
 async def lock_step(transaction: Transaction, task_uuid: UUID, step_uuid: UUID) -> LockedStep:
