@@ -106,6 +106,18 @@ async def test_an_entry_is_closed(call: Call, client: TaskerClient, entries: lis
     assert task not in tasks(await call("queue"))
 
 
+async def test_a_task_is_put_before_a_person(call: Call, client: TaskerClient) -> None:
+    task = await client.create("test", "workflow")
+    await client.wait(task.task_uuid, timeout=30)
+    uuid = str(task.task_uuid)
+    added = await call("add", uuid[:23], "--reason", "look at this", "--by", "ada")
+    assert (added.code, added.out) == (0, f"The entry of task {uuid} (manual_dlq) is pending.\n")
+    assert [one["created"] for one in (await call("add", uuid, "--reason", "again", "--json")).objects] == [
+        False
+    ]
+    assert tasks(await call("queue")) == [uuid]
+
+
 async def test_what_names_no_entry(call: Call, entries: list[DlqEntry]) -> None:
     uuid = str(entries[0].task_uuid)
     for nobody in (f"{uuid[:-4]}0000", f"{uuid[:23]}-0000"):

@@ -34,6 +34,7 @@ COMMANDS = [
     ("step", "retry", UUID, "charge", *WHY),
     ("step", "resolve", UUID, "charge", *WHY),
     ("step", "complete", UUID, "charge", "--result", "{}", *WHY),
+    ("dlq", "add", UUID, *WHY),
     ("dlq", "list"),
     ("dlq", "queue"),
     ("dlq", "show", UUID),
