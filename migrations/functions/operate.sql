@@ -24,7 +24,7 @@ LANGUAGE sql VOLATILE AS $$
 $$;
 
 -- move_step_by_hand_v1: move one locked step to `pending`, `complete` or `resolved_manually` and advance its task.
--- p_metadata goes to the transition. To `pending` the step starts over: attempts, backoff and results are cleared, the
+-- p_metadata goes to the transition. To `pending` the step starts over: attempts, losses, backoff and results are cleared, the
 -- checkpoint stays. To `complete` it gets p_result with p_result_metadata. A lease it may have ends: whoever runs it
 -- comes too late. A task in `error` resumes once none of its steps is in `error`. Returns what to send.
 CREATE OR REPLACE FUNCTION tasker.move_step_by_hand_v1(
@@ -45,6 +45,10 @@ BEGIN
     UPDATE tasker.workflow_steps s
     SET state = p_to_state, sort_key = s.sort_key + 1, updated_at = v_now, next_retry_at = NULL,
         attempts = CASE WHEN p_to_state = 'pending' THEN 0 ELSE s.attempts END,
+        losses = CASE WHEN p_to_state = 'pending' THEN 0 ELSE s.losses END,
+        max_attempts = CASE WHEN p_to_state = 'pending' THEN s.max_attempts - s.forgiven_attempts
+                            ELSE s.max_attempts END,
+        forgiven_attempts = CASE WHEN p_to_state = 'pending' THEN 0 ELSE s.forgiven_attempts END,
         backoff_request_seconds = CASE WHEN p_to_state <> 'pending' THEN s.backoff_request_seconds END,
         results_after = CASE WHEN p_to_state = 'pending' THEN s.sort_key ELSE s.results_after END,
         completed_at = CASE WHEN p_to_state <> 'pending' THEN v_now END
