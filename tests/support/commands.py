@@ -17,23 +17,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import typer
-
-from tasker.ctl.commands import COMMANDS
 from tests.support.nursery import Nursery
 
 #: The installed command.
 TASKER = str(Path(sys.executable).with_name("tasker"))
-#: The verbs of each noun.
-GROUPS = {
-    noun: sorted(typer.main.get_group(import_module(f"tasker.ctl.{noun}").app).commands)
-    for noun in COMMANDS
-    if hasattr(import_module(f"tasker.ctl.{noun}"), "app")
-}
 #: Longer than any of it takes.
 SECONDS = 60.0
 
