@@ -36,7 +36,7 @@ EntryPrefix = Annotated[
 
 @app.callback()
 def dlq() -> None:
-    """Show tasks that wait for a person, and close their entries."""
+    """Show tasks that wait for a person; close their entries."""
 
 
 @app.command("list")

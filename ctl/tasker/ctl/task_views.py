@@ -117,7 +117,7 @@ def step_details(step: Step, *, traceback: bool) -> RenderableType:
     parts: list[RenderableType] = [tables.facts(facts)]
     if traceback and failure is not None:
         lines = [line for part in failure.backtrace for line in part.splitlines()]
-        parts += ["", shown("\n".join(lines) or "No traceback was kept.")]
+        parts += ["", shown("\n".join(lines) or "No traceback was kept, or you may not read it.")]
     return Group(*parts)
 
 
