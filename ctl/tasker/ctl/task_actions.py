@@ -77,7 +77,8 @@ def resume(
 ) -> None:
     """Let tasks go on that were stale.
 
-    That is those that ended in error although none of their steps failed. Their steps go on where they were. The exit code is 1 if a task refuses.
+    That is those that ended in error although none of their steps failed. Their steps go on where they were. The exit
+    code is 1 if a task refuses.
     """
     action = Action(
         "resume",
