@@ -47,8 +47,8 @@ function call(client, method, request) {
   });
 }
 
-// The context goes as JSON text. `context` is a Struct, which proto-loader would have spelled out:
-// {fields: {even_number: {numberValue: 6}}}; of a plain object it sends an empty one, without a word.
+// The context goes as JSON text. `context` is a Struct, which this loader wants spelled out, key by key, in one way
+// from .proto files and in another from descriptors; of a plain object it sends an empty one, without a word.
 async function create(tasks, context) {
   const answer = await call(tasks, 'CreateTask', {
     namespace: 'examples_linear', name: 'mathematical_sequence', context_json: JSON.stringify(context),
