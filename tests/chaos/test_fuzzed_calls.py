@@ -27,7 +27,7 @@ CALLS: Final = 1200
 MIB: Final = 1024 * 1024
 #: What a service may have more at the end than at half. Requests of 4 MiB are many times that in Python for a moment,
 #: and what the allocator keeps of it goes up and down; memory that each large request left behind would be more.
-GAINED_BYTES: Final = 512 * MIB
+GAINED_BYTES: Final = 256 * MIB
 
 CALM = chain(2) | {"name": "calm", "namespace_name": "calm"}
 TEMPLATES = (chain(2), chain(1) | {"name": "strict", "identity_strategy": "strict"}, CALM)

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -36,6 +36,32 @@ _ANSWER_SECONDS: Final = 60.0
 _MESSAGES: Final = 20
 _STREAM_SECONDS: Final = 0.5
 _IN_FLIGHT: Final = 8
+_METADATA: Final[tuple[tuple[tuple[str, str | bytes], ...], ...]] = (
+    (("authorization", "Bearer x"),),
+    (("authorization", "Basic eDp5"), ("x-api-key", "k" * 1000)),
+    (("traceparent", "00-zz-zz-01"), ("x-correlation-id", "not-a-uuid"), ("x-request-id", "")),
+    (("some-bin", b"\0\xff"), ("grpc-accept-encoding", "gzip,br")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How a call is made: taken back at once or not, in what time, with what metadata."""
+
+    cancelled: bool
+    hasty: bool
+    metadata: tuple[tuple[str, str | bytes], ...]
+
+    @classmethod
+    def by(cls, chance: random.Random) -> Self:
+        """Return one; most callers wait for what they asked."""
+        said = chance.choice(_METADATA) if chance.random() < 0.1 else ()
+        return cls(chance.random() < 0.03, chance.random() < 0.03, said)
+
+    @property
+    def seconds(self) -> float:
+        """When the call is given up."""
+        return 0.003 if self.hasty else _ANSWER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,42 +162,44 @@ class Fuzzer:
         maker = RequestMaker(chance, self._lore)
         count = chance.choice((0, 1, 1, 3)) if method.client_streaming else 1
         requests = [maker.request(method.input_type) for _ in range(count)]
-        cancelled = chance.random() < 0.03
+        manner = _Manner.by(chance)
         try:
             if method.client_streaming or method.server_streaming:
-                await self._stream(method, requests, cancelled=cancelled)
+                await self._stream(method, requests, manner)
             else:
-                await self._unary(method, requests[0], cancelled=cancelled)
+                await self._unary(method, requests[0], manner)
         except aio.AioRpcError as error:
-            self._note(method, error, seed, b"".join(requests))
+            if not (manner.hasty and error.code() is StatusCode.DEADLINE_EXCEEDED):
+                self._note(method, error, seed, b"".join(requests))
         else:
-            self.report.answers[method.full_name, StatusCode.CANCELLED if cancelled else StatusCode.OK] += 1
+            code = StatusCode.CANCELLED if manner.cancelled else StatusCode.OK
+            self.report.answers[method.full_name, code] += 1
 
-    async def _unary(self, method: MethodDescriptor, request: bytes, *, cancelled: bool) -> None:
+    async def _unary(self, method: MethodDescriptor, request: bytes, manner: _Manner) -> None:
         answers = GetMessageClass(method.output_type)
         call = self._channel.unary_unary(_path(method), _as_is, answers.FromString)
-        answer = call(request, timeout=_ANSWER_SECONDS)
-        if cancelled:
+        answer = call(request, timeout=manner.seconds, metadata=manner.metadata)
+        if manner.cancelled:
             await asyncio.sleep(0)  # so that it has begun
             answer.cancel()
         try:
             self._learn(await answer)
         except asyncio.CancelledError:
-            if not cancelled:
+            if not manner.cancelled:
                 raise
 
-    async def _stream(self, method: MethodDescriptor, requests: list[bytes], *, cancelled: bool) -> None:
+    async def _stream(self, method: MethodDescriptor, requests: list[bytes], manner: _Manner) -> None:
         answers = GetMessageClass(method.output_type)
         stream: Any
         if method.client_streaming:
             call = self._channel.stream_stream(_path(method), _as_is, answers.FromString)
-            stream = call(_each(requests), timeout=_ANSWER_SECONDS)
+            stream = call(_each(requests), timeout=manner.seconds, metadata=manner.metadata)
         else:
             opened = self._channel.unary_stream(_path(method), _as_is, answers.FromString)
-            stream = opened(requests[0], timeout=_ANSWER_SECONDS)
+            stream = opened(requests[0], timeout=manner.seconds, metadata=manner.metadata)
         seen = 0
         try:
-            async with asyncio.timeout(0 if cancelled else _STREAM_SECONDS):
+            async with asyncio.timeout(0 if manner.cancelled else _STREAM_SECONDS):
                 async for answer in stream:
                     self._learn(answer)
                     seen += 1
