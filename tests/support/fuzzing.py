@@ -123,6 +123,11 @@ class Fuzzer:
         seed: Decides every request, as far as it does not use what answers told.
         lore: What is known of the server.
         allowed: Statuses that are no finding.
+
+    Attributes:
+        begun: How many calls were begun.
+        methods: All that reflection lists.
+        report: What came of them.
     """
 
     def __init__(
@@ -133,7 +138,7 @@ class Fuzzer:
         self._seed = seed
         self._lore = lore
         self._allowed = allowed
-        self._number = 0
+        self.begun = 0
         self.report = Report()
         self.methods: list[MethodDescriptor] = []
 
@@ -150,10 +155,10 @@ class Fuzzer:
         """Call until told not to; `go_on` is asked with the number of calls begun."""
 
         async def caller() -> None:
-            while go_on(self._number):
-                method = self.methods[self._number % len(self.methods)]
-                self._number += 1
-                await self._call(method, f"{self._seed}:{self._number}")
+            while go_on(self.begun):
+                method = self.methods[self.begun % len(self.methods)]
+                self.begun += 1
+                await self._call(method, f"{self._seed}:{self.begun}")
 
         await asyncio.gather(*(caller() for _ in range(_IN_FLIGHT)))
 
