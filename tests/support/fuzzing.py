@@ -175,7 +175,11 @@ class Fuzzer:
                 await self._unary(method, requests[0], manner)
         except aio.AioRpcError as error:
             if not (manner.hasty and error.code() is StatusCode.DEADLINE_EXCEEDED):
-                self._note(method, error, seed, b"".join(requests))
+                self._note(method, error.code(), error.details() or "", seed, b"".join(requests))
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            self._note(method, StatusCode.CANCELLED, "by the server", seed, b"".join(requests))
         else:
             code = StatusCode.CANCELLED if manner.cancelled else StatusCode.OK
             self.report.answers[method.full_name, code] += 1
@@ -218,8 +222,9 @@ class Fuzzer:
     def _learn(self, answer: Message) -> None:
         self._lore.learn(answer)
 
-    def _note(self, method: MethodDescriptor, error: aio.AioRpcError, seed: str, request: bytes) -> None:
-        code, message = error.code(), error.details() or ""
+    def _note(
+        self, method: MethodDescriptor, code: StatusCode, message: str, seed: str, request: bytes
+    ) -> None:
         if method.client_streaming and message == "Internal error from Core":
             return  # this client's word for what it could not send, since the call was over before
         self.report.answers[method.full_name, code] += 1
