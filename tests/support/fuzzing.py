@@ -225,8 +225,10 @@ class Fuzzer:
     def _note(
         self, method: MethodDescriptor, code: StatusCode, message: str, seed: str, request: bytes
     ) -> None:
-        if method.client_streaming and message == "Internal error from Core":
-            return  # this client's word for what it could not send, since the call was over before
+        if method.client_streaming and (
+            message == "Internal error from Core" or code is StatusCode.CANCELLED
+        ):
+            return  # this client's words for what it could not send, since the call was over before
         self.report.answers[method.full_name, code] += 1
         # Said by this client of an answer, unless the request was too large for the server.
         unreadable = "larger than max" in message and len(request) <= MOST_BYTES
