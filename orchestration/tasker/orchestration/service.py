@@ -114,6 +114,7 @@ class OrchestrationService:
                     TaskListing(engine.database),
                     engine.operators,
                     engine.watching,
+                    engine.backpressure,
                 ),
                 tasks_pb2_grpc.add_TaskServiceServicer_to_server,
             ),

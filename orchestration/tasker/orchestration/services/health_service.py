@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import Final
 
+from tasker.domain.backpressure import PressureLevel
 from tasker.domain.errors import UnavailableError
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.orchestration.engine.orchestrator import Orchestrator
@@ -16,6 +18,8 @@ from tasker.rpc.interceptor import ServicerContext
 from tasker.rpc.pool_details import pool_detail
 from tasker.v1 import health_pb2, health_pb2_grpc
 from tasker.version import VERSION
+
+_BACKLOGS_SHOWN: Final = 3
 
 
 class HealthService(health_pb2_grpc.HealthServiceServicer):
@@ -122,12 +126,22 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
                 raise
             return unknown, unknown
         duration_ms = round((time.perf_counter() - started) * 1000)
-        waiting = "unhealthy" if depth >= 10_000 else "degraded" if depth >= 5_000 else "healthy"
         recorded = f"{poison.last_hour} recorded in the last hour, {poison.last_day} in the last day"
         return (
-            _check(waiting, f"{depth} results wait", duration_ms),
+            self._depth_check(depth, duration_ms),
             _check("degraded" if poison.last_hour else "healthy", recorded, duration_ms),
         )
+
+    def _depth_check(self, depth: int, duration_ms: int) -> health_pb2.HealthCheck:
+        """Return what it means that so many results wait, and what waits elsewhere."""
+        backpressure = self._orchestrator.backpressure
+        raised = backpressure.raised or []
+        level = max(
+            backpressure.level_of_results(depth), *(one.level for one in raised), PressureLevel.NORMAL
+        )
+        status = "unhealthy" if level.refuses_work else "degraded" if level else "healthy"
+        elsewhere = [one.reason for one in raised if one.namespace is not None]
+        return _check(status, "; ".join([f"{depth} results wait", *elsewhere[:_BACKLOGS_SHOWN]]), duration_ms)
 
     def _info(self) -> health_pb2.HealthInfo:
         usage = self._orchestrator.database.usage()
