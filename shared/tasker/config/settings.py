@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = Field(
         30, validation_alias="TASKER_SHUTDOWN_TIMEOUT_SECONDS", gt=0, le=3600
     )
+    loop_blocked_seconds: float = Field(5, validation_alias="TASKER_LOOP_BLOCKED_SECONDS", gt=0, le=3600)
 
     @classmethod
     def load(cls, **overrides: object) -> Self:

@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasker.domain.backpressure import PressureLevel
-from tasker.domain.errors import UnavailableError
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.persistence.failures import is_transient
 from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.poison import PoisonReader
 from tasker.persistence.reading.queues import QueueReader
+from tasker.rpc.errors import NotReadyError
 from tasker.rpc.interceptor import ServicerContext
 from tasker.rpc.pool_details import pool_detail
+from tasker.rpc.readiness import Readiness
+from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import health_pb2, health_pb2_grpc
 from tasker.version import VERSION
 
@@ -25,9 +27,19 @@ _BACKLOGS_SHOWN: Final = 3
 class HealthService(health_pb2_grpc.HealthServiceServicer):
     """Says whether the process lives, is ready, and how its parts are."""
 
-    def __init__(self, orchestrator: Orchestrator, probe: DatabaseProbe, *, environment: str) -> None:
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        probe: DatabaseProbe,
+        readiness: Readiness,
+        loop_watch: LoopWatch,
+        *,
+        environment: str,
+    ) -> None:
         self._orchestrator = orchestrator
         self._probe = probe
+        self._readiness = readiness
+        self._loop_watch = loop_watch
         self._environment = environment
 
     async def CheckHealth(
@@ -45,13 +57,13 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
     async def CheckReadiness(
         self, request: health_pb2.ReadinessRequest, context: ServicerContext
     ) -> health_pb2.ReadinessResponse:
-        """Answer `ready`, or UNAVAILABLE while the database is away."""
+        """Answer `ready`; or UNAVAILABLE, with the reply in the details, while tasks cannot be created or get on."""
         await self._probe.check()
-        if not self._probe.ready:
-            raise UnavailableError("not ready: the database does not answer", retry_after_seconds=5)
+        await self._readiness.update()
+        problems = self._readiness.problems
         database = self._database_check()
-        return health_pb2.ReadinessResponse(
-            status="ready",
+        answer = health_pb2.ReadinessResponse(
+            status="not_ready" if problems else "ready",
             timestamp=_now(),
             checks=health_pb2.ReadinessChecks(
                 web_database=database,
@@ -62,6 +74,9 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
             ),
             info=self._info(),
         )
+        if problems:
+            raise NotReadyError(problems, answer)
+        return answer
 
     async def CheckDetailedHealth(
         self, request: health_pb2.DetailedHealthRequest, context: ServicerContext
@@ -93,15 +108,18 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         )
 
     def _database_check(self) -> health_pb2.HealthCheck:
-        if self._probe.ready:
-            return _check("healthy", f"answered in {self._probe.milliseconds} ms", self._probe.milliseconds)
-        return _check("unhealthy", "the database does not answer", self._probe.milliseconds)
+        milliseconds = self._probe.milliseconds
+        if self._probe.problem is not None:
+            return _check("unhealthy", self._probe.problem, milliseconds)
+        return _check("healthy", f"answered in {milliseconds} ms", milliseconds)
 
     def _loops_check(self) -> health_pb2.HealthCheck:
         if failing := self._orchestrator.failing_loops:
             return _check("degraded", f"loops that fail right now: {', '.join(failing)}")
         if not self._orchestrator.is_listening:
             return _check("degraded", "no notifications arrive; polling goes on")
+        if (problem := self._loop_watch.problem) is not None:
+            return _check("degraded", problem)
         return _check("healthy", "all loops run")
 
     def _pool_check(self) -> health_pb2.HealthCheck:
@@ -112,7 +130,7 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
 
     async def _message_checks(self) -> tuple[health_pb2.HealthCheck, health_pb2.HealthCheck]:
         """Return what the database says of the messages that wait and of those that nobody could handle."""
-        unknown = _check("unknown", "the database does not answer")
+        unknown = _check("unknown", self._probe.problem or "the database does not answer")
         if not self._probe.ready:
             return unknown, unknown
         started = time.perf_counter()
@@ -149,7 +167,7 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         return health_pb2.HealthInfo(
             version=VERSION,
             environment=self._environment,
-            operational_state="Normal",
+            operational_state=self._readiness.state,
             web_database_pool_size=usage.most,
             orchestration_database_pool_size=usage.most,
             circuit_breaker_state="Closed",
