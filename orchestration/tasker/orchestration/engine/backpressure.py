@@ -54,7 +54,7 @@ class Backpressure:
         """Let a new task of a namespace in.
 
         Returns:
-            What its creator should know: nothing, or that much waits.
+            What the caller should know: nothing, or that much waits.
 
         Raises:
             BackpressureError: Too much waits.
