@@ -6,9 +6,13 @@ from types import TracebackType
 from typing import Self
 
 from tasker.client.analytics import AnalyticsCalls
+from tasker.client.batches import Batches
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
 from tasker.client.config import ConfigCalls
+from tasker.client.dlq import DlqCalls
+from tasker.client.operations import Operations
+from tasker.client.registry import Registry
 
 
 class SyncAnalyticsCalls(Synchronous[AnalyticsCalls]):
@@ -22,6 +26,49 @@ class SyncConfigCalls(Synchronous[ConfigCalls]):
     """The calls of `SyncTaskerClient.config`."""
 
     get = waits(ConfigCalls.get)
+
+
+class SyncBatches(Synchronous[Batches]):
+    """`Batches` for programs without asyncio."""
+
+    create = waits(Batches.create)
+    cancel = waits(Batches.cancel)
+    resolve = waits(Batches.resolve)
+
+
+class SyncRegistry(Synchronous[Registry]):
+    """`Registry` for programs without asyncio."""
+
+    register = waits(Registry.register)
+    validate = waits(Registry.validate)
+    versions = waits(Registry.versions)
+    deactivate = waits(Registry.deactivate)
+    activate = waits(Registry.activate)
+
+
+class SyncOperations(Synchronous[Operations]):
+    """`Operations` for programs without asyncio."""
+
+    queues = waits(Operations.queues)
+    pause_namespace = waits(Operations.pause_namespace)
+    resume_namespace = waits(Operations.resume_namespace)
+    retry_task = waits(Operations.retry_task)
+    resume_task = waits(Operations.resume_task)
+    requeue_task = waits(Operations.requeue_task)
+    send_to_dlq = waits(Operations.send_to_dlq)
+    poison = iterates(Operations.poison)
+    requeue_poison = waits(Operations.requeue_poison)
+
+
+class SyncDlqCalls(Synchronous[DlqCalls]):
+    """The calls of `SyncTaskerClient.dlq`."""
+
+    list = iterates(DlqCalls.list)
+    get = waits(DlqCalls.get)
+    update = waits(DlqCalls.update)
+    stats = waits(DlqCalls.stats)
+    queue = iterates(DlqCalls.queue)
+    staleness = iterates(DlqCalls.staleness)
 
 
 class SyncTaskerClient(Synchronous[TaskerClient]):
@@ -39,6 +86,10 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     It connects when first used. Whoever makes one without `with` ends it with `close`.
 
     Attributes:
+        batches: Creates, cancels and mends many at once.
+        registry: Registers and checks templates, and says which versions may be used.
+        operations: Looks after queues and namespaces, and after tasks as a whole.
+        dlq: Calls about tasks that need a person.
         analytics: Calls about how work went lately.
         config: Calls about the settings of the service.
     """
@@ -53,6 +104,10 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
         """
         calls, bridge = TaskerClient(address, timeout_seconds=timeout_seconds), Bridge()
         super().__init__(calls, bridge)
+        self.batches = SyncBatches(calls.batches, bridge)
+        self.registry = SyncRegistry(calls.registry, bridge)
+        self.operations = SyncOperations(calls.operations, bridge)
+        self.dlq = SyncDlqCalls(calls.dlq, bridge)
         self.analytics = SyncAnalyticsCalls(calls.analytics, bridge)
         self.config = SyncConfigCalls(calls.config, bridge)
 
@@ -69,8 +124,14 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     list = iterates(TaskerClient.list)
     page = waits(TaskerClient.page)
     cancel = waits(TaskerClient.cancel)
+    context = waits(TaskerClient.context)
+    summary = waits(TaskerClient.summary)
     steps = waits(TaskerClient.steps)
     step = waits(TaskerClient.step)
+    reset_step = waits(TaskerClient.reset_step)
+    resolve_step = waits(TaskerClient.resolve_step)
+    complete_step = waits(TaskerClient.complete_step)
+    step_audit = iterates(TaskerClient.step_audit)
     templates = waits(TaskerClient.templates)
     template = waits(TaskerClient.template)
     health = waits(TaskerClient.health)

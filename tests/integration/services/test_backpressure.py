@@ -13,7 +13,7 @@ from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.orchestration.loops.backpressure import BackpressureLoop
 from tasker.orchestration.service import OrchestrationService
 from tasker.persistence.reading.backlogs import BacklogReader
-from tasker.v1 import health_pb2, tasks_pb2
+from tasker.v1 import batch_pb2, batch_pb2_grpc, health_pb2, tasks_pb2
 from tests.support import services
 from tests.support.clients import Client, refused
 from tests.support.engine import Engine, chain
@@ -92,6 +92,30 @@ async def test_creates_are_told_and_then_refused_and_reads_are_not(
     await until(processed)
     await look(orchestration)
     assert not (await create(client)).HasField("backpressure")
+
+
+async def test_many_at_once_are_told_and_refused_too(
+    orchestration: OrchestrationService, client: Client, engine: Engine
+) -> None:
+    await engine.register(chain(1))
+    stub = batch_pb2_grpc.BatchServiceStub(client.channel)
+    one, elsewhere = (
+        tasks_pb2.CreateTaskRequest(name="workflow", namespace=name) for name in ("test", "other")
+    )
+
+    async def create_many(*tasks: tasks_pb2.CreateTaskRequest) -> batch_pb2.CreateTasksResponse:
+        request = batch_pb2.CreateTasksRequest(tasks=tasks)
+        return await stub.CreateTasks(request, timeout=PATIENCE_SECONDS)
+
+    assert not (await create_many(one, one)).HasField("backpressure")
+    await look(orchestration)
+    told = await create_many(elsewhere, one)
+    assert (told.backpressure.queue_depth, told.created) == (2, 1)
+    await look(orchestration)
+    refusal = await refused(create_many(elsewhere, one))
+    assert (refusal.code, refusal.retry_after) == (StatusCode.UNAVAILABLE, 30)
+    assert await engine.messages(worker_queue("test")) == 3
+    assert (await create_many(elsewhere)).created == 0  # for its own reason: there is no such template
 
 
 async def test_the_gate_stands_before_the_arguments(
