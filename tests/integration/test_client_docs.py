@@ -55,7 +55,7 @@ async def test_its_programs_print_what_it_shows(address: str) -> None:
         out, err = await asyncio.wait_for(process.communicate(), 60)
         assert (process.returncode, err.decode()) == (0, "")
         printed = out.decode()
-    assert [language for language, _ in BLOCKS] == ["python", "text"] * 5
+    assert [language for language, _ in BLOCKS] == ["python", "text"] * (len(BLOCKS) // 2)
 
 
 def test_it_names_every_method() -> None:
