@@ -18,6 +18,8 @@ from tasker.rpc.interceptor import ServicerContext
 from tasker.rpc.server import ServiceRegistration, build_server
 from tasker.v1 import (
     common_pb2,
+    dlq_pb2,
+    dlq_pb2_grpc,
     health_pb2,
     health_pb2_grpc,
     steps_pb2,
@@ -81,6 +83,7 @@ def registrations(script: Script, only: str = "") -> Iterator[ServiceRegistratio
         (tasks_pb2, tasks_pb2_grpc, "TaskService"),
         (steps_pb2, steps_pb2_grpc, "StepService"),
         (templates_pb2, templates_pb2_grpc, "TemplateService"),
+        (dlq_pb2, dlq_pb2_grpc, "DlqService"),
         (health_pb2, health_pb2_grpc, "HealthService"),
     ):
         if only not in ("", name):
