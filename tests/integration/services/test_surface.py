@@ -16,7 +16,6 @@ from tasker.orchestration.service import OrchestrationService
 from tasker.v1 import (
     analytics_pb2,
     config_pb2,
-    config_pb2_grpc,
     dlq_pb2,
     health_pb2,
     steps_pb2,
@@ -26,7 +25,7 @@ from tasker.v1 import (
 )
 from tasker.worker.service import WorkerService
 from tests.support import clients, services, waiting
-from tests.support.clients import Client, refused
+from tests.support.clients import Client
 from tests.support.engine import Engine, chain
 from tests.support.workshop import Workshop
 
@@ -110,13 +109,6 @@ async def test_every_service_is_on_its_port(
                 assert (code is not StatusCode.UNIMPLEMENTED) == answered, method.full_name
             for method in methods(other):
                 assert await status_of(client.channel, method) is StatusCode.UNIMPLEMENTED, method.full_name
-
-
-async def test_what_is_not_there_says_so_with_a_reason(client: Client) -> None:
-    config = config_pb2_grpc.ConfigServiceStub(client.channel)
-    refusal = await refused(config.GetConfig(config_pb2.GetConfigRequest(), timeout=5))
-    assert (refusal.code, refusal.reason) == (StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
-    assert refusal.message
 
 
 async def test_nothing_on_the_wire_breaks_a_server(
