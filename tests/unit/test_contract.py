@@ -269,6 +269,8 @@ def test_our_own_fields() -> None:
         "ListTasksRequest.updated_at 104 optional tasker.v1.TimestampRange",
         "ListTasksRequest.omit_context 105 optional bool",
         "ListStepsRequest.pagination 100 optional tasker.v1.PaginationRequest",
+        "ListTemplatesRequest.pagination 100 optional tasker.v1.PaginationRequest",
+        "ListTemplatesResponse.pagination 100 optional tasker.v1.PaginationResponse",
         "CancelTaskRequest.requested_by 100 optional string",
         "TemplateDetail.input_schema_json 100 optional string",
         "StepDefinition.dependencies 100 repeated string",
