@@ -127,6 +127,10 @@ async def test_the_history_of_a_step_is_told(client: TaskerClient, workshop: Wor
     assert old.failure is not None
     assert old.failure.error_code == "CARD_DECLINED"
     assert old.recorded_at < new.recorded_at
+    (reset,) = await client.step_interventions(task.task_uuid, step)
+    assert (reset.action, reset.performed_by, reset.reason) == ("reset_for_retry", *BY.values())
+    assert (reset.from_state, reset.to_state) == (StepState.ERROR, StepState.PENDING)
+    assert old.recorded_at < reset.intervened_at < new.recorded_at
 
 
 async def test_a_summary_tells_it_all(client: TaskerClient, workshop: Workshop) -> None:

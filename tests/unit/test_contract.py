@@ -248,6 +248,7 @@ def test_our_own_fields() -> None:
         "ResolveStepRequest.result_json 100 optional string",
         "GetStepAuditRequest.pagination 100 optional tasker.v1.PaginationRequest",
         "GetStepAuditResponse.pagination 100 optional tasker.v1.PaginationResponse",
+        "GetStepAuditResponse.interventions 101 repeated tasker.v1.StepIntervention",
         "StepAuditRecord.result_json 100 optional string",
         "StepAuditRecord.attempt 101 optional int32",
         "StepAuditRecord.failure 102 optional tasker.v1.StepFailure",

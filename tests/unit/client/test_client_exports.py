@@ -55,6 +55,7 @@ EXPORTS = {
     "StepDefinition",
     "StepErrorSummary",
     "StepFailure",
+    "StepIntervention",
     "StepState",
     "StepSummary",
     "StepUpdate",

@@ -154,6 +154,7 @@ CALLS = [
     (lambda c: c.context(TASK), tasks_pb2.GetTaskContextResponse()),
     (lambda c: c.summary(TASK), SUMMARY),
     (lambda c: anext(c.step_audit(TASK, STEP), None), steps_pb2.GetStepAuditResponse()),
+    (lambda c: c.step_interventions(TASK, STEP), steps_pb2.GetStepAuditResponse()),
 ]
 
 

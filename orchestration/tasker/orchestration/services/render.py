@@ -15,10 +15,10 @@ from tasker.domain.results import StepExecutionResult
 from tasker.domain.states import StepState, TaskState
 from tasker.domain.step_counts import StepCounts
 from tasker.domain.templates.document import Step, Template
-from tasker.persistence.reading.audit import AuditedStep, AuditRecord
+from tasker.persistence.reading.audit import AuditedStep, AuditRecord, StepIntervention
 from tasker.persistence.reading.tasks import StepRecord, TaskRecord
 from tasker.persistence.reading.templates import NamespaceSummary, TemplateSummary
-from tasker.v1 import common_pb2, failures_pb2, steps_pb2, tasks_pb2, templates_pb2
+from tasker.v1 import common_pb2, failures_pb2, interventions_pb2, steps_pb2, tasks_pb2, templates_pb2
 
 #: A message nests at most 100 levels when parsed, and each level of JSON takes three of a Struct.
 _MAX_DEPTH: Final = 30
@@ -181,6 +181,18 @@ def audit_record(
         result_json=_json_text(value),
         attempt=record.attempt,
         failure=step_failure(record.envelope),
+    )
+
+
+def intervention(record: StepIntervention) -> interventions_pb2.StepIntervention:
+    """Return what an operator did to a step."""
+    return interventions_pb2.StepIntervention(
+        intervened_at=timestamp(record.intervened_at),
+        action=record.action,
+        performed_by=record.performed_by,
+        reason=record.reason,
+        from_state=STEP_STATES[record.from_state],
+        to_state=STEP_STATES[record.to_state],
     )
 
 

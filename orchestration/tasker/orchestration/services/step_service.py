@@ -62,7 +62,10 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
     async def GetStepAudit(
         self, request: steps_pb2.GetStepAuditRequest, context: ServicerContext
     ) -> steps_pb2.GetStepAuditResponse:
-        """Return what workers submitted for a step, newest first: a page, or without pagination all that fits."""
+        """Return what workers submitted for a step, newest first, and what operators did to it.
+
+        Of the former a page, or without pagination all that fits.
+        """
         task_uuid, step_uuid = parse.task_uuid(request.task_uuid), parse.step_uuid(request.step_uuid)
         listing = Listing(b"audit", task_uuid.bytes, step_uuid.bytes)
         page = listing.page(request.pagination)
@@ -84,4 +87,5 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
                 more=found.page.more,
                 key=lambda record: [record.sort_key],
             ),
+            interventions=[render.intervention(each) for each in found.interventions],
         )

@@ -1,4 +1,4 @@
-"""Reading what workers submitted for a step."""
+"""Reading what workers submitted for a step, and what operators did to it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tasker.persistence.reading.tasks import no_such_step
 
 _AUDIT: Final = statement("step_audit")
 _STEP: Final = statement("audited_step")
+_INTERVENTIONS: Final = statement("step_interventions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,31 @@ class AuditedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class StepIntervention:
+    """What an operator did to a step.
+
+    Attributes:
+        action: The event of the state machine.
+        performed_by: Who did it; None where nobody said so.
+        reason: Why; None where nobody said so.
+        from_state, to_state: Of the step.
+    """
+
+    intervened_at: datetime
+    action: str
+    performed_by: str | None
+    reason: str | None
+    from_state: StepState
+    to_state: StepState
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
-    """What workers submitted for a step: a page of it, as of the same moment."""
+    """What workers submitted for a step, a page of it, and what operators did to it, as of the same moment."""
 
     step: AuditedStep
     page: FoundPage[AuditRecord]
+    interventions: list[StepIntervention]
 
 
 class AuditReader:
@@ -72,7 +93,7 @@ class AuditReader:
         skip: int = 0,
         limit: int | None = None,
     ) -> Audit:
-        """Return the results that workers submitted for a step, newest first.
+        """Return the results that workers submitted for a step, newest first, and what operators did to it.
 
         A page ends early rather than grow beyond `PAGE_VALUE_BYTES`; its first record comes always.
 
@@ -101,5 +122,7 @@ class AuditReader:
             if step is None:
                 raise await no_such_step(snapshot, task_uuid, step_uuid)
             found = await snapshot.fetch_all(AuditRecord, _AUDIT, params)
+            interventions = await snapshot.fetch_all(StepIntervention, _INTERVENTIONS, params)
         records = list(itertools.takewhile(lambda record: record.envelope is not None, found[:limit]))
-        return Audit(step, FoundPage(step.total, records, more=len(found) > len(records)))
+        page = FoundPage(step.total, records, more=len(found) > len(records))
+        return Audit(step, page, interventions)
