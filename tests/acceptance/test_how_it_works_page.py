@@ -13,6 +13,7 @@ from tasker.config.settings import OrchestrationSettings, WorkerSettings
 from tasker.domain.retry import LEASE, LEASE_RENEWAL
 from tasker.messaging import claim_order, wakeup
 from tasker.messaging.queues import Band
+from tasker.orchestration.loops import backpressure
 from tasker.orchestration.loops.sweeper import LeaseSweeper
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence import failures, probe
@@ -133,13 +134,16 @@ def test_its_other_numbers_are_those_of_the_code() -> None:
 
 
 def test_it_says_how_often_what_is_asked() -> None:
-    (queues, timer, health) = (asks for _, asks in rows("Wake-ups"))
+    (queues, timer, health, waiting) = (asks for _, asks in rows("Wake-ups"))
     assert (wakeup.POLL_SECONDS, wakeup.LONGEST_POLL_SECONDS) == (1, 5)
     assert "1 s after the last work, then less and less often up to every 5 s; every 1 s while" in queues
     assert "at least every 5 s" in timer
     assert (probe._LONGEST_INTERVAL_SECONDS, probe._INTERVAL_SECONDS) == (3, 1)
-    assert health.startswith("when no loop had an answer for 3 s; every 1 s while")
+    assert probe._LONGEST_TRUST_SECONDS == 10
+    assert health.startswith("when no loop had an answer for 3 s, and every 10 s whether writes are taken;")
+    assert "; every 1 s while the database" in health
     assert health.endswith("older than 1 s")
+    assert (waiting, backpressure._PAUSE_SECONDS) == ("how much waits, every 5 s", 5)
 
 
 # Numbers

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from tasker.client import TaskerClient
+from tasker.client.operations import Operations
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
+from tasker.domain.backpressure import RETRY_AFTER_SECONDS
+from tasker.orchestration.engine import backpressure
+from tasker.orchestration.loops import backpressure as backpressure_loop
+from tasker.persistence.reading.backlogs import MOST_EXACT
+from tasker.telemetry import loop_watch
+from tests.support import services
 from tests.support.engine import Engine, diamond
 from tests.support.faults import send_by_hand
 from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted
@@ -32,17 +42,52 @@ def test_the_settings_it_names_exist_with_the_defaults_it_gives() -> None:
     defaults = {str(field.validation_alias): field.default for field in fields.values()}
     assert set(re.findall(r"TASKER_\w+", PAGE)) <= set(defaults)
     rows = re.findall(r"^\| `(TASKER_\w+)` \| (\d+) \|", PAGE, re.M)
+    listed = re.compile(r"TASKER_RETENTION_|TASKER_\w+_QUEUE_")
     assert {(name, int(default)) for name, default in rows} == {
-        (name, default) for name, default in defaults.items() if name.startswith("TASKER_RETENTION_")
+        (name, default) for name, default in defaults.items() if listed.match(name)
     }
+    for name, default in re.findall(r"`(TASKER_LOOP_\w+)` \((\d+)\)", PAGE):
+        assert int(default) == defaults[name]
+    assert "`TASKER_LOOP_BLOCKED_SECONDS` (" in PAGE
+
+
+def test_its_numbers_of_back_pressure_are_those_of_the_code() -> None:
+    prose = " ".join(PAGE.split())
+    assert f"What was read more than {backpressure.STALE_SECONDS:.0f} s ago" in prose
+    assert f"Up to {MOST_EXACT:,} messages of a queue are counted" in prose
+    assert backpressure_loop._PAUSE_SECONDS == 5
+    assert "reads every five seconds how much waits" in prose
+    assert list(RETRY_AFTER_SECONDS.values()) == [30, 60]
+    assert loop_watch._REMEMBERED_SECONDS == 300
+    assert "for five minutes after that the detailed health is degraded" in prose
+
+
+def test_what_it_says_of_services_that_are_not_ready_is_what_they_say() -> None:
+    _, section = PAGE.split("| Not ready |")
+    rows = re.findall(r"^\| (`.+?`) \|", section.split("\n## ")[0], re.M)
+    assert len(rows) == 5
+    for texts in rows:
+        for text in re.findall(r"`(.+?)`", texts):
+            assert text in _sources(), text
 
 
 @pytest.mark.parametrize(
-    "event", ["old_tasks_deleted", "task_expired", "message_poisoned", "database_warning"]
+    "event",
+    [
+        "old_tasks_deleted",
+        "task_expired",
+        "message_poisoned",
+        "database_warning",
+        "namespace_paused",
+        "namespace_resumed",
+        "backpressure",
+        "event_loop_blocked",
+        "event_loop_goes_on",
+    ],
 )
 def test_the_log_lines_it_names_are_written(event: str) -> None:
     assert f"`{event}`" in PAGE
-    assert re.search(rf'log\.\w+\(\s*"{event}"', _sources())
+    assert re.search(rf'(log\.\w+|write)\(\s*"{event}"', _sources())
 
 
 def test_the_tables_it_names_exist_and_the_links_lead_somewhere() -> None:
@@ -119,3 +164,28 @@ def test_tables_that_the_engine_updates_by_place_are_those_it_says() -> None:
     assert not {name for name in by_place if f"`{name}`" in partitioned}
     assert {"tasks", "workflow_steps", "step_leases"} <= by_place
     assert {name for name in by_place if f"`{name}`" in whole} >= {"tasks", "workflow_steps", "step_leases"}
+
+
+async def test_its_program_pauses_and_resumes(database_url: str, engine: Engine) -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
+    await engine.create(diamond() | {"namespace_name": "shop"})
+    async with services.orchestration(database_url) as service:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            program.replace("127.0.0.1:9190", service.address),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, err.decode()) == (0, "")
+    assert out.decode() == "[('worker_shop_queue', 1)]\n"
+    assert await engine.sql("SELECT namespace FROM tasker.paused_namespaces") == []
+    assert len(await engine.worker.claim(["worker_shop_queue"], ["work"], 10)) == 1
+
+
+def test_what_mends_a_task_are_calls_of_the_client() -> None:
+    section = PAGE.partition("## Mending tasks")[2].partition("\n## ")[0]
+    called = set(re.findall(r"`(\w+_(?:task|step|dlq))`", section))
+    assert len(called) >= 6
+    assert called <= set(dir(TaskerClient)) | set(dir(Operations))

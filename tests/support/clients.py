@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -25,6 +27,8 @@ from tasker.v1 import (
 )
 from tasker.v1 import health_pb2_grpc as tasker_health_pb2_grpc
 from tests.support.waiting import PATIENCE_SECONDS
+
+Report = TypeVar("Report", bound=Message)
 
 Update = tasks_pb2.TaskStatusUpdate
 
@@ -99,6 +103,7 @@ class Refusal:
         facts: Its metadata.
         violations: Field and description of each, of the BadRequest.
         retry_after: Seconds, of the RetryInfo.
+        details: Everything in the details of the status.
     """
 
     code: StatusCode
@@ -107,6 +112,7 @@ class Refusal:
     facts: Mapping[str, str]
     violations: tuple[tuple[str, str], ...]
     retry_after: float | None
+    details: tuple[any_pb2.Any, ...]
 
     @property
     def fields(self) -> set[str]:
@@ -131,7 +137,16 @@ class Refusal:
             dict(info.metadata),
             tuple((violation.field, violation.description) for violation in bad_request.field_violations),
             retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None,
+            tuple(status.details) if status else (),
         )
+
+    def report(self, kind: type[Report]) -> Report:
+        """Return the message of some type among the details."""
+        for detail in self.details:
+            message = kind()
+            if detail.Unpack(message):
+                return message
+        raise AssertionError(f"no {kind.DESCRIPTOR.name} in {self.details}")
 
 
 async def refused(call: Awaitable[object]) -> Refusal:

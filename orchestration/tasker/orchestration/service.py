@@ -27,7 +27,9 @@ from tasker.persistence.reading.listing import TaskListing
 from tasker.persistence.reading.staleness import StalenessReader
 from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
+from tasker.rpc.readiness import Readiness
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
+from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import (
     analytics_pb2,
     analytics_pb2_grpc,
@@ -65,7 +67,7 @@ class OrchestrationService:
         self._settings = settings
         self._orchestrator = Orchestrator(settings)
         self.address = settings.bind_address
-        self._stopping = False
+        self._loop_watch = LoopWatch(longest_seconds=settings.loop_blocked_seconds)
 
     async def start(self) -> None:
         """Bind first, since that is what fails most; then connect, then answer.
@@ -76,19 +78,22 @@ class OrchestrationService:
             SchemaVersionError: Its schema does not fit.
         """
         self._probe = DatabaseProbe(
-            self._orchestrator.database, self._orchestrator.listener, on_change=self._set_ready
+            self._orchestrator.database, self._orchestrator.listener, on_change=self._look
         )
+        self._readiness = Readiness(lambda: self._probe.problem)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
             services=self._registrations(),
             options=ORCHESTRATION_OPTIONS,
             translate=as_unavailable,
         )
+        self._readiness.report_to(self._server.health)
         self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address
         try:
             await self._orchestrator.start()
             await self._server.start()
+            self._loop_watch.start()
             await self._probe.start()
         except BaseException:
             await self._stop_all(grace_seconds=0)
@@ -102,20 +107,21 @@ class OrchestrationService:
             TimeoutError: A call or a loop went on for longer than the shutdown timeout.
         """
         log.info("orchestration_stopping")
-        self._stopping = True
         async with asyncio.timeout(self._settings.shutdown_timeout_seconds):
             await self._stop_all(grace_seconds=self._settings.shutdown_timeout_seconds)
         log.info("orchestration_stopped")
 
     async def _stop_all(self, *, grace_seconds: float) -> None:
-        await self._server.health.set_ready(False)
+        await self._readiness.stopping()
         await self._orchestrator.watching.stop()
         await self._server.stop(grace_seconds)
+        self._loop_watch.stop()
         await self._probe.stop()
         await self._orchestrator.stop()
+        self._readiness.stopped()
 
-    async def _set_ready(self, ready: bool) -> None:
-        await self._server.health.set_ready(ready and not self._stopping)
+    async def _look(self, _: bool) -> None:
+        await self._readiness.update()
 
     def _registrations(self) -> list[ServiceRegistration[Any]]:
         engine = self._orchestrator
@@ -129,6 +135,7 @@ class OrchestrationService:
                     SummaryReader(engine.database),
                     engine.operators,
                     engine.watching,
+                    engine.backpressure,
                 ),
                 tasks_pb2_grpc.add_TaskServiceServicer_to_server,
             ),
@@ -165,7 +172,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 batch_pb2.DESCRIPTOR.services_by_name["BatchService"],
-                BatchService(engine.groups),
+                BatchService(engine.groups, engine.backpressure),
                 batch_pb2_grpc.add_BatchServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -182,7 +189,13 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 health_pb2.DESCRIPTOR.services_by_name["HealthService"],
-                HealthService(engine, self._probe, environment=self._settings.environment),
+                HealthService(
+                    engine,
+                    self._probe,
+                    self._readiness,
+                    self._loop_watch,
+                    environment=self._settings.environment,
+                ),
                 health_pb2_grpc.add_HealthServiceServicer_to_server,
             ),
         ]

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasker.config.backpressure import BackpressureSettings
 from tasker.config.dlq import DlqSettings
 from tasker.domain.context import InputValidation
 from tasker.domain.errors import TaskerError
@@ -35,6 +36,7 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = Field(
         30, validation_alias="TASKER_SHUTDOWN_TIMEOUT_SECONDS", gt=0, le=3600
     )
+    loop_blocked_seconds: float = Field(5, validation_alias="TASKER_LOOP_BLOCKED_SECONDS", gt=0, le=3600)
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -47,10 +49,24 @@ class Settings(BaseSettings):
             given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
             return cls(**given)
         except ValidationError as error:
-            raise SettingsError("; ".join(_problems(error))) from None
+            raise SettingsError("; ".join(cls._problems(error))) from None
+
+    @classmethod
+    def _problems(cls, error: ValidationError) -> list[str]:
+        problems = []
+        for problem in error.errors(include_input=False, include_url=False):
+            name = str(problem["loc"][0])
+            if name in cls.model_fields:  # of a default that does not fit what was given
+                name = str(cls.model_fields[name].validation_alias)
+            if problem["type"] == "missing":
+                hint = " (postgresql://user:password@host:port/database)" if name == "DATABASE_URL" else ""
+                problems.append(f"{name} is not set{hint}")
+            else:
+                problems.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+        return problems
 
 
-class OrchestrationSettings(DlqSettings, Settings):
+class OrchestrationSettings(DlqSettings, BackpressureSettings, Settings):
     """The orchestration service."""
 
     bind_address: str = Field("0.0.0.0:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
@@ -90,15 +106,3 @@ class WorkerSettings(Settings):
     refusal_limit_seconds: float = Field(
         60, validation_alias="TASKER_HANDLER_MISSING_SECONDS", ge=0, le=86_400
     )
-
-
-def _problems(error: ValidationError) -> list[str]:
-    problems = []
-    for problem in error.errors(include_input=False, include_url=False):
-        name = str(problem["loc"][0])
-        if problem["type"] == "missing":
-            hint = " (postgresql://user:password@host:port/database)" if name == "DATABASE_URL" else ""
-            problems.append(f"{name} is not set{hint}")
-        else:
-            problems.append(f"{name}: {problem['msg']}")
-    return problems

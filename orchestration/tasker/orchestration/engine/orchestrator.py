@@ -17,6 +17,7 @@ from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
 from tasker.messaging.wakeup import MessageWakeup
 from tasker.orchestration.engine.analytics import Analytics
+from tasker.orchestration.engine.backpressure import Backpressure
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.dlq import DlqEntries
@@ -29,6 +30,7 @@ from tasker.orchestration.engine.poison import PoisonMessages
 from tasker.orchestration.engine.revisions import PlannedRevision, planned_revisions
 from tasker.orchestration.engine.versions import TemplateVersions
 from tasker.orchestration.engine.watching import Watching
+from tasker.orchestration.loops.backpressure import BackpressureLoop
 from tasker.orchestration.loops.give_up import GiveUpLoop
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.reconciler import Reconciler
@@ -44,6 +46,7 @@ from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.operations.register import TEMPLATE_CHANGED_CHANNEL
 from tasker.persistence.reading.analytics import AnalyticsReader
+from tasker.persistence.reading.backlogs import BacklogReader
 from tasker.persistence.reading.revisions import Revisions
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.transitions import TransitionReader
@@ -70,6 +73,7 @@ class Orchestrator:
         poison: Messages that nobody could handle.
         watching: Watches them.
         analytics: Tells how they went lately.
+        backpressure: Refuses them while too much waits.
         listener: Brings hints.
     """
 
@@ -112,6 +116,9 @@ class Orchestrator:
         self._transitions = TransitionReader(self.database)
         self.watching = Watching(
             self.database, self._transitions, self.listener.subscribe(_TRANSITIONS_CHANNEL)
+        )
+        self.backpressure = Backpressure(
+            worker_queues=settings.worker_queue_limits, result_queues=settings.result_queue_limits
         )
         self._runners = (*self._lasting_loops(expander), *self._chosen_loops())
         self._templates_changed = self.listener.subscribe(TEMPLATE_CHANGED_CHANNEL)
@@ -180,8 +187,11 @@ class Orchestrator:
         return self.listener.subscribe(channel(queue), wakeup)
 
     def _chosen_loops(self) -> Iterator[LoopRunner]:
-        """Return the runners of what settings can turn off: retention, and what looks after tasks that are stuck."""
+        """Return the runners of what settings can turn off."""
         settings = self._settings
+        if settings.backpressure_enabled:
+            reader = BacklogReader(self._sessions, [RESULTS_QUEUE, JUDGEMENTS_QUEUE])
+            yield LoopRunner(BackpressureLoop(reader, self.backpressure))
         if settings.retention_days:
             age = timedelta(days=settings.retention_days)
             yield LoopRunner(Retention(self._sessions, age=age, group_size=settings.retention_batch_size))

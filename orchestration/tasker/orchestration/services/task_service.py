@@ -8,6 +8,7 @@ from uuid import UUID
 
 from tasker.domain.errors import TaskNotFoundError
 from tasker.domain.states import StepState, TaskState
+from tasker.orchestration.engine.backpressure import Backpressure
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.watching import TransitionGroup, Watching
@@ -34,6 +35,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         summaries: SummaryReader,
         operators: Operators,
         watching: Watching,
+        backpressure: Backpressure,
     ) -> None:
         self._creator = creator
         self._reader = reader
@@ -41,14 +43,18 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         self._summaries = summaries
         self._operators = operators
         self._watching = watching
+        self._backpressure = backpressure
 
     async def CreateTask(
         self, request: tasks_pb2.CreateTaskRequest, context: ServicerContext
     ) -> tasks_pb2.CreateTaskResponse:
-        """Create a task and enqueue its first steps."""
+        """Create a task and enqueue its first steps, unless too much waits already."""
+        pressure = self._backpressure.admit(request.namespace)
         creation = await self._creator.create(parse.new_task(request))
         return tasks_pb2.CreateTaskResponse(
-            task=render.task(creation.task), already_existed=creation.already_existed
+            task=render.task(creation.task),
+            backpressure=render.backpressure(pressure) if pressure else None,
+            already_existed=creation.already_existed,
         )
 
     async def GetTask(
