@@ -13,11 +13,13 @@ from tasker.orchestration.services.health_service import HealthService
 from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_service import TemplateService
+from tasker.orchestration.services.watch_service import WatchService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.listing import TaskListing
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
+from tasker.rpc.streams import OpenStreams
 from tasker.v1 import (
     analytics_pb2,
     analytics_pb2_grpc,
@@ -33,6 +35,8 @@ from tasker.v1 import (
     tasks_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 
 log = structlog.get_logger(__name__)
@@ -48,6 +52,7 @@ class OrchestrationService:
     def __init__(self, settings: OrchestrationSettings) -> None:
         self._settings = settings
         self._orchestrator = Orchestrator(settings)
+        self._streams = OpenStreams(at_most=settings.max_open_streams)
         self.address = settings.bind_address
         self._stopping = False
 
@@ -111,9 +116,15 @@ class OrchestrationService:
                     engine.reader,
                     TaskListing(engine.database),
                     engine.operators,
-                    engine.watching,
+                    engine.task_watch,
+                    self._streams,
                 ),
                 tasks_pb2_grpc.add_TaskServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                watch_pb2.DESCRIPTOR.services_by_name["WatchService"],
+                WatchService(engine.feed_watch, self._streams),
+                watch_pb2_grpc.add_WatchServiceServicer_to_server,
             ),
             ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],

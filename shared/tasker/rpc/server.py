@@ -13,6 +13,7 @@ from grpc import aio
 from tasker.rpc.health import HEALTH_SERVICE, HealthReporter
 from tasker.rpc.interceptor import ErrorInterceptor, Translate
 from tasker.rpc.reflection import add_reflection
+from tasker.rpc.streams import MOST_STREAMS_OF_CONNECTION
 
 Servicer = TypeVar("Servicer")
 
@@ -54,7 +55,8 @@ class ServerOptions:
         ]
 
 
-ORCHESTRATION_OPTIONS: Final = ServerOptions()
+#: More than a connection may have streams open, so that its other calls never wait behind them without a word.
+ORCHESTRATION_OPTIONS: Final = ServerOptions(max_concurrent_streams=MOST_STREAMS_OF_CONNECTION + 200)
 WORKER_OPTIONS: Final = ServerOptions(max_concurrent_streams=1000)
 
 

@@ -39,11 +39,13 @@ class WatchTasksRequest(_message.Message):
     """Template name."""
     correlation_id: _builtins.str
     include_steps: _builtins.bool
-    """Send transitions of the tasks' steps as well."""
+    """Send transitions of the tasks' steps as well, whatever the tasks' states. At most 1000 open tasks may match then."""
     resume_cursor: _builtins.str
-    """Cursor of the last message received: the stream goes on behind it. Without it, it begins now."""
+    """Cursor of the last message received that had one: the stream goes on behind it. Without it, it begins now. A cursor
+    belongs to its filters.
+    """
     heartbeat_seconds: _builtins.int
-    """A message with nothing but a cursor comes when nothing else did for so long."""
+    """A sign of life comes when nothing else did for so long: 1 to 3600. None when absent, but for the first message."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All of these labels."""
@@ -102,14 +104,18 @@ class WatchTasksResponse(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """Namespace of the task."""
+    """Namespace of the task; empty in a sign of life."""
     name: _builtins.str
-    """Template name of the task."""
+    """Template name of the task; empty in a sign of life."""
     cursor: _builtins.str
-    """Opaque; resume_cursor of a later call goes on behind this message."""
+    """Opaque; resume_cursor of a later call goes on behind this message. The last of the messages that were read at once
+    carries it.
+    """
     @_builtins.property
     def update(self) -> _tasks_pb2.TaskStatusUpdate:
-        """The transition; absent in a sign of life."""
+        """The transition, or a sign of life of type UNSPECIFIED, which tells until when everything was seen. Its own cursor is
+        absent.
+        """
 
     def __init__(
         self,
@@ -117,14 +123,14 @@ class WatchTasksResponse(_message.Message):
         update: _tasks_pb2.TaskStatusUpdate | None = ...,
         namespace: _builtins.str = ...,
         name: _builtins.str = ...,
-        cursor: _builtins.str = ...,
+        cursor: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_update", b"_update", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_update", b"_update", "cursor", b"cursor", "name", b"name", "namespace", b"namespace", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor", "name", b"name", "namespace", b"namespace", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__update: _TypeAlias = _typing.Literal["update"]  # noqa: Y015
-    _WhichOneofArgType__update: _TypeAlias = _typing.Literal["_update", b"_update"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__update) -> _WhichOneofReturnType__update | None: ...
+    _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
+    _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cursor) -> _WhichOneofReturnType__cursor | None: ...
 
 Global___WatchTasksResponse: _TypeAlias = WatchTasksResponse  # noqa: Y015

@@ -20,9 +20,11 @@ from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.dlq import DlqEntries
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
+from tasker.orchestration.engine.feed_watch import FeedWatch
 from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.revisions import PlannedRevision, planned_revisions
+from tasker.orchestration.engine.task_watch import TaskWatch
 from tasker.orchestration.engine.watching import Watching
 from tasker.orchestration.loops.give_up import GiveUpLoop
 from tasker.orchestration.loops.judgements import JudgementLoop
@@ -38,6 +40,7 @@ from tasker.persistence.database import Database
 from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.operations.register import TEMPLATE_CHANGED_CHANNEL
+from tasker.persistence.reading.moved_tasks import MovedTaskReader
 from tasker.persistence.reading.revisions import Revisions
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.transitions import TransitionReader
@@ -46,7 +49,6 @@ from tasker.persistence.sessions import MOST_REQUESTS
 log = structlog.get_logger(__name__)
 
 _TIMER_CHANNEL: Final = "tasker_timer"
-_TRANSITIONS_CHANNEL: Final = "tasker_transitions"
 
 
 class Orchestrator:
@@ -58,7 +60,9 @@ class Orchestrator:
         reader: Reads them.
         operators: Acts on them by hand.
         dlq: Puts them before a person, and keeps what that person finds.
-        watching: Watches them.
+        watching: Reads for all who watch.
+        task_watch: Watches one task.
+        feed_watch: Watches many.
         listener: Brings hints.
     """
 
@@ -93,9 +97,10 @@ class Orchestrator:
         self.operators = Operators(self._requests, expander)
         self.dlq = DlqEntries(self.database)
         self._transitions = TransitionReader(self.database)
-        self.watching = Watching(
-            self.database, self._transitions, self.listener.subscribe(_TRANSITIONS_CHANNEL)
-        )
+        self._moved_tasks = MovedTaskReader(self.database)
+        self.watching = Watching(self.database, self._transitions, self._moved_tasks, self.listener)
+        self.task_watch = TaskWatch(self.watching, self.reader, self._transitions)
+        self.feed_watch = FeedWatch(self.watching, self._moved_tasks)
         self._runners = (*self._lasting_loops(expander), *self._chosen_loops())
         self._templates_changed = self.listener.subscribe(TEMPLATE_CHANGED_CHANNEL)
         self._forgetting: asyncio.Task[None] | None = None
@@ -130,6 +135,7 @@ class Orchestrator:
         for sessions in (self._sessions, self._requests, self._sweeping, self._detecting):
             await sessions.close()
         await self._transitions.close()
+        await self._moved_tasks.close()
         await self.database.close()
 
     @property

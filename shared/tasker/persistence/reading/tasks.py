@@ -88,11 +88,10 @@ class StepPage:
     steps: list[StepRecord]
 
 
-_TASK: Final = (
-    statement("tasks")
-    .replace("{keys}", "SELECT %(task)s::uuid AS task_uuid")
-    .replace("{context}", "t.context")
-)
+_TASK_OF_KEY: Final = statement("tasks").replace("{keys}", "SELECT %(task)s::uuid AS task_uuid")
+_TASK: Final = _TASK_OF_KEY.replace("{context}", "t.context")
+#: Reads a `TaskRecord` whose context is empty. Parameters: task; at, null for now.
+TASK_WITHOUT_CONTEXT: Final = _TASK_OF_KEY.replace("{context}", "'{}'::jsonb")
 _STEPS: Final = statement("steps")
 _TASK_OF_STEP: Final = statement("task_of_step")
 
