@@ -20,7 +20,16 @@ from tasker.client.errors import (
 )
 from tasker.client.health_records import Health, HealthCheck, HealthInfo, HealthProbe
 from tasker.client.listing import SortField, TaskQuery
-from tasker.client.records import Cancellation, Step, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.records import (
+    Cancellation,
+    Heartbeat,
+    Step,
+    StepUpdate,
+    Task,
+    TaskPage,
+    TaskUpdate,
+    WatchedUpdate,
+)
 from tasker.client.sync import SyncTaskerClient
 from tasker.client.template_records import (
     NamespaceSummary,
@@ -43,6 +52,7 @@ __all__ = [
     "HealthCheck",
     "HealthInfo",
     "HealthProbe",
+    "Heartbeat",
     "InvalidArgumentError",
     "NamespaceSummary",
     "NotFoundError",
@@ -67,4 +77,5 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",
+    "WatchedUpdate",
 ]

@@ -20,6 +20,7 @@ EXPORTS = {
     "Health",
     "HealthCheck",
     "HealthInfo",
+    "Heartbeat",
     "NamespaceSummary",
     "Step",
     "StepDefinition",
@@ -32,6 +33,7 @@ EXPORTS = {
     "Template",
     "TemplateListing",
     "TemplateSummary",
+    "WatchedUpdate",
     # what calls raise
     "AbortedError",
     "AlreadyExistsError",

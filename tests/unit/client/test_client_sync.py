@@ -44,8 +44,8 @@ async def elsewhere(work: Callable[[], Answer]) -> Answer:
 def methods(client: type) -> dict[str, inspect.Signature]:
     return {
         name: inspect.signature(member)
-        for name, member in vars(client).items()
-        if not name.startswith("_") and callable(member)
+        for name, member in inspect.getmembers(client, callable)
+        if not name.startswith("_")
     }
 
 

@@ -79,7 +79,7 @@ class FeedWatch:
             now = await self._moved_tasks.now()
             telling.check(now.snapshot)
             if request.steps:
-                await self._watching.follow_open_tasks(feed)
+                await self._watching.learn_open_tasks(feed)
             self._watching.begin(
                 feed, telling.seen or now.snapshot, now.read_at, behind=telling.seen is not None
             )

@@ -107,7 +107,7 @@ class FeedReading:
         """Return the feeds to read for."""
         return [feed for feed in self.feeds if feed.wants_more]
 
-    async def follow_open_tasks(self, feed: Feed) -> None:
+    async def learn_open_tasks(self, feed: Feed) -> None:
         """Have a feed know the open tasks that match, whose steps may move before they do.
 
         Raises:

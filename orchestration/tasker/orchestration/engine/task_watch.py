@@ -69,7 +69,7 @@ class WatchRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Present:
     """How the task stands when the watch begins; continues with `cursor`."""
 
     watched: WatchedTask
@@ -112,7 +112,7 @@ class Ending:
         return Kind.COMPLETE if self.state in _GOOD_ENDS else Kind.ERROR
 
 
-Told: TypeAlias = Standing | Change | SignOfLife | Ending
+Told: TypeAlias = Present | Change | SignOfLife | Ending
 
 
 class TaskWatch:
@@ -144,11 +144,11 @@ class TaskWatch:
         state = await self._reader.state(request.task_uuid) if request.resume_cursor else None
         async with self._watching.task(request.task_uuid, steps=request.steps) as stream:
             if request.resume_cursor is None:
-                watched = await self._standing(request)
+                watched = await self._present(request)
                 state = watched.task.state
                 group: Group[TransitionRecord] = Group(watched.snapshot, watched.read_at, [])
                 self._watching.begin(stream, group.snapshot, group.read_at)
-                yield Standing(watched, telling.tell(watched.read_at), telling.cursor(watched.snapshot))
+                yield Present(watched, telling.tell(watched.read_at), telling.cursor(watched.snapshot))
             else:
                 group = await self._history(request, telling)
                 self._watching.begin(stream, group.snapshot, group.read_at)
@@ -170,7 +170,7 @@ class TaskWatch:
                     at = telling.tell(group.read_at)
                     yield SignOfLife(at, telling.cursor(group.snapshot))
 
-    async def _standing(self, request: WatchRequest) -> WatchedTask:
+    async def _present(self, request: WatchRequest) -> WatchedTask:
         """Return how the task stands, of its steps those that are shown."""
         watched = await self._transitions.task(request.task_uuid, steps=request.steps)
         if watched is None:

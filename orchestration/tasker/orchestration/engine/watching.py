@@ -125,9 +125,9 @@ class Watching:
         elif self._poll is None:
             self._plan_poll()
 
-    async def follow_open_tasks(self, feed: Feed) -> None:
-        """See `FeedReading.follow_open_tasks`."""
-        await self._feeds.follow_open_tasks(feed)
+    async def learn_open_tasks(self, feed: Feed) -> None:
+        """See `FeedReading.learn_open_tasks`."""
+        await self._feeds.learn_open_tasks(feed)
 
     def _all(self) -> Iterator[Stream[Any]]:
         yield from self._streams

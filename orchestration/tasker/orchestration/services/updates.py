@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tasker.domain.states import StepState
 from tasker.orchestration.engine.feed_watch import ToldOfFeed
-from tasker.orchestration.engine.task_watch import Change, Ending, Kind, SignOfLife, Standing, Told
+from tasker.orchestration.engine.task_watch import Change, Ending, Kind, Present, SignOfLife, Told
 from tasker.orchestration.services import render
 from tasker.persistence.reading.transitions import TransitionRecord
 from tasker.v1 import tasks_pb2, watch_pb2
@@ -26,8 +26,8 @@ _MOST_STEPS: Final = 4000
 def messages(told: Told, task_uuid: UUID) -> Iterator[_Update]:
     """Return the messages for what is told of one task."""
     match told:
-        case Standing():
-            yield from _standing(told)
+        case Present():
+            yield from _present(told)
         case Change():
             message = _transition(told.transition)
             if told.cursor is not None:
@@ -59,7 +59,7 @@ def response(told: ToldOfFeed) -> watch_pb2.WatchTasksResponse:
     )
 
 
-def _standing(told: Standing) -> Iterator[_Update]:
+def _present(told: Present) -> Iterator[_Update]:
     watched = told.watched
     for start in range(0, len(watched.steps) or 1, _MOST_STEPS):
         is_last = start + _MOST_STEPS >= len(watched.steps)
