@@ -141,7 +141,9 @@ class _Position:
         update = message.SerializeToString(deterministic=True)
         known = update in self._known
         if cursor is None:
-            self._known.add(update)
+            # How the task stands comes anew, and whole, in the next stream.
+            if not (isinstance(message, tasks_pb2.TaskStatusUpdate) and message.HasField("task")):
+                self._known.add(update)
         else:
             self.cursor = cursor
             self._known.clear()

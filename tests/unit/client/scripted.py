@@ -26,6 +26,8 @@ from tasker.v1 import (
     tasks_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 
 TASK = UUID("01980000-0000-7000-8000-000000000001")
@@ -82,6 +84,7 @@ def registrations(script: Script, only: str = "") -> Iterator[ServiceRegistratio
         (steps_pb2, steps_pb2_grpc, "StepService"),
         (templates_pb2, templates_pb2_grpc, "TemplateService"),
         (health_pb2, health_pb2_grpc, "HealthService"),
+        (watch_pb2, watch_pb2_grpc, "WatchService"),
     ):
         if only not in ("", name):
             continue
