@@ -9,30 +9,44 @@ import structlog
 
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.engine.orchestrator import Orchestrator
+from tasker.orchestration.services.batch_service import BatchService
+from tasker.orchestration.services.dlq_service import DlqService
 from tasker.orchestration.services.health_service import HealthService
+from tasker.orchestration.services.operations_service import OperationsService
 from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
+from tasker.orchestration.services.template_admin_service import TemplateAdminService
 from tasker.orchestration.services.template_service import TemplateService
 from tasker.orchestration.services.watch_service import WatchService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
+from tasker.persistence.reading.audit import AuditReader
+from tasker.persistence.reading.dlq import DlqReader
 from tasker.persistence.reading.listing import TaskListing
+from tasker.persistence.reading.staleness import StalenessReader
+from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.rpc.streams import OpenStreams
 from tasker.v1 import (
     analytics_pb2,
     analytics_pb2_grpc,
+    batch_pb2,
+    batch_pb2_grpc,
     config_pb2,
     config_pb2_grpc,
     dlq_pb2,
     dlq_pb2_grpc,
     health_pb2,
     health_pb2_grpc,
+    operations_pb2,
+    operations_pb2_grpc,
     steps_pb2,
     steps_pb2_grpc,
     tasks_pb2,
     tasks_pb2_grpc,
+    template_admin_pb2,
+    template_admin_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
     watch_pb2,
@@ -115,6 +129,7 @@ class OrchestrationService:
                     engine.creator,
                     engine.reader,
                     TaskListing(engine.database),
+                    SummaryReader(engine.database),
                     engine.operators,
                     engine.task_watch,
                     self._streams,
@@ -128,7 +143,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],
-                StepService(engine.reader),
+                StepService(engine.reader, AuditReader(engine.database), engine.operators),
                 steps_pb2_grpc.add_StepServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -143,13 +158,36 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 dlq_pb2.DESCRIPTOR.services_by_name["DlqService"],
-                dlq_pb2_grpc.DlqServiceServicer(),
+                DlqService(
+                    engine.dlq,
+                    DlqReader(engine.database),
+                    StalenessReader(engine.database),
+                    engine.reader,
+                    limits=self._settings.staleness_limits,
+                ),
                 dlq_pb2_grpc.add_DlqServiceServicer_to_server,
             ),
             ServiceRegistration(
                 config_pb2.DESCRIPTOR.services_by_name["ConfigService"],
                 config_pb2_grpc.ConfigServiceServicer(),
                 config_pb2_grpc.add_ConfigServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                batch_pb2.DESCRIPTOR.services_by_name["BatchService"],
+                BatchService(engine.groups),
+                batch_pb2_grpc.add_BatchServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                template_admin_pb2.DESCRIPTOR.services_by_name["TemplateAdminService"],
+                TemplateAdminService(engine.versions),
+                template_admin_pb2_grpc.add_TemplateAdminServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                operations_pb2.DESCRIPTOR.services_by_name["OperationsService"],
+                OperationsService(
+                    engine.namespaces, engine.operators, engine.dlq, engine.poison, engine.reader
+                ),
+                operations_pb2_grpc.add_OperationsServiceServicer_to_server,
             ),
             ServiceRegistration(
                 health_pb2.DESCRIPTOR.services_by_name["HealthService"],

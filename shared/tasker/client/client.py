@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, Unpack
 from uuid import UUID
 
-from grpc import StatusCode
-
-from tasker.client import parsing
+from tasker.client import parsing, summary_parsing
+from tasker.client.batches import Batches
 from tasker.client.connection import Connection
-from tasker.client.errors import InvalidArgumentError
+from tasker.client.dlq import DlqCalls
 from tasker.client.health_records import Health, HealthProbe
 from tasker.client.listing import TaskQuery, list_request
-from tasker.client.records import Cancellation, Step, Task, TaskPage
+from tasker.client.new_task import NewTask
+from tasker.client.operations import Operations
+from tasker.client.records import Cancellation, Task, TaskPage
+from tasker.client.registry import Registry
+from tasker.client.step_calls import StepCalls
+from tasker.client.summary_records import TaskContext, TaskSummary
 from tasker.client.template_records import Template, TemplateListing
 from tasker.client.watcher import Watcher
-from tasker.domain.errors import FieldViolation
-from tasker.domain.storable import MAX_RESULT_BYTES
 from tasker.v1 import (
     health_pb2,
     health_pb2_grpc,
-    steps_pb2,
-    steps_pb2_grpc,
     tasks_pb2,
     tasks_pb2_grpc,
     templates_pb2,
@@ -34,7 +33,7 @@ from tasker.v1 import (
 )
 
 
-class TaskerClient(Watcher):
+class TaskerClient(StepCalls, Watcher):
     """Talks to an orchestration service; `SyncTaskerClient` does the same for programs without asyncio.
 
     ```python
@@ -48,6 +47,12 @@ class TaskerClient(Watcher):
     is not, since its answer is about now. A call with all its repetitions takes no longer than its timeout.
 
     It connects when first used, and belongs to the event loop of that use.
+
+    Attributes:
+        batches: Creates, cancels and mends many at once.
+        registry: Registers and checks templates, and says which versions may be used.
+        operations: Looks after queues and namespaces, and after tasks as a whole.
+        dlq: Calls about tasks that need a person.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -59,6 +64,10 @@ class TaskerClient(Watcher):
                 and give up when the service has been unavailable for that long.
         """
         self._connection = Connection(address, timeout_seconds=timeout_seconds)
+        self.batches = Batches(self._connection)
+        self.registry = Registry(self._connection)
+        self.operations = Operations(self._connection)
+        self.dlq = DlqCalls(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,7 +104,7 @@ class TaskerClient(Watcher):
             namespace: Namespace of the template.
             name: Name of the template.
             context: What the task is about: a JSON object, sent exactly, integers of any size included.
-            version: Version of the template; the highest one by default.
+            version: Version of the template; the highest one in use by default.
             idempotency_key: Names this request. Sent again with the same context it returns the same task.
             correlation_id: Ties the task to other work; a new one by default.
             parent_correlation_id: Correlation id of the work that causes the task.
@@ -112,20 +121,20 @@ class TaskerClient(Watcher):
             TypeError: The context holds something that JSON does not know.
             ValueError: The context holds NaN or an infinity.
         """
-        request = tasks_pb2.CreateTaskRequest(
-            namespace=namespace,
-            name=name,
+        request = NewTask(
+            namespace,
+            name,
+            context,
             version=version,
-            context_json=_text(context),
             idempotency_key=idempotency_key,
-            correlation_id=str(correlation_id) if correlation_id else None,
-            parent_correlation_id=str(parent_correlation_id) if parent_correlation_id else None,
+            correlation_id=correlation_id,
+            parent_correlation_id=parent_correlation_id,
             initiator=initiator,
             source_system=source_system,
             reason=reason,
             priority=priority,
             tags=tags,
-        )
+        ).request()
         answer = await self._connection.call(
             self._tasks.CreateTask, request, timeout=timeout, repeatable=idempotency_key is not None
         )
@@ -221,8 +230,8 @@ class TaskerClient(Watcher):
         answer = await self._connection.call(self._tasks.CancelTask, request, timeout=timeout)
         return parsing.cancellation(answer)
 
-    async def steps(self, task_uuid: UUID | str, *, timeout: float | None = None) -> tuple[Step, ...]:
-        """Return the steps of a task with their results, oldest first.
+    async def context(self, task_uuid: UUID | str, *, timeout: float | None = None) -> TaskContext:
+        """Return what went into a task and the results of its completed steps.
 
         Args:
             task_uuid: The task.
@@ -231,27 +240,23 @@ class TaskerClient(Watcher):
         Raises:
             NotFoundError: There is no such task.
         """
-        request = steps_pb2.ListStepsRequest(task_uuid=str(task_uuid))
-        answer = await self._connection.call(self._steps.ListSteps, request, timeout=timeout)
-        return tuple(parsing.step(step) for step in answer.steps)
+        request = tasks_pb2.GetTaskContextRequest(task_uuid=str(task_uuid))
+        answer = await self._connection.call(self._tasks.GetTaskContext, request, timeout=timeout)
+        return summary_parsing.task_context(answer.context)
 
-    async def step(
-        self, task_uuid: UUID | str, step_uuid: UUID | str, *, timeout: float | None = None
-    ) -> Step:
-        """Return one step of a task with its result.
+    async def summary(self, task_uuid: UUID | str, *, timeout: float | None = None) -> TaskSummary:
+        """Return a task with its template, its steps in brief, and whether it waits for a person.
 
         Args:
             task_uuid: The task.
-            step_uuid: The step.
             timeout: Seconds the call may take; the client's timeout by default.
 
         Raises:
-            NotFoundError: There is no such step.
-            InvalidArgumentError: It belongs to another task.
+            NotFoundError: There is no such task.
         """
-        request = steps_pb2.GetStepRequest(task_uuid=str(task_uuid), step_uuid=str(step_uuid))
-        answer = await self._connection.call(self._steps.GetStep, request, timeout=timeout)
-        return parsing.step(answer.step)
+        request = tasks_pb2.GetTaskSummaryRequest(task_uuid=str(task_uuid))
+        answer = await self._connection.call(self._tasks.GetTaskSummary, request, timeout=timeout)
+        return summary_parsing.task_summary(answer)
 
     async def templates(
         self, namespace: str | None = None, *, timeout: float | None = None
@@ -334,31 +339,9 @@ class TaskerClient(Watcher):
         return tasks_pb2_grpc.TaskServiceStub(self._connection.channel)
 
     @cached_property
-    def _steps(self) -> steps_pb2_grpc.StepServiceAsyncStub:
-        return steps_pb2_grpc.StepServiceStub(self._connection.channel)
-
-    @cached_property
     def _templates(self) -> templates_pb2_grpc.TemplateServiceAsyncStub:
         return templates_pb2_grpc.TemplateServiceStub(self._connection.channel)
 
     @cached_property
     def _health(self) -> health_pb2_grpc.HealthServiceAsyncStub:
         return health_pb2_grpc.HealthServiceStub(self._connection.channel)
-
-
-def _text(context: Mapping[str, Any] | None) -> str | None:
-    """Return a context as JSON text; refused here if the transport would not even take it to the service."""
-    if context is None:
-        return None
-    text = json.dumps(context, allow_nan=False)
-    if len(text) <= MAX_RESULT_BYTES:
-        return text
-    size = len(json.dumps(context, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    if size > MAX_RESULT_BYTES:
-        violation = FieldViolation("context", f"takes {size} bytes as JSON, maximum {MAX_RESULT_BYTES}")
-        raise InvalidArgumentError(
-            f"{violation}; keep the data elsewhere and refer to it",
-            code=StatusCode.INVALID_ARGUMENT,
-            violations=[violation],
-        )
-    return text

@@ -5,8 +5,55 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from tasker.client.batches import Batches
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
+from tasker.client.dlq import DlqCalls
+from tasker.client.operations import Operations
+from tasker.client.registry import Registry
+
+
+class SyncBatches(Synchronous[Batches]):
+    """`Batches` for programs without asyncio."""
+
+    create = waits(Batches.create)
+    cancel = waits(Batches.cancel)
+    resolve = waits(Batches.resolve)
+
+
+class SyncRegistry(Synchronous[Registry]):
+    """`Registry` for programs without asyncio."""
+
+    register = waits(Registry.register)
+    validate = waits(Registry.validate)
+    versions = waits(Registry.versions)
+    deactivate = waits(Registry.deactivate)
+    activate = waits(Registry.activate)
+
+
+class SyncOperations(Synchronous[Operations]):
+    """`Operations` for programs without asyncio."""
+
+    queues = waits(Operations.queues)
+    pause_namespace = waits(Operations.pause_namespace)
+    resume_namespace = waits(Operations.resume_namespace)
+    retry_task = waits(Operations.retry_task)
+    resume_task = waits(Operations.resume_task)
+    requeue_task = waits(Operations.requeue_task)
+    send_to_dlq = waits(Operations.send_to_dlq)
+    poison = iterates(Operations.poison)
+    requeue_poison = waits(Operations.requeue_poison)
+
+
+class SyncDlqCalls(Synchronous[DlqCalls]):
+    """The calls of `SyncTaskerClient.dlq`."""
+
+    list = iterates(DlqCalls.list)
+    get = waits(DlqCalls.get)
+    update = waits(DlqCalls.update)
+    stats = waits(DlqCalls.stats)
+    queue = iterates(DlqCalls.queue)
+    staleness = iterates(DlqCalls.staleness)
 
 
 class SyncTaskerClient(Synchronous[TaskerClient]):
@@ -22,6 +69,12 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     where that one is an async iterator, this one is an iterator. Threads may share a client.
 
     It connects when first used. Whoever makes one without `with` ends it with `close`.
+
+    Attributes:
+        batches: Creates, cancels and mends many at once.
+        registry: Registers and checks templates, and says which versions may be used.
+        operations: Looks after queues and namespaces, and after tasks as a whole.
+        dlq: Calls about tasks that need a person.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -32,7 +85,12 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
             timeout_seconds: How long a call may take. Watching and waiting go on for as long as they need,
                 and give up when the service has been unavailable for that long.
         """
-        super().__init__(TaskerClient(address, timeout_seconds=timeout_seconds), Bridge())
+        calls, bridge = TaskerClient(address, timeout_seconds=timeout_seconds), Bridge()
+        super().__init__(calls, bridge)
+        self.batches = SyncBatches(calls.batches, bridge)
+        self.registry = SyncRegistry(calls.registry, bridge)
+        self.operations = SyncOperations(calls.operations, bridge)
+        self.dlq = SyncDlqCalls(calls.dlq, bridge)
 
     def __enter__(self) -> Self:
         return self
@@ -47,8 +105,14 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     list = iterates(TaskerClient.list)
     page = waits(TaskerClient.page)
     cancel = waits(TaskerClient.cancel)
+    context = waits(TaskerClient.context)
+    summary = waits(TaskerClient.summary)
     steps = waits(TaskerClient.steps)
     step = waits(TaskerClient.step)
+    reset_step = waits(TaskerClient.reset_step)
+    resolve_step = waits(TaskerClient.resolve_step)
+    complete_step = waits(TaskerClient.complete_step)
+    step_audit = iterates(TaskerClient.step_audit)
     templates = waits(TaskerClient.templates)
     template = waits(TaskerClient.template)
     health = waits(TaskerClient.health)

@@ -66,7 +66,7 @@ async def watch(
             call = stubs.tasks.StreamTaskStatus(wish.request(position.cursor))
             try:
                 async for message in call:
-                    cursor = message.cursor if message.HasField("cursor") else None
+                    cursor = message.cursor or None
                     if position.passes(message):
                         continue
                     update = parsing.update(message, task_uuid=wish.task_uuid, cursor=cursor)
@@ -106,7 +106,7 @@ async def watch_tasks(
             call = stubs.watch.WatchTasks(request)
             try:
                 async for message in call:
-                    cursor = message.cursor if message.HasField("cursor") else None
+                    cursor = message.cursor or None
                     if not position.passes(message):
                         yield parsing.watched_update(message, cursor=cursor)
                 problem: TaskerClientError = UnavailableError(
@@ -136,7 +136,7 @@ class _Position:
     def passes(self, message: _Message) -> bool:
         """Move on to an update; tell whether it is known already."""
         self._lost_at, self._pauses = None, _pauses()
-        cursor = message.cursor if message.HasField("cursor") else None
+        cursor = message.cursor or None
         message.ClearField("cursor")
         update = message.SerializeToString(deterministic=True)
         known = update in self._known

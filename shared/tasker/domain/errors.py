@@ -166,22 +166,37 @@ class AlreadyExistsError(TaskerError):
 
 
 class IdentityConflictError(AlreadyExistsError):
-    """An earlier task has the same identity. Which one is not told."""
+    """An earlier task has the same identity.
+
+    Args:
+        namespace, name, version: The template of both.
+        idempotency_key: That of the request, if it had one.
+        existing_task_uuid: The earlier task; None where the caller is not to know it.
+    """
 
     reason: ClassVar[str] = "IDENTITY_CONFLICT"
 
     def __init__(
-        self, namespace: str, name: str, version: str, *, idempotency_key: str | None = None
+        self,
+        namespace: str,
+        name: str,
+        version: str,
+        *,
+        idempotency_key: str | None = None,
+        existing_task_uuid: UUID | None = None,
     ) -> None:
         self.namespace = namespace
         self.name = name
         self.version = version
         self.idempotency_key = idempotency_key
+        self.existing_task_uuid = existing_task_uuid
         template = f"{namespace}/{name}:{version}"
         if idempotency_key is None:
-            what = f"a task of {template} with an equal context exists already"
+            which = f": {existing_task_uuid}" if existing_task_uuid else ""
+            what = f"a task of {template} with an equal context exists already{which}"
             remedy = (
-                "pass an idempotency_key, or put what tells the two apart (a date, an id) into the context"
+                f"{'read or watch that one, or ' if existing_task_uuid else ''}pass an idempotency_key to make another "
+                "one, or put what tells the two apart (a date, an id) into the context"
             )
         else:
             what = f"a task of {template} with idempotency_key '{idempotency_key}' has another context"
@@ -190,8 +205,10 @@ class IdentityConflictError(AlreadyExistsError):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The template of the task."""
-        return {"namespace": self.namespace, "name": self.name, "version": self.version}
+        """The template of the task, and the earlier one as `task_uuid` if the caller may know it."""
+        facts = {"namespace": self.namespace, "name": self.name, "version": self.version}
+        earlier = self.existing_task_uuid
+        return facts if earlier is None else facts | {"task_uuid": str(earlier)}
 
 
 class FailedPreconditionError(TaskerError):
@@ -220,6 +237,36 @@ class TemplateInUseError(FailedPreconditionError):
         """The triple and how many tasks hold it."""
         facts = {"namespace": self.namespace, "name": self.name, "version": self.version}
         return facts | {"running_tasks": str(self.running_tasks)}
+
+
+class TemplateDeactivatedError(FailedPreconditionError):
+    """A task is to be created of a version that an operator has taken out of use."""
+
+    reason: ClassVar[str] = "TEMPLATE_DEACTIVATED"
+
+    def __init__(self, namespace: str, name: str, version: str, active_versions: Sequence[str] = ()) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.version = version
+        self.active_versions = tuple(active_versions)
+        template = f"template {namespace}/{name}"
+        what = (
+            f"version {version} of {template} is deactivated"
+            if version
+            else f"{template} has no active version"
+        )
+        remedy = (
+            f"use an active one ({', '.join(active_versions)}), or activate it"
+            if active_versions
+            else "activate a version of it, or register a new one"
+        )
+        super().__init__(f"{what}; {remedy}")
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The triple asked for and the versions that are active."""
+        facts = {"namespace": self.namespace, "name": self.name, "version": self.version}
+        return facts | {"active_versions": ",".join(self.active_versions)}
 
 
 class InvalidTransitionError(TaskerError):
@@ -284,6 +331,23 @@ class ConcurrentChangeError(TaskerError):
     """Somebody else changed the thing since the caller read it; reading again and repeating may succeed."""
 
     reason: ClassVar[str] = "CONCURRENT_CHANGE"
+
+
+class AbandonedError(TaskerError):
+    """One of several things to be done all or none was refused, so that this one was not done, either."""
+
+    reason: ClassVar[str] = "ABANDONED"
+
+    def __init__(self, refused_index: int) -> None:
+        self.refused_index = refused_index
+        super().__init__(
+            f"not done, since item {refused_index} was refused; mend that or leave it out, and repeat"
+        )
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Which item was refused, from 0; if several were, the first one."""
+        return {"refused_index": str(self.refused_index)}
 
 
 class UnavailableError(TaskerError):

@@ -109,7 +109,7 @@ class WatchTasksResponse(_message.Message):
     """Template name of the task; empty in a sign of life."""
     cursor: _builtins.str
     """Opaque; resume_cursor of a later call goes on behind this message. The last of the messages that were read at once
-    carries it.
+    carries it; of the others it is empty.
     """
     @_builtins.property
     def update(self) -> _tasks_pb2.TaskStatusUpdate:
@@ -123,14 +123,14 @@ class WatchTasksResponse(_message.Message):
         update: _tasks_pb2.TaskStatusUpdate | None = ...,
         namespace: _builtins.str = ...,
         name: _builtins.str = ...,
-        cursor: _builtins.str | None = ...,
+        cursor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_update", b"_update", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor", "name", b"name", "namespace", b"namespace", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_update", b"_update", "cursor", b"cursor", "name", b"name", "namespace", b"namespace", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
-    _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__cursor) -> _WhichOneofReturnType__cursor | None: ...
+    _WhichOneofReturnType__update: _TypeAlias = _typing.Literal["update"]  # noqa: Y015
+    _WhichOneofArgType__update: _TypeAlias = _typing.Literal["_update", b"_update"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__update) -> _WhichOneofReturnType__update | None: ...
 
 Global___WatchTasksResponse: _TypeAlias = WatchTasksResponse  # noqa: Y015

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,17 +14,16 @@ from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.states import TaskState
 from tasker.domain.storable import text_problem
 from tasker.domain.uuids import parse_uuid
-from tasker.orchestration.services import render
+from tasker.orchestration.services import parse, render
 from tasker.orchestration.services.paging import Listing, Page
 from tasker.persistence.reading.listing import LastTask, TaskFilter, TaskOrder, TaskSort, TimeRange
 from tasker.persistence.reading.tasks import TaskRecord
 from tasker.v1 import common_pb2, tasks_pb2, watch_pb2
 
 _MAX_CHARACTERS: Final = 255
+#: Of one filter. A statement that looks for 100,000 labels takes minutes.
+_MOST_VALUES: Final = 100
 _STATES: Final = {number: TaskState(name) for name, number in render.TASK_STATES.items() if number}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-#: What a protobuf Timestamp may hold: the years 1 to 9999.
-_SECONDS: Final = range(-62_135_596_800, 253_402_300_800)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +89,8 @@ class Fields:
 
     def states(self) -> tuple[TaskState, ...]:
         """Return the states, each once."""
+        if self._is_too_long("states"):
+            return ()
         for index, number in enumerate(self._request.states):
             if number not in _STATES:
                 self.refuse(f"states[{index}]", f"{number} is not a state; leave it out to see every state")
@@ -103,6 +104,8 @@ class Fields:
 
     def tags(self, field: str) -> tuple[str, ...]:
         """Return labels."""
+        if self._is_too_long(field):
+            return ()
         tags: Iterable[str] = getattr(self._request, field)
         for index, tag in enumerate(tags):
             if not tag:
@@ -113,15 +116,18 @@ class Fields:
     def uuid(self, field: str) -> UUID | None:
         """Return a uuid, None if it is empty."""
         text: str = getattr(self._request, field)
-        try:
-            return parse_uuid(text, field=field) if text else None
-        except InvalidArgumentError as error:
-            self.violations.extend(error.violations)
-            return None
+        return parse.readable(self.violations, lambda: parse_uuid(text, field=field)) if text else None
 
     def refuse(self, field: str, problem: str) -> None:
         """Note what is wrong with a field."""
         self.violations.append(FieldViolation(field, problem))
+
+    def _is_too_long(self, field: str) -> bool:
+        """Whether a list has more values than one statement should look for; if so, it is refused."""
+        count = len(getattr(self._request, field))
+        if count > _MOST_VALUES:
+            self.refuse(field, f"has {count} values, more than {_MOST_VALUES}; ask in several calls")
+        return count > _MOST_VALUES
 
     def _check_text(self, field: str, value: str) -> None:
         if (problem := text_problem(value, _MAX_CHARACTERS)) is not None:
@@ -171,12 +177,7 @@ class _ListFields(Fields):
         return TimeRange(start, end)
 
     def _instant(self, field: str, value: Timestamp) -> datetime | None:
-        """Return the first microsecond not before a timestamp: ours have no finer parts, so both ends may be so."""
-        if value.seconds not in _SECONDS or not 0 <= value.nanos < 1_000_000_000:
-            self.refuse(field, "is not a timestamp between the years 1 and 9999")
-            return None
-        microseconds = min(-(-value.nanos // 1000), 999_999 if value.seconds == _SECONDS[-1] else 1_000_000)
-        return _EPOCH + timedelta(seconds=value.seconds, microseconds=microseconds)
+        return parse.readable(self.violations, lambda: parse.instant(value, field))
 
 
 def _short(text: str) -> str:

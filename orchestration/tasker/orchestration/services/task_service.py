@@ -10,10 +10,11 @@ from tasker.domain.errors import TaskNotFoundError
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.task_watch import TaskWatch
-from tasker.orchestration.services import parse, render, updates
+from tasker.orchestration.services import parse, render, render_summary, updates
 from tasker.orchestration.services.task_query import task_query
 from tasker.orchestration.services.watch_query import watch_request
 from tasker.persistence.reading.listing import TaskListing
+from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.tasks import TaskReader, TaskRecord
 from tasker.rpc.interceptor import ServicerContext
 from tasker.rpc.streams import OpenStreams
@@ -28,6 +29,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         creator: TaskCreator,
         reader: TaskReader,
         listing: TaskListing,
+        summaries: SummaryReader,
         operators: Operators,
         watch: TaskWatch,
         streams: OpenStreams,
@@ -35,6 +37,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         self._creator = creator
         self._reader = reader
         self._listing = listing
+        self._summaries = summaries
         self._operators = operators
         self._watch = watch
         self._streams = streams
@@ -101,6 +104,22 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             success=cancellation.success,
             message=cancellation.message,
         )
+
+    async def GetTaskContext(
+        self, request: tasks_pb2.GetTaskContextRequest, context: ServicerContext
+    ) -> tasks_pb2.GetTaskContextResponse:
+        """Return the inputs of a task and what its steps made of them."""
+        task_uuid = parse.task_uuid(request.task_uuid)
+        found = await self._reader.with_steps(task_uuid)
+        if found is None:
+            raise TaskNotFoundError(task_uuid)
+        return tasks_pb2.GetTaskContextResponse(context=render.task_context(found.task, found.steps))
+
+    async def GetTaskSummary(
+        self, request: tasks_pb2.GetTaskSummaryRequest, context: ServicerContext
+    ) -> tasks_pb2.GetTaskSummaryResponse:
+        """Return all that a page about one task shows."""
+        return render_summary.summary(await self._summaries.summary(parse.task_uuid(request.task_uuid)))
 
     async def StreamTaskStatus(
         self, request: tasks_pb2.StreamTaskStatusRequest, context: ServicerContext

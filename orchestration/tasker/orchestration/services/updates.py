@@ -55,7 +55,7 @@ def response(told: ToldOfFeed) -> watch_pb2.WatchTasksResponse:
         update=_transition(told.news.transition),
         namespace=told.news.namespace,
         name=told.news.name,
-        cursor=told.cursor,
+        cursor=told.cursor or "",
     )
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from tasker.domain.states import StepState
+from tasker.domain.states import StepState, TaskState
 from tasker.persistence.database import Database
 from tasker.persistence.queries import statement
-from tasker.persistence.reading.tasks import TASK_WITHOUT_CONTEXT, TaskRecord
+from tasker.persistence.reading.tasks import TASK_WITHOUT_CONTEXT, TaskRecord, task_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +104,6 @@ class _TransitionRow(TransitionRecord):
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class _WatchedRow(TaskRecord):
-    """A task and its steps, as columns."""
-
-    snapshot: str
-    read_at: datetime
-    step_uuids: list[UUID] | None
-    step_names: list[str] | None
-    step_states: list[str] | None
-    step_attempts: list[int] | None
-
-
 _TRANSITIONS: Final = statement("transitions")
 _WATCHED_TASK: Final = statement("watched_task").replace("{task}", TASK_WITHOUT_CONTEXT)
 
@@ -163,17 +151,34 @@ class TransitionReader:
 
     async def task(self, task_uuid: UUID, *, steps: bool) -> WatchedTask | None:
         """Return a task, on request with its steps, and the snapshot it is seen in; None if there is no such task."""
-        row = await self._sessions.fetch_one(
-            _WatchedRow, _WATCHED_TASK, {"task": task_uuid, "at": None, "steps": steps}
+        return await self._sessions.fetch_one(
+            _watched_task, _WATCHED_TASK, {"task": task_uuid, "at": None, "steps": steps}
         )
-        return None if row is None else WatchedTask(row, list(_steps(row)), row.snapshot, row.read_at)
 
     async def close(self) -> None:
         """Close the sessions."""
         await self._sessions.close()
 
 
-def _steps(row: _WatchedRow) -> Iterable[WatchedStep]:
-    columns = (row.step_uuids or (), row.step_names or (), row.step_states or (), row.step_attempts or ())
-    for step_uuid, name, state, attempts in zip(*columns, strict=True):
-        yield WatchedStep(step_uuid, name, StepState(state), attempts)
+def _watched_task(
+    *,
+    state: TaskState,
+    snapshot: str,
+    read_at: datetime,
+    step_uuids: list[UUID] | None,
+    step_names: list[str] | None,
+    step_states: list[str] | None,
+    step_attempts: list[int] | None,
+    **columns: Any,
+) -> WatchedTask:
+    """Return the record of a row; of its steps each column is an array, null if there are none."""
+    steps = zip(step_uuids or (), step_names or (), step_states or (), step_attempts or (), strict=True)
+    return WatchedTask(
+        task_record(state=state, **columns),
+        [
+            WatchedStep(step_uuid, name, StepState(state), attempts)
+            for step_uuid, name, state, attempts in steps
+        ],
+        snapshot,
+        read_at,
+    )
