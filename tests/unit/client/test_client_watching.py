@@ -178,7 +178,7 @@ async def test_the_present_comes_in_one_update_though_it_was_sent_in_parts() -> 
 # Many tasks
 
 
-def news(name: str, *, cursor: str | None = None) -> watch_pb2.WatchTasksResponse:
+def news(name: str, *, cursor: str = "") -> watch_pb2.WatchTasksResponse:
     update = moved(name)
     update.task_uuid = str(TASK)
     return watch_pb2.WatchTasksResponse(update=update, namespace="shop", name="checkout", cursor=cursor)
