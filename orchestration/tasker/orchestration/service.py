@@ -9,7 +9,9 @@ import structlog
 
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.engine.orchestrator import Orchestrator
+from tasker.orchestration.services.analytics_service import AnalyticsService
 from tasker.orchestration.services.batch_service import BatchService
+from tasker.orchestration.services.config_service import ConfigService
 from tasker.orchestration.services.dlq_service import DlqService
 from tasker.orchestration.services.health_service import HealthService
 from tasker.orchestration.services.operations_service import OperationsService
@@ -153,7 +155,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"],
-                analytics_pb2_grpc.AnalyticsServiceServicer(),
+                AnalyticsService(engine.analytics),
                 analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -169,7 +171,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 config_pb2.DESCRIPTOR.services_by_name["ConfigService"],
-                config_pb2_grpc.ConfigServiceServicer(),
+                ConfigService(self._settings, engine.database),
                 config_pb2_grpc.add_ConfigServiceServicer_to_server,
             ),
             ServiceRegistration(

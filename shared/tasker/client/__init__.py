@@ -3,8 +3,10 @@
 May import the domain and the generated stubs, nothing else of ours.
 """
 
+from tasker.client.analytics_records import Bottlenecks, Metrics, SlowStep, SlowTask
 from tasker.client.batches import CancelledTask, CreatedTask, ResolvedStep
 from tasker.client.client import TaskerClient
+from tasker.client.config import AuthConfig, ServiceConfig
 from tasker.client.dlq_records import DlqEntry, DlqStats, QueuedDlqEntry, TaskStaleness
 from tasker.client.errors import (
     AbortedError,
@@ -68,6 +70,8 @@ from tasker.domain.states import StepState, TaskState
 __all__ = [
     "AbortedError",
     "AlreadyExistsError",
+    "AuthConfig",
+    "Bottlenecks",
     "Cancellation",
     "CancelledTask",
     "ChosenVersion",
@@ -84,6 +88,7 @@ __all__ = [
     "HealthProbe",
     "Heartbeat",
     "InvalidArgumentError",
+    "Metrics",
     "NamespacePause",
     "NamespaceSummary",
     "NewTask",
@@ -100,6 +105,9 @@ __all__ = [
     "ResourceExhaustedError",
     "RetriedTask",
     "SentToDlq",
+    "ServiceConfig",
+    "SlowStep",
+    "SlowTask",
     "SortField",
     "StalenessHealth",
     "Step",

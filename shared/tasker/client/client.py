@@ -10,7 +10,9 @@ from typing import Any, Self, Unpack
 from uuid import UUID
 
 from tasker.client import parsing, summary_parsing
+from tasker.client.analytics import AnalyticsCalls
 from tasker.client.batches import Batches
+from tasker.client.config import ConfigCalls
 from tasker.client.connection import Connection
 from tasker.client.dlq import DlqCalls
 from tasker.client.health_records import Health, HealthProbe
@@ -53,6 +55,8 @@ class TaskerClient(StepCalls, Watcher):
         registry: Registers and checks templates, and says which versions may be used.
         operations: Looks after queues and namespaces, and after tasks as a whole.
         dlq: Calls about tasks that need a person.
+        analytics: Calls about how work went lately.
+        config: Calls about the settings of the service.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -68,6 +72,8 @@ class TaskerClient(StepCalls, Watcher):
         self.registry = Registry(self._connection)
         self.operations = Operations(self._connection)
         self.dlq = DlqCalls(self._connection)
+        self.analytics = AnalyticsCalls(self._connection)
+        self.config = ConfigCalls(self._connection)
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,12 +5,27 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from tasker.client.analytics import AnalyticsCalls
 from tasker.client.batches import Batches
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
+from tasker.client.config import ConfigCalls
 from tasker.client.dlq import DlqCalls
 from tasker.client.operations import Operations
 from tasker.client.registry import Registry
+
+
+class SyncAnalyticsCalls(Synchronous[AnalyticsCalls]):
+    """The calls of `SyncTaskerClient.analytics`."""
+
+    metrics = waits(AnalyticsCalls.metrics)
+    bottlenecks = waits(AnalyticsCalls.bottlenecks)
+
+
+class SyncConfigCalls(Synchronous[ConfigCalls]):
+    """The calls of `SyncTaskerClient.config`."""
+
+    get = waits(ConfigCalls.get)
 
 
 class SyncBatches(Synchronous[Batches]):
@@ -75,6 +90,8 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
         registry: Registers and checks templates, and says which versions may be used.
         operations: Looks after queues and namespaces, and after tasks as a whole.
         dlq: Calls about tasks that need a person.
+        analytics: Calls about how work went lately.
+        config: Calls about the settings of the service.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -91,6 +108,8 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
         self.registry = SyncRegistry(calls.registry, bridge)
         self.operations = SyncOperations(calls.operations, bridge)
         self.dlq = SyncDlqCalls(calls.dlq, bridge)
+        self.analytics = SyncAnalyticsCalls(calls.analytics, bridge)
+        self.config = SyncConfigCalls(calls.config, bridge)
 
     def __enter__(self) -> Self:
         return self

@@ -55,7 +55,11 @@ ANSWERED = {
     },
     "TemplateService": {"ListTemplates", "GetTemplate"},
     "WatchService": {"WatchTasks"},
+    "AnalyticsService": {"GetPerformanceMetrics", "GetBottleneckAnalysis"},
+    "ConfigService": {"GetConfig"},
     "HealthService": {"CheckHealth", "CheckLiveness", "CheckReadiness", "CheckDetailedHealth"},
+    "WorkerConfigService": {"GetConfig"},
+    "WorkerTemplateService": {"ListTemplates", "GetTemplate"},
     "WorkerHealthService": {"CheckHealth", "CheckLiveness", "CheckReadiness", "CheckDetailedHealth"},
 }  # fmt: skip
 

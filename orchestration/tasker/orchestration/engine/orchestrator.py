@@ -16,6 +16,7 @@ from tasker.domain.templates.expansion import DecisionLimits
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
 from tasker.messaging.wakeup import MessageWakeup
+from tasker.orchestration.engine.analytics import Analytics
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.dlq import DlqEntries
@@ -44,6 +45,7 @@ from tasker.persistence.database import Database
 from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.operations.register import TEMPLATE_CHANGED_CHANNEL
+from tasker.persistence.reading.analytics import AnalyticsReader
 from tasker.persistence.reading.moved_tasks import MovedTaskReader
 from tasker.persistence.reading.revisions import Revisions
 from tasker.persistence.reading.tasks import TaskReader
@@ -71,6 +73,7 @@ class Orchestrator:
         watching: Reads for all who watch.
         task_watch: Watches one task.
         feed_watch: Watches many.
+        analytics: Tells how they went lately.
         listener: Brings hints.
     """
 
@@ -87,6 +90,7 @@ class Orchestrator:
         self._requests = self.database.sessions(at_most=MOST_REQUESTS)
         self._sweeping = self.database.session()
         self._detecting = self.database.session()
+        self._analysing = self.database.sessions(at_most=1)
         self._broker = PgmqOrchestrationBroker(self._sessions)
         self.listener = Listener(self.database.url_parameters)
         revisions = planned_revisions(self.database, settings.environment)
@@ -105,6 +109,7 @@ class Orchestrator:
         self.operators = Operators(self._requests, expander)
         self.groups = Groups(self.creator, self.operators, self._requests, environment=settings.environment)
         self.dlq = DlqEntries(self.database)
+        self.analytics = Analytics(AnalyticsReader(self._analysing), self.database.usage)
         self.versions = TemplateVersions(self.database, self._catalogue)
         self.namespaces = Namespaces(self.database)
         self.poison = PoisonMessages(self.database, self.operators)
@@ -136,6 +141,7 @@ class Orchestrator:
     async def stop(self) -> None:
         """Finish the work at hand and disconnect."""
         await self.creator.stop()
+        await self.analytics.stop()
         await self.watching.stop()
         for runner in self._runners:
             await runner.stop()
@@ -144,7 +150,9 @@ class Orchestrator:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._forgetting
         await self.listener.stop()
-        for sessions in (self._sessions, self._requests, self._sweeping, self._detecting):
+        for sessions in (
+            self._sessions, self._requests, self._sweeping, self._detecting, self._analysing
+        ):  # fmt: skip
             await sessions.close()
         await self._transitions.close()
         await self._moved_tasks.close()
