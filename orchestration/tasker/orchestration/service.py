@@ -19,6 +19,7 @@ from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_admin_service import TemplateAdminService
 from tasker.orchestration.services.template_service import TemplateService
+from tasker.orchestration.services.watch_service import WatchService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.audit import AuditReader
@@ -29,6 +30,7 @@ from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.readiness import Readiness
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
+from tasker.rpc.streams import OpenStreams
 from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import (
     analytics_pb2,
@@ -51,6 +53,8 @@ from tasker.v1 import (
     template_admin_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 
 log = structlog.get_logger(__name__)
@@ -66,6 +70,7 @@ class OrchestrationService:
     def __init__(self, settings: OrchestrationSettings) -> None:
         self._settings = settings
         self._orchestrator = Orchestrator(settings)
+        self._streams = OpenStreams(at_most=settings.max_open_streams)
         self.address = settings.bind_address
         self._loop_watch = LoopWatch(longest_seconds=settings.loop_blocked_seconds)
 
@@ -134,10 +139,16 @@ class OrchestrationService:
                     TaskListing(engine.database),
                     SummaryReader(engine.database),
                     engine.operators,
-                    engine.watching,
+                    engine.task_watch,
+                    self._streams,
                     engine.backpressure,
                 ),
                 tasks_pb2_grpc.add_TaskServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                watch_pb2.DESCRIPTOR.services_by_name["WatchService"],
+                WatchService(engine.feed_watch, self._streams),
+                watch_pb2_grpc.add_WatchServiceServicer_to_server,
             ),
             ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],

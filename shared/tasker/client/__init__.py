@@ -37,12 +37,14 @@ from tasker.client.operation_records import (
 )
 from tasker.client.records import (
     Cancellation,
+    Heartbeat,
     Step,
     StepAuditRecord,
     StepUpdate,
     Task,
     TaskPage,
     TaskUpdate,
+    WatchedUpdate,
 )
 from tasker.client.registry_records import (
     ChosenVersion,
@@ -84,6 +86,7 @@ __all__ = [
     "HealthCheck",
     "HealthInfo",
     "HealthProbe",
+    "Heartbeat",
     "InvalidArgumentError",
     "Metrics",
     "NamespacePause",
@@ -138,4 +141,5 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",
+    "WatchedUpdate",
 ]

@@ -75,6 +75,7 @@ class OrchestrationSettings(DlqSettings, BackpressureSettings, Settings):
     )
     retention_days: int = Field(90, validation_alias="TASKER_RETENTION_DAYS", ge=0, le=36_500)
     retention_batch_size: int = Field(100, validation_alias="TASKER_RETENTION_BATCH_SIZE", ge=1, le=10_000)
+    max_open_streams: int = Field(5000, validation_alias="TASKER_MAX_OPEN_STREAMS", ge=1, le=100_000)
     # Decisions and batches.
     decisions_enabled: bool = Field(True, validation_alias="TASKER_DECISIONS_ENABLED")
     max_steps_per_decision: int = Field(

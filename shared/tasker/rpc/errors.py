@@ -33,6 +33,7 @@ STATUS_OF: Final[Mapping[type[Exception], StatusCode]] = {
     domain.AbandonedError: StatusCode.ABORTED,
     domain.UnauthenticatedError: StatusCode.UNAUTHENTICATED,
     domain.PermissionDeniedError: StatusCode.PERMISSION_DENIED,
+    domain.ResourceExhaustedError: StatusCode.RESOURCE_EXHAUSTED,
     domain.UnavailableError: StatusCode.UNAVAILABLE,
     TimeoutError: StatusCode.DEADLINE_EXCEEDED,
     NotImplementedError: StatusCode.UNIMPLEMENTED,  # raised by generated servicers for rpcs not overridden

@@ -26,6 +26,7 @@ EXPORTS = {
     "Health",
     "HealthCheck",
     "HealthInfo",
+    "Heartbeat",
     "Metrics",
     "NamespaceSummary",
     "ServiceConfig",
@@ -70,6 +71,7 @@ EXPORTS = {
     "Template",
     "TemplateListing",
     "TemplateSummary",
+    "WatchedUpdate",
     # what calls raise
     "AbortedError",
     "AlreadyExistsError",
