@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.listing import TaskListing
 from tasker.persistence.reading.templates import TemplateReader
+from tasker.rpc.security import security_of
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import (
     analytics_pb2,
@@ -56,6 +58,8 @@ class OrchestrationService:
 
         Raises:
             BindError: The address is taken.
+            KeyFileError: A file of keys or of the certificate cannot be used.
+            KeySetError: The URL of the key set is not one to fetch it from.
             psycopg.OperationalError: The database does not answer.
             SchemaVersionError: Its schema does not fit.
         """
@@ -65,8 +69,9 @@ class OrchestrationService:
         self._server: RpcServer = build_server(
             self._settings.bind_address,
             services=self._registrations(),
-            options=ORCHESTRATION_OPTIONS,
+            options=replace(ORCHESTRATION_OPTIONS, enable_reflection=self._settings.reflection_enabled),
             translate=as_unavailable,
+            security=security_of(self._settings),
         )
         self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasker.config.dlq import DlqSettings
+from tasker.config.security import SecuritySettings
 from tasker.domain.context import InputValidation
 from tasker.domain.errors import TaskerError
 
@@ -50,10 +51,10 @@ class Settings(BaseSettings):
             raise SettingsError("; ".join(_problems(error))) from None
 
 
-class OrchestrationSettings(DlqSettings, Settings):
+class OrchestrationSettings(DlqSettings, SecuritySettings, Settings):
     """The orchestration service."""
 
-    bind_address: str = Field("0.0.0.0:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
+    bind_address: str = Field("127.0.0.1:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
     input_validation: InputValidation = Field(
         InputValidation.ENFORCE, validation_alias="TASKER_INPUT_VALIDATION"
     )
@@ -71,10 +72,10 @@ class OrchestrationSettings(DlqSettings, Settings):
     max_parallel_batches: int = Field(50, validation_alias="TASKER_MAX_PARALLEL_BATCHES", ge=1, le=1000)
 
 
-class WorkerSettings(Settings):
+class WorkerSettings(SecuritySettings, Settings):
     """The worker service."""
 
-    bind_address: str = Field("0.0.0.0:9191", validation_alias="TASKER_WORKER_GRPC_BIND_ADDRESS")
+    bind_address: str = Field("127.0.0.1:9191", validation_alias="TASKER_WORKER_GRPC_BIND_ADDRESS")
     template_path: Path = Field(Path("config/tasks"), validation_alias="TASKER_TEMPLATE_PATH")
     strict_templates: bool = Field(False, validation_alias="TASKER_STRICT_TEMPLATES")
     force_overwrite: bool = Field(False, validation_alias="TASKER_TEMPLATES_FORCE_OVERWRITE")
@@ -95,6 +96,9 @@ class WorkerSettings(Settings):
 def _problems(error: ValidationError) -> list[str]:
     problems = []
     for problem in error.errors(include_input=False, include_url=False):
+        if not problem["loc"]:  # about several together
+            problems.append(problem["msg"].removeprefix("Value error, "))
+            continue
         name = str(problem["loc"][0])
         if problem["type"] == "missing":
             hint = " (postgresql://user:password@host:port/database)" if name == "DATABASE_URL" else ""

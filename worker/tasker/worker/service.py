@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -9,6 +10,7 @@ import structlog
 from tasker.config.settings import WorkerSettings
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
+from tasker.rpc.security import security_of
 from tasker.rpc.server import WORKER_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import worker_pb2, worker_pb2_grpc
 from tasker.worker.handlers.registry import HandlerRegistry
@@ -37,6 +39,8 @@ class WorkerService:
 
         Raises:
             BindError: The address is taken.
+            KeyFileError: A file of keys or of the certificate cannot be used.
+            KeySetError: The URL of the key set is not one to fetch it from.
             psycopg.OperationalError: The database does not answer.
             SchemaVersionError: Its schema does not fit.
             TemplateDirectoryError: The template directory does not exist.
@@ -45,8 +49,9 @@ class WorkerService:
         self._server: RpcServer = build_server(
             self._settings.bind_address,
             services=self._registrations(),
-            options=WORKER_OPTIONS,
+            options=replace(WORKER_OPTIONS, enable_reflection=self._settings.reflection_enabled),
             translate=as_unavailable,
+            security=security_of(self._settings),
         )
         self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address
