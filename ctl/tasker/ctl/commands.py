@@ -10,12 +10,13 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from tasker.ctl.access import with_access
 from tasker.ctl.failures import ExitCode, complain, failure_of, usage_failure
 from tasker.ctl.options import LazyCommand, LazyGroup
 
 #: In the order of the help. Each is the function of that name in the module of that name; a group is its callback,
 #: and the module's `app` holds what is in it.
-COMMANDS: Final = ("health", "demo", "dev", "migrate", "orchestration", "worker", "task", "template")
+COMMANDS: Final = ("health", "demo", "dev", "migrate", "orchestration", "worker", "task", "template", "auth")
 
 
 class AllCommands(LazyGroup):
@@ -101,9 +102,10 @@ def _imported(name: str) -> Any:
     if hasattr(module, "app"):
         for command in module.app.registered_commands:
             command.cls = LazyCommand
+            command.callback = with_access(command.callback)
         alone.add_typer(module.app, name=name, cls=LazyGroup)
     else:
-        alone.command(name, cls=LazyCommand)(getattr(module, name))
+        alone.command(name, cls=LazyCommand)(with_access(getattr(module, name)))
     return typer.main.get_group(alone).commands[name]
 
 

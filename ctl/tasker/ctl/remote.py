@@ -14,9 +14,11 @@ from tasker.client import (
     DeadlineExceededError,
     TaskerClient,
     TaskerClientError,
+    UnauthenticatedError,
     UnavailableError,
     UnimplementedError,
 )
+from tasker.ctl.access import access_options
 from tasker.ctl.event_loop import run
 from tasker.ctl.output import Output
 
@@ -44,6 +46,16 @@ TaskUuid = Annotated[UUID, typer.Argument(help="The task.", metavar="TASK_UUID",
 
 # What gRPC says when it found nobody to talk to, in words for people.
 _REASONS: Final = (
+    (
+        re.compile(r"CERTIFICATE_VERIFY_FAILED"),
+        "its certificate is from an authority that --ca does not name",
+    ),
+    (re.compile(r"Hostname Verification Check failed"), "its certificate is for another host"),
+    (re.compile(r"WRONG_VERSION_NUMBER"), "it speaks no TLS"),
+    (
+        re.compile(r"failed to connect to all addresses.*Socket closed", re.DOTALL),
+        "it hung up, as services do that want TLS (--tls, --ca) or a certificate of yours (--cert, --key)",
+    ),
     (re.compile(r"Connection refused"), "nothing listens there"),
     (re.compile(r"hostname lookup|DNS resolution|Name or service not known"), "there is no such host"),
     (re.compile(r"No such file or directory"), "there is no such socket"),
@@ -68,9 +80,13 @@ def ask(
 async def connected(address: str, timeout: float) -> AsyncIterator[TaskerClient]:
     """Yield a client of a service; an error that has to do with the address says which one and how to name another."""
     try:
-        async with TaskerClient(address, timeout_seconds=timeout) as client:
+        client = TaskerClient(address, timeout_seconds=timeout, **access_options())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    try:
+        async with client:
             yield client
-    except (UnavailableError, DeadlineExceededError, UnimplementedError) as error:
+    except (UnavailableError, DeadlineExceededError, UnimplementedError, UnauthenticatedError) as error:
         raise _located(error, address, timeout) from None
 
 
@@ -81,6 +97,11 @@ def _located(error: TaskerClientError, address: str, timeout: float) -> TaskerCl
     elif isinstance(error, UnimplementedError):
         problem = "it does not know this call"
         remedy = "name an orchestration service (port 9190) with --address or TASKER_ADDRESS, and one of this version"
+    elif isinstance(error, UnauthenticatedError):
+        problem = "it does not know you"
+        remedy = (
+            "give it a valid token with --token (TASKER_AUTH_TOKEN) or a key with --api-key (TASKER_API_KEY)"
+        )
     else:
         said = str(error)
         unreached = next((reason for pattern, reason in _REASONS if pattern.search(said)), None)

@@ -8,7 +8,7 @@ from typing import Final
 
 from tasker.config.settings import SettingsError
 from tasker.ctl.failures import ExitCode, Failure
-from tasker.domain.errors import TaskerError
+from tasker.domain.errors import TaskerError, UnauthenticatedError
 from tasker.persistence.connections import DatabaseUrlError
 from tasker.persistence.embedded import EmbeddedServerError
 from tasker.persistence.failures import is_transient
@@ -25,6 +25,7 @@ _EXIT_CODE_OF: Final[Mapping[type[Exception], ExitCode]] = {
     TemplateDirectoryError: ExitCode.USAGE,
     KeyFileError: ExitCode.USAGE,
     KeySetError: ExitCode.USAGE,
+    UnauthenticatedError: ExitCode.AUTH,
     BindError: ExitCode.UNAVAILABLE,
     EmbeddedServerError: ExitCode.UNAVAILABLE,
     TaskerError: ExitCode.FAILURE,

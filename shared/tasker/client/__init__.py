@@ -3,6 +3,7 @@
 May import the domain and the generated stubs, nothing else of ours.
 """
 
+from tasker.client.access import AccessOptions
 from tasker.client.client import TaskerClient
 from tasker.client.errors import (
     AbortedError,
@@ -34,6 +35,7 @@ from tasker.domain.states import StepState, TaskState
 
 __all__ = [
     "AbortedError",
+    "AccessOptions",
     "AlreadyExistsError",
     "Cancellation",
     "DeadlineExceededError",

@@ -13,6 +13,7 @@ from uuid import UUID
 from grpc import StatusCode
 
 from tasker.client import parsing
+from tasker.client.access import AccessOptions
 from tasker.client.connection import Connection
 from tasker.client.errors import InvalidArgumentError
 from tasker.client.health_records import Health, HealthProbe
@@ -50,15 +51,21 @@ class TaskerClient:
     It connects when first used, and belongs to the event loop of that use.
     """
 
-    def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
+    def __init__(self, address: str, *, timeout_seconds: float = 30, **access: Unpack[AccessOptions]) -> None:
         """Prepare a client.
 
         Args:
             address: `host:port` of an orchestration service, or `unix:/path`.
             timeout_seconds: How long a call may take. Watching and waiting go on for as long as they need,
                 and give up when the service has been unavailable for that long.
+            **access: Credentials and TLS: `token`, `api_key`, `tls`, `ca`, `cert`, `key` and what else
+                `AccessOptions` explains.
+
+        Raises:
+            ValueError: They do not go together, or a token or API key would be sent in plaintext to another machine.
+            OSError: A file of certificates cannot be read.
         """
-        self._connection = Connection(address, timeout_seconds=timeout_seconds)
+        self._connection = Connection(address, timeout_seconds=timeout_seconds, access=access)
 
     async def __aenter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from tasker.client.access import Access, AccessOptions
 from tasker.client.errors import UnavailableError, client_error
 
 Answer = TypeVar("Answer")
@@ -33,8 +34,9 @@ _BACKOFF: Final = wait_random_exponential(multiplier=0.1, max=2)
 class Connection:
     """The channel of one client, on one event loop."""
 
-    def __init__(self, address: str, *, timeout_seconds: float) -> None:
+    def __init__(self, address: str, *, timeout_seconds: float, access: AccessOptions | None = None) -> None:
         self.address = address
+        self._access = Access(address, **(access or {}))
         self.timeout_seconds = timeout_seconds
         self._channel: aio.Channel | None = None
         self._closed = False
@@ -48,7 +50,7 @@ class Connection:
         """
         self.check_open()
         if self._channel is None:
-            self._channel = aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+            self._channel = self._access.open_channel(_CHANNEL_OPTIONS)
         return self._channel
 
     def check_open(self) -> None:
