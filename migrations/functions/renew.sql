@@ -1,7 +1,7 @@
--- renew_leases_v1: prolong the leases of a worker's running steps and keep the worker alive, in one statement each.
+-- renew_leases_v1: prolong the leases of a worker's running steps, in one statement.
 -- Returns the steps whose lease is gone or carries another token: their handlers run for nothing.
 CREATE OR REPLACE FUNCTION tasker.renew_leases_v1(
-    p_worker uuid, p_tasks uuid[], p_steps uuid[], p_tokens uuid[], p_lease interval)
+    p_tasks uuid[], p_steps uuid[], p_tokens uuid[], p_lease interval)
 RETURNS TABLE (step_uuid uuid)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -18,9 +18,6 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     ) l;
     UPDATE tasker.step_leases l SET expires_at = tasker.now() + p_lease WHERE l.ctid = ANY (v_rows);
-
-    UPDATE tasker.workers w SET heartbeat_at = tasker.now(), slots_in_use = cardinality(p_steps)
-    WHERE w.worker_uuid = p_worker;
 
     -- A lease that another transaction has locked right now is not lost: it is being submitted.
     RETURN QUERY

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
+import sys
+import time
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 from tasker.worker import StepContext, step_handler
@@ -28,3 +32,45 @@ async def hang_once(context: StepContext) -> dict[str, Any]:
     if context.attempt == 1:
         await asyncio.Event().wait()
     return {"attempt": context.attempt}
+
+
+def _square(number: int) -> int:
+    return number * number
+
+
+def _sleep() -> None:
+    time.sleep(600)
+
+
+@step_handler("forks")
+def forks() -> dict[str, Any]:
+    """Use processes as one would, and end one early."""
+    forked = multiprocessing.get_context("fork")
+    with forked.Pool(2) as pool:  # which terminates its processes
+        squares = pool.map(_square, [1, 2, 3])
+    child = forked.Process(target=_sleep)
+    child.start()
+    child.terminate()
+    child.join()
+    return {"squares": squares, "ended_by": child.exitcode}
+
+
+@step_handler("exits_in_callback")
+async def exits_in_callback() -> dict[str, Any]:
+    """Have the loop itself run into an exit."""
+    loop = asyncio.get_running_loop()
+    after = loop.create_future()
+    loop.call_soon(sys.exit, 5)
+    loop.call_soon(after.set_result, None)
+    await after
+    return {}
+
+
+_together = Barrier(8)
+
+
+@step_handler("meets_in_threads")
+async def meets_in_threads() -> dict[str, Any]:
+    """End once eight of its kind wait in threads at the same time."""
+    await asyncio.to_thread(_together.wait, 60)
+    return {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
@@ -11,6 +13,7 @@ import pytest
 
 from tasker.domain.retry import LEASE
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
+from tasker.orchestration.loops.sweeper import LeaseSweeper
 from tasker.persistence.operations.claim import ClaimedStep
 from tasker.persistence.operations.renew import Lease
 from tests.support.engine import Engine, chain, submission, success
@@ -152,20 +155,31 @@ async def test_a_lease_lasts_thirty_seconds_from_its_last_renewal_whatever_the_t
     assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
 
 
-async def test_renewing_keeps_the_worker_itself_alive(engine: Engine) -> None:
+async def test_a_worker_notes_that_it_lives(engine: Engine) -> None:
     await engine.freeze_clock()
     await engine.register_worker(
         hostname="here", version="1", namespaces=["test"], handlers=["work"], slots=4
     )
-    await engine.create(chain(1))
-    (step,) = await engine.claim()
     await engine.move_clock(60)
-    await engine.renew([step.lease])
+    assert await engine.beat(slots_in_use=1)
     ((age, in_use),) = await engine.sql(
         "SELECT tasker.now() - heartbeat_at, slots_in_use FROM tasker.workers"
     )
     assert age == timedelta()
     assert in_use == 1
+
+
+async def test_leases_are_renewed_whoever_has_locked_the_workers(engine: Engine) -> None:
+    await engine.freeze_clock()
+    await engine.create(chain(1))
+    (step,) = await engine.claim()
+    await engine.move_clock(29)
+    async with rival(engine) as locking:
+        await locking.sql("LOCK TABLE tasker.workers")
+        assert await at_once(engine.renew([step.lease])) == set()
+        assert not await engine.beat(slots_in_use=1)
+    await engine.move_clock(29)
+    assert await engine.sweep_leases(10) == 0
 
 
 async def test_a_lease_that_is_just_being_submitted_is_not_lost(any_engine: Engine) -> None:
@@ -260,8 +274,8 @@ async def test_a_lease_renewed_just_now_is_not_swept(engine: Engine) -> None:
     await engine.move_clock(LEASE_SECONDS + 1)
     async with rival(engine) as renewing:
         lost = await renewing.sql(
-            "SELECT * FROM tasker.renew_leases_v1(%s, ARRAY[%s], ARRAY[%s], ARRAY[%s], %s)",
-            engine.worker_uuid, step.task_uuid, step.step_uuid, step.lease_token, LEASE,
+            "SELECT * FROM tasker.renew_leases_v1(ARRAY[%s], ARRAY[%s], ARRAY[%s], %s)",
+            step.task_uuid, step.step_uuid, step.lease_token, LEASE,
         )  # fmt: skip
         assert lost == []
         assert await at_once(engine.sweep_leases(10)) == 0
@@ -305,6 +319,29 @@ async def test_the_sweeper_waits_again_after_it_lost_the_database(engine: Engine
     assert await engine.states(task) == {"s1": "in_progress"}
     await engine.move_clock(0.001)
     await engine.sweeper.tick()
+    assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
+
+
+@pytest.mark.parametrize("how", ["late", "slow"])
+async def test_the_sweeper_waits_again_when_a_tick_was_late_or_slow(engine: Engine, how: str) -> None:
+    """What keeps the sweeper from the database for a while may have kept workers from renewing."""
+    clock: Iterator[float] = itertools.repeat(0.0)
+    sweeper = LeaseSweeper(engine.database.session(), poll_seconds=5, monotonic=lambda: next(clock))
+    await engine.freeze_clock()
+    await sweeper.tick()
+    await engine.move_clock(LEASE_SECONDS)
+    await sweeper.tick()  # from now on it may sweep
+    task = await engine.create(chain(1))
+    await engine.claim()
+
+    await engine.move_clock(1000)
+    clock = itertools.chain([5.0] if how == "slow" else [], itertools.repeat(25.0))
+    await sweeper.tick()
+    await engine.move_clock(LEASE_SECONDS - 0.001)
+    await sweeper.tick()
+    assert await engine.states(task) == {"s1": "in_progress"}
+    await engine.move_clock(0.001)
+    await sweeper.tick()
     assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +57,9 @@ class WorkerService:
         )
         self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address
+        # `asyncio.to_thread` of so many handlers at once; by default it has a few threads for all of them.
+        threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="to_thread")
+        asyncio.get_running_loop().set_default_executor(threads)
         try:
             await self.worker.start()
         except BaseException:

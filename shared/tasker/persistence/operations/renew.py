@@ -10,7 +10,7 @@ from uuid import UUID
 from tasker.domain.retry import LEASE
 from tasker.persistence.queries import Queries
 
-_RENEW: Final = "SELECT step_uuid FROM tasker.renew_leases_v1(%s, %s::uuid[], %s::uuid[], %s::uuid[], %s)"
+_RENEW: Final = "SELECT step_uuid FROM tasker.renew_leases_v1(%s::uuid[], %s::uuid[], %s::uuid[], %s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,12 @@ class Lease:
     lease_token: UUID
 
 
-async def renew_leases(queries: Queries, worker_uuid: UUID, leases: Sequence[Lease]) -> set[UUID]:
-    """Renew leases and the worker's own heartbeat; return the steps whose lease is lost."""
+async def renew_leases(queries: Queries, leases: Sequence[Lease]) -> set[UUID]:
+    """Renew leases; return the steps whose lease is lost."""
     return set(
         await queries.fetch_values(
             _RENEW,
             (
-                worker_uuid,
                 [lease.task_uuid for lease in leases],
                 [lease.step_uuid for lease in leases],
                 [lease.lease_token for lease in leases],

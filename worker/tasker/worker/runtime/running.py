@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from tasker.domain.results import ErrorType
+from tasker.domain.results import ErrorType, StepExecutionResult
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.claim import ClaimedStep, hydrate_step
 from tasker.persistence.queries import Queries
@@ -101,6 +101,7 @@ class StepRunner:
                     result = (
                         await store_checkpoint(self._queries, step, end) if isinstance(end, Yielded) else end
                     )
+            _tell(step, result.result)
             self._submitter.put(step, result)
         except (asyncio.CancelledError, LeaseLostError):
             self._claims.release(step)
@@ -159,3 +160,24 @@ class StepRunner:
         return given_by_worker(
             step.step_uuid, ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
         )
+
+
+def _tell(step: ClaimedStep, result: StepExecutionResult) -> None:
+    """Log an attempt that failed; what becomes of the step is for orchestration to say."""
+    if (error := result.error) is None:
+        return
+    log.warning(
+        "step_attempt_failed",
+        correlation_id=str(step.correlation_id),
+        task_uuid=str(step.task_uuid),
+        step_uuid=str(step.step_uuid),
+        step_name=step.name,
+        handler=step.handler,
+        attempt=step.attempt,
+        max_attempts=step.max_attempts,
+        error_class=result.metadata.context.get("exception_class"),
+        error_type=error.error_type,
+        error=error.message,
+        retryable=error.retryable,
+        traceback="".join(error.backtrace) or None,
+    )

@@ -72,6 +72,7 @@ class Worker:
             await self.listener.stop()
             await self.database.close()
             raise
+        self._heartbeat.start()
         self._claiming = asyncio.create_task(self._consumer.run(), name="claims")
         self._background = [
             self._claiming,
@@ -79,7 +80,6 @@ class Worker:
                 self._submitter.run(self._consumer if self._settings.direct_completion else None),
                 name="submissions",
             ),
-            asyncio.create_task(self._heartbeat.run(), name="heartbeat"),
         ]
 
     async def _connect(self) -> None:
@@ -138,7 +138,9 @@ class Worker:
         )
         for channel in self._consumer.channels:
             self.listener.subscribe(channel, wakeup)
-        self._heartbeat = Heartbeat(self._sessions, self.worker_uuid, self._claims, self._runner.cancel)
+        self._heartbeat = Heartbeat(
+            self.database.session(), self.worker_uuid, self._claims, self._runner.cancel
+        )
 
     async def stop(self) -> None:
         """Claim no more, let running steps finish and be recorded, and disconnect.
@@ -163,6 +165,7 @@ class Worker:
         for end in await asyncio.gather(*self._background, return_exceptions=True):
             if isinstance(end, Exception):
                 log.error("background_task_failed", exc_info=end)
+        await self._heartbeat.stop()
         self._runner.close()
         await self.listener.stop()
         await self._sessions.close()
