@@ -330,9 +330,9 @@ class Engine:
             return await cursor.fetchall() if cursor.description else []
 
 
-def success(step: ClaimedStep, result: object) -> ResultToSubmit:
+def success(step: ClaimedStep, result: object, **more: Any) -> ResultToSubmit:
     """Return a success as a worker sends it."""
-    return _result(step, success=True, status="completed", result=result)
+    return _result(step, **{"success": True, "status": "completed", "result": result} | more)
 
 
 def failure(step: ClaimedStep, *, retryable: bool = True, **more: Any) -> ResultToSubmit:

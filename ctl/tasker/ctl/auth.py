@@ -169,7 +169,9 @@ def validate(
     try:
         who = asyncio.run(verifier.verify(given))
     except CredentialRefusedError as error:
-        raise UnauthenticatedError(f"a service would refuse the token ({error.cause}): {error.detail}") from None
+        raise UnauthenticatedError(
+            f"a service would refuse the token ({error.cause}): {error.detail}"
+        ) from None
     expires_at = datetime.fromtimestamp(jwt.decode(given, options={"verify_signature": False})["exp"], UTC)
     permissions = sorted(who.permissions)
     output = Output(as_json=as_json)

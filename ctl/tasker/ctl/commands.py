@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -10,9 +11,8 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tasker.ctl.access import with_access
 from tasker.ctl.failures import ExitCode, complain, failure_of, usage_failure
-from tasker.ctl.options import LazyCommand, LazyGroup
+from tasker.ctl.options import LazyCommand, LazyGroup, check_text
 
 #: In the order of the help. Each is the function of that name in the module of that name; a group is its callback,
 #: and the module's `app` holds what is in it.
@@ -71,6 +71,8 @@ def run_command() -> int:
         The exit code.
     """
     try:
+        for argument in sys.argv[1:]:
+            check_text(argument)
         code = app(standalone_mode=False, prog_name="tasker")
     except SystemExit as done:  # nobody reads what is printed
         code = done.code
@@ -102,10 +104,9 @@ def _imported(name: str) -> Any:
     if hasattr(module, "app"):
         for command in module.app.registered_commands:
             command.cls = LazyCommand
-            command.callback = with_access(command.callback)
         alone.add_typer(module.app, name=name, cls=LazyGroup)
     else:
-        alone.command(name, cls=LazyCommand)(with_access(getattr(module, name)))
+        alone.command(name, cls=LazyCommand)(getattr(module, name))
     return typer.main.get_group(alone).commands[name]
 
 

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from tasker.client import StepState, StepUpdate, Task, TaskState, TaskUpdate, Template
 from tasker.ctl.output import shown
-from tasker.ctl.tables import state, template_name
+from tasker.ctl.tables import state
+from tasker.ctl.task_views import template_name
 
 _MARKS: Final[Mapping[StepState, str]] = {
     StepState.PENDING: "·",

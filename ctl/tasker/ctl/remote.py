@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Annotated, Final, TypeVar
-from uuid import UUID
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Final, Self, TypeVar
 
 import typer
 
 from tasker.client import (
+    AccessOptions,
     DeadlineExceededError,
     TaskerClient,
     TaskerClientError,
@@ -18,7 +19,17 @@ from tasker.client import (
     UnavailableError,
     UnimplementedError,
 )
-from tasker.ctl.access import access_options
+from tasker.ctl.access import (
+    AllowPlaintext,
+    ApiKey,
+    ApiKeyHeader,
+    Ca,
+    Cert,
+    Key,
+    Tls,
+    Token,
+    access_options,
+)
 from tasker.ctl.event_loop import run
 from tasker.ctl.output import Output
 
@@ -26,23 +37,8 @@ Returned = TypeVar("Returned")
 
 ADDRESS_VARIABLE: Final = "TASKER_ADDRESS"
 DEFAULT_ADDRESS: Final = "127.0.0.1:9190"
-DEFAULT_TIMEOUT: Final = 10.0
 
-Address = Annotated[
-    str,
-    typer.Option(
-        "--address",
-        help="Where the orchestration service listens; unix:/path for a socket.",
-        envvar=ADDRESS_VARIABLE,
-        metavar="HOST:PORT",
-    ),
-]
-Timeout = Annotated[
-    float,
-    typer.Option("--timeout", help="How long the service may take to answer.", min=0.1, metavar="SECONDS"),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line; errors too, on stderr.")]
-TaskUuid = Annotated[UUID, typer.Argument(help="The task.", metavar="TASK_UUID", show_default=False)]
 
 # What gRPC says when it found nobody to talk to, in words for people.
 _REASONS: Final = (
@@ -63,36 +59,91 @@ _REASONS: Final = (
 )
 
 
-def ask(
-    question: Callable[[TaskerClient], Awaitable[Returned]], address: str, timeout: float, output: Output
-) -> Returned:
-    """Return what a service answers to one question, and show meanwhile that it is asked."""
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The service that a command asks.
 
-    async def work() -> Returned:
-        async with connected(address, timeout) as client:
-            with output.busy(f"Asking {address}"):
-                return await question(client)
+    Attributes:
+        address: Where it listens.
+        timeout_seconds: How long it may take to answer.
+        output: Where the command prints what it says.
+        access: How the command gets in.
+    """
 
-    return run(work())
+    address: str
+    timeout_seconds: float
+    output: Output
+    access: AccessOptions
+
+    @classmethod
+    def from_options(
+        cls,
+        address: Annotated[
+            str,
+            typer.Option(
+                help="Where the orchestration service listens; unix:/path for a socket.",
+                envvar=ADDRESS_VARIABLE,
+                metavar="HOST:PORT",
+            ),
+        ] = DEFAULT_ADDRESS,
+        timeout: Annotated[
+            float,
+            typer.Option(help="How long the service may take to answer.", min=0.1, metavar="SECONDS"),
+        ] = 10.0,
+        as_json: AsJson = False,
+        token: Token = None,
+        api_key: ApiKey = None,
+        api_key_header: ApiKeyHeader = "x-api-key",
+        tls: Tls = False,
+        ca: Ca = None,
+        cert: Cert = None,
+        key: Key = None,
+        allow_plaintext: AllowPlaintext = False,
+    ) -> Self:
+        """Return the service that the options of a command name."""
+        access = access_options(
+            token=token,
+            api_key=api_key,
+            api_key_header=api_key_header,
+            tls=tls,
+            ca=ca,
+            cert=cert,
+            key=key,
+            allow_plaintext=allow_plaintext,
+        )
+        return cls(address, timeout, Output(as_json=as_json), access)
+
+    def ask(self, question: Callable[[TaskerClient], Awaitable[Returned]]) -> Returned:
+        """Return what the service answers to one question, and show meanwhile that it is asked."""
+
+        async def work() -> Returned:
+            async with self.connected() as client:
+                with self.busy():
+                    return await question(client)
+
+        return run(work())
+
+    def busy(self) -> AbstractContextManager[None]:
+        """Show that the service is asked, for as long as the block takes."""
+        return self.output.busy(f"Asking {self.address}")
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[TaskerClient]:
+        """Yield a client; an error that has to do with the address says which one and how to name another."""
+        try:
+            client = TaskerClient(self.address, timeout_seconds=self.timeout_seconds, **self.access)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        try:
+            async with client:
+                yield client
+        except (UnavailableError, DeadlineExceededError, UnimplementedError, UnauthenticatedError) as error:
+            raise _located(error, self.address, self.timeout_seconds) from None
 
 
-@asynccontextmanager
-async def connected(address: str, timeout: float) -> AsyncIterator[TaskerClient]:
-    """Yield a client of a service; an error that has to do with the address says which one and how to name another."""
-    try:
-        client = TaskerClient(address, timeout_seconds=timeout, **access_options())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    try:
-        async with client:
-            yield client
-    except (UnavailableError, DeadlineExceededError, UnimplementedError, UnauthenticatedError) as error:
-        raise _located(error, address, timeout) from None
-
-
-def _located(error: TaskerClientError, address: str, timeout: float) -> TaskerClientError:
+def _located(error: TaskerClientError, address: str, timeout_seconds: float) -> TaskerClientError:
     if isinstance(error, DeadlineExceededError):
-        problem = f"it did not answer within {timeout:g} s"
+        problem = f"it did not answer within {timeout_seconds:g} s"
         remedy = "give it more time with --timeout, or check how it is with `tasker health`"
     elif isinstance(error, UnimplementedError):
         problem = "it does not know this call"

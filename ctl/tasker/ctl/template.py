@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from tasker.ctl import tables
+from tasker.ctl import template_views
 from tasker.ctl.arguments import TemplateName, template_name
 from tasker.ctl.failures import ExitCode
+from tasker.ctl.options import with_options
 from tasker.ctl.output import Output, shown
-from tasker.ctl.remote import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, Address, AsJson, Timeout, ask
+from tasker.ctl.remote import AsJson, Service
 from tasker.domain.templates.findings import Finding, Report, Severity
 from tasker.domain.templates.loading import Document, load_documents
 from tasker.domain.templates.validation import validate as check
@@ -30,26 +31,24 @@ def template() -> None:
 
 
 @app.command("list")
+@with_options
 def list_templates(
     namespace: Annotated[str | None, typer.Option(metavar="TEXT", help="Only this namespace.")] = None,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT,
-    as_json: AsJson = False,
+    *,
+    service: Service,
 ) -> None:
     """List the registered templates.
 
     Every version of them; with --json one a line.
     """
-    output = Output(as_json=as_json)
-    listing = ask(lambda client: client.templates(namespace), address, timeout, output)
-    if as_json:
-        for template in listing.templates:
-            output.write(template)
-    else:
-        output.say(tables.template_table(listing) if listing.templates else "No template is registered.")
+    listing = service.ask(lambda client: client.templates(namespace))
+    service.output.show_all(
+        listing.templates, template_views.template_table, none="No template is registered."
+    )
 
 
 @app.command()
+@with_options
 def show(
     template: Annotated[
         TemplateName,
@@ -60,22 +59,12 @@ def show(
             show_default=False,
         ),
     ],
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT,
-    as_json: AsJson = False,
+    *,
+    service: Service,
 ) -> None:
     """Show a template with its steps and schemas."""
-    output = Output(as_json=as_json)
-    found = ask(
-        lambda client: client.template(template.namespace, template.name, template.version),
-        address,
-        timeout,
-        output,
-    )
-    if as_json:
-        output.write(found)
-    else:
-        output.say(tables.template_details(found))
+    found = service.ask(lambda client: client.template(template.namespace, template.name, template.version))
+    service.output.show(found, template_views.template_details)
 
 
 @app.command()

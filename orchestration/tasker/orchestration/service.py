@@ -10,13 +10,20 @@ import structlog
 
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.engine.orchestrator import Orchestrator
+from tasker.orchestration.services.analytics_service import AnalyticsService
+from tasker.orchestration.services.config_service import ConfigService
+from tasker.orchestration.services.dlq_service import DlqService
 from tasker.orchestration.services.health_service import HealthService
 from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_service import TemplateService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
+from tasker.persistence.reading.audit import AuditReader
+from tasker.persistence.reading.dlq import DlqReader
 from tasker.persistence.reading.listing import TaskListing
+from tasker.persistence.reading.staleness import StalenessReader
+from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.security import security_of
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
@@ -115,6 +122,7 @@ class OrchestrationService:
                     engine.creator,
                     engine.reader,
                     TaskListing(engine.database),
+                    SummaryReader(engine.database),
                     engine.operators,
                     engine.watching,
                 ),
@@ -122,7 +130,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],
-                StepService(engine.reader),
+                StepService(engine.reader, AuditReader(engine.database), engine.operators),
                 steps_pb2_grpc.add_StepServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -132,17 +140,23 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"],
-                analytics_pb2_grpc.AnalyticsServiceServicer(),
+                AnalyticsService(engine.analytics),
                 analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server,
             ),
             ServiceRegistration(
                 dlq_pb2.DESCRIPTOR.services_by_name["DlqService"],
-                dlq_pb2_grpc.DlqServiceServicer(),
+                DlqService(
+                    engine.dlq,
+                    DlqReader(engine.database),
+                    StalenessReader(engine.database),
+                    engine.reader,
+                    limits=self._settings.staleness_limits,
+                ),
                 dlq_pb2_grpc.add_DlqServiceServicer_to_server,
             ),
             ServiceRegistration(
                 config_pb2.DESCRIPTOR.services_by_name["ConfigService"],
-                config_pb2_grpc.ConfigServiceServicer(),
+                ConfigService(self._settings, engine.database),
                 config_pb2_grpc.add_ConfigServiceServicer_to_server,
             ),
             ServiceRegistration(

@@ -6,8 +6,35 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from tasker.client.access import AccessOptions
+from tasker.client.analytics import AnalyticsCalls
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
+from tasker.client.config import ConfigCalls
+from tasker.client.dlq import DlqCalls
+
+
+class SyncAnalyticsCalls(Synchronous[AnalyticsCalls]):
+    """The calls of `SyncTaskerClient.analytics`."""
+
+    metrics = waits(AnalyticsCalls.metrics)
+    bottlenecks = waits(AnalyticsCalls.bottlenecks)
+
+
+class SyncConfigCalls(Synchronous[ConfigCalls]):
+    """The calls of `SyncTaskerClient.config`."""
+
+    get = waits(ConfigCalls.get)
+
+
+class SyncDlqCalls(Synchronous[DlqCalls]):
+    """The calls of `SyncTaskerClient.dlq`."""
+
+    list = iterates(DlqCalls.list)
+    get = waits(DlqCalls.get)
+    update = waits(DlqCalls.update)
+    stats = waits(DlqCalls.stats)
+    queue = iterates(DlqCalls.queue)
+    staleness = iterates(DlqCalls.staleness)
 
 
 class SyncTaskerClient(Synchronous[TaskerClient]):
@@ -23,6 +50,11 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     where that one is an async iterator, this one is an iterator. Threads may share a client.
 
     It connects when first used. Whoever makes one without `with` ends it with `close`.
+
+    Attributes:
+        analytics: Calls about how work went lately.
+        config: Calls about the settings of the service.
+        dlq: Calls about tasks that need a person.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30, **access: Unpack[AccessOptions]) -> None:
@@ -38,7 +70,11 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
             ValueError: They do not go together, or a token or API key would be sent in plaintext to another machine.
             OSError: A file of certificates cannot be read.
         """
-        super().__init__(TaskerClient(address, timeout_seconds=timeout_seconds, **access), Bridge())
+        calls, bridge = TaskerClient(address, timeout_seconds=timeout_seconds, **access), Bridge()
+        super().__init__(calls, bridge)
+        self.analytics = SyncAnalyticsCalls(calls.analytics, bridge)
+        self.config = SyncConfigCalls(calls.config, bridge)
+        self.dlq = SyncDlqCalls(calls.dlq, bridge)
 
     def __enter__(self) -> Self:
         return self
@@ -53,8 +89,14 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     list = iterates(TaskerClient.list)
     page = waits(TaskerClient.page)
     cancel = waits(TaskerClient.cancel)
+    context = waits(TaskerClient.context)
+    summary = waits(TaskerClient.summary)
     steps = waits(TaskerClient.steps)
     step = waits(TaskerClient.step)
+    reset_step = waits(TaskerClient.reset_step)
+    resolve_step = waits(TaskerClient.resolve_step)
+    complete_step = waits(TaskerClient.complete_step)
+    step_audit = iterates(TaskerClient.step_audit)
     templates = waits(TaskerClient.templates)
     template = waits(TaskerClient.template)
     health = waits(TaskerClient.health)

@@ -33,7 +33,11 @@ async def listed(client: Client, **fields: Any) -> tasks_pb2.ListTasksResponse:
 async def tasks(client: Client, engine: Engine) -> list[Task]:
     """Tasks of three templates in two namespaces, in every way different, oldest first."""
     await engine.register(diamond())
-    later = {"backoff": "exponential", "backoff_base_ms": 60_000, "max_backoff_ms": 60_000}  # not while this runs
+    later = {
+        "backoff": "exponential",
+        "backoff_base_ms": 60_000,
+        "max_backoff_ms": 60_000,
+    }  # not while this runs
     await engine.register(chain(1, retry=later) | {"name": "single", "version": "1.10.0"})
     await engine.register(chain(1) | {"namespace_name": "elsewhere"})
     fields: tuple[dict[str, Any], ...] = (

@@ -60,6 +60,30 @@ def test_wrong_arguments(arguments: tuple[str, ...], problem: str, run: Run) -> 
     assert len(refusal["fields"]) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("task", "list", "--tag", "a\udcff"),
+        ("task", "get", "a\udcff"),
+        ("a\udcff",),
+        ("template", "validate", "a\udcff"),
+    ],
+    ids=ascii,
+)
+def test_what_is_no_text_is_a_usage_error(arguments: tuple[str, ...], run: Run) -> None:
+    """A byte 0xff arrives as such a lone surrogate."""
+    assert run(*arguments) == (2, "", "error: Invalid value: 'a\\xff' is no UTF-8 text\n")
+    code, out, err = run(*arguments, "--json")
+    assert (code, out, json.loads(err)["reason"]) == (2, "", "USAGE")
+
+
+def test_a_setting_that_is_no_text_is_one_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKER_ADDRESS", "a\udcff")
+    code, out, err = run("task", "list")
+    assert (code, out) == (2, "")
+    assert "'--address' (env var: 'TASKER_ADDRESS'): 'a\\xff' is no UTF-8 text" in err
+
+
 @pytest.mark.parametrize("group", [(), ("task",), ("template",)])
 def test_a_group_alone_shows_its_help(group: tuple[str, ...], run: Run) -> None:
     code, out, err = run(*group)

@@ -17,7 +17,9 @@ from tasker.rpc.server import WORKER_OPTIONS, RpcServer, ServiceRegistration, bu
 from tasker.v1 import worker_pb2, worker_pb2_grpc
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.worker import Worker
+from tasker.worker.services.config_service import WorkerConfigService
 from tasker.worker.services.health_service import WorkerHealthService
+from tasker.worker.services.template_service import WorkerTemplateService
 
 log = structlog.get_logger(__name__)
 
@@ -102,12 +104,12 @@ class WorkerService:
             ),
             ServiceRegistration(
                 services["WorkerConfigService"],
-                worker_pb2_grpc.WorkerConfigServiceServicer(),
+                WorkerConfigService(self._settings, self.worker),
                 worker_pb2_grpc.add_WorkerConfigServiceServicer_to_server,
             ),
             ServiceRegistration(
                 services["WorkerTemplateService"],
-                worker_pb2_grpc.WorkerTemplateServiceServicer(),
+                WorkerTemplateService(self.worker),
                 worker_pb2_grpc.add_WorkerTemplateServiceServicer_to_server,
             ),
         ]

@@ -13,6 +13,7 @@ from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.poison import PoisonReader
 from tasker.persistence.reading.queues import QueueReader
 from tasker.rpc.interceptor import ServicerContext
+from tasker.rpc.pool_details import pool_detail
 from tasker.v1 import health_pb2, health_pb2_grpc
 from tasker.version import VERSION
 
@@ -100,10 +101,10 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         return _check("healthy", "all loops run")
 
     def _pool_check(self) -> health_pb2.HealthCheck:
-        used, size = self._pool()
-        percent = 100 * used / size
+        usage = self._orchestrator.database.usage()
+        percent = 100 * usage.utilization
         status = "unhealthy" if percent > 95 else "degraded" if percent > 80 else "healthy"
-        return _check(status, f"{used} of {size} connections in use")
+        return _check(status, f"{usage.active} of {usage.most} connections in use")
 
     async def _message_checks(self) -> tuple[health_pb2.HealthCheck, health_pb2.HealthCheck]:
         """Return what the database says of the messages that wait and of those that nobody could handle."""
@@ -128,29 +129,15 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
             _check("degraded" if poison.last_hour else "healthy", recorded, duration_ms),
         )
 
-    def _pool(self) -> tuple[int, int]:
-        statistics = self._orchestrator.database.statistics()
-        size = statistics.get("pool_size", 0)
-        return size - statistics.get("pool_available", 0), max(1, statistics.get("pool_max", 1))
-
     def _info(self) -> health_pb2.HealthInfo:
-        used, size = self._pool()
-        statistics = self._orchestrator.database.statistics()
-        detail = health_pb2.PoolDetail(
-            active_connections=used,
-            idle_connections=statistics.get("pool_available", 0),
-            max_connections=size,
-            utilization_percent=100 * used / size,
-            total_acquires=statistics.get("requests_num", 0),
-            slow_acquires=statistics.get("requests_queued", 0),
-            acquire_errors=statistics.get("requests_errors", 0),
-        )
+        usage = self._orchestrator.database.usage()
+        detail = pool_detail(health_pb2.PoolDetail, usage)
         return health_pb2.HealthInfo(
             version=VERSION,
             environment=self._environment,
             operational_state="Normal",
-            web_database_pool_size=size,
-            orchestration_database_pool_size=size,
+            web_database_pool_size=usage.most,
+            orchestration_database_pool_size=usage.most,
             circuit_breaker_state="Closed",
             pool_utilization=health_pb2.PoolUtilizationInfo(tasker_pool=detail, pgmq_pool=detail),
         )

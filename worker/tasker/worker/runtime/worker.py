@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from datetime import timedelta
+from typing import Final
 
 import structlog
 
@@ -27,11 +28,15 @@ from tasker.worker.runtime.consumer import StepConsumer
 from tasker.worker.runtime.heartbeat import Heartbeat
 from tasker.worker.runtime.revisions import known_revisions
 from tasker.worker.runtime.running import StepRunner
+from tasker.worker.runtime.served import ServedTemplates
 from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.submitter import ResultSubmitter
 from tasker.worker.runtime.templates import Registration, register_directory
 
 log = structlog.get_logger(__name__)
+
+#: How the contract calls the kind of this worker.
+WORKER_TYPE: Final = "general"
 
 
 class Worker:
@@ -39,16 +44,19 @@ class Worker:
 
     Attributes:
         worker_uuid: One per process; labels leases, transitions and results.
+        worker_id: The same as replies and results name it.
         database: Its connections.
         listener: Brings hints.
         registration: What became of the template directory, once started.
+        served: What it can run, once started.
     """
 
     def __init__(self, settings: WorkerSettings, registry: HandlerRegistry) -> None:
         self._settings = settings
         self._registry = registry
         self.worker_uuid = uuid7()
-        self._identity = WorkerIdentity(f"worker_{self.worker_uuid}", socket.gethostname())
+        self.worker_id = f"worker_{self.worker_uuid}"
+        self._identity = WorkerIdentity(self.worker_id, socket.gethostname())
         self.database = Database(settings.database_url.get_secret_value(), application_name="tasker-worker")
         self.registration = Registration()
         self._sessions = self.database.sessions()
@@ -107,6 +115,8 @@ class Worker:
 
     def _assemble(self) -> None:
         """Make what claims, runs, submits and renews; nothing of it has begun."""
+        revisions = known_revisions(self.database)
+        self.served = ServedTemplates(self.registration.templates, self._registry, revisions)
         broker = PgmqWorkerBroker(
             self._sessions,
             worker_uuid=self.worker_uuid,
@@ -116,7 +126,7 @@ class Worker:
         self._runner = StepRunner(
             self._requests,
             self._registry,
-            known_revisions(self.database),
+            revisions,
             self._claims,
             self._submitter,
             slots=self._slots,
