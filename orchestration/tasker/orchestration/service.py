@@ -25,7 +25,7 @@ from tasker.persistence.reading.listing import TaskListing
 from tasker.persistence.reading.staleness import StalenessReader
 from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
-from tasker.rpc.security import security_of
+from tasker.rpc.security import Security, security_of
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import (
     analytics_pb2,
@@ -73,12 +73,13 @@ class OrchestrationService:
         self._probe = DatabaseProbe(
             self._orchestrator.database, self._orchestrator.listener, on_change=self._set_ready
         )
+        security = security_of(self._settings)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
-            services=self._registrations(),
+            services=self._registrations(security),
             options=replace(ORCHESTRATION_OPTIONS, enable_reflection=self._settings.reflection_enabled),
             translate=as_unavailable,
-            security=security_of(self._settings),
+            security=security,
         )
         self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address
@@ -113,7 +114,7 @@ class OrchestrationService:
     async def _set_ready(self, ready: bool) -> None:
         await self._server.health.set_ready(ready and not self._stopping)
 
-    def _registrations(self) -> list[ServiceRegistration[Any]]:
+    def _registrations(self, security: Security) -> list[ServiceRegistration[Any]]:
         engine = self._orchestrator
         return [
             ServiceRegistration(
@@ -156,7 +157,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 config_pb2.DESCRIPTOR.services_by_name["ConfigService"],
-                ConfigService(self._settings, engine.database),
+                ConfigService(self._settings, engine.database, security),
                 config_pb2_grpc.add_ConfigServiceServicer_to_server,
             ),
             ServiceRegistration(

@@ -58,14 +58,18 @@ class SecuritySettings(BaseModel):
     reflection_enabled: bool = Field(True, validation_alias="TASKER_REFLECTION_ENABLED")
 
     @property
+    def verifies_tokens(self) -> bool:
+        """Whether tokens can be good, and not only API keys."""
+        return any((self.jwt_public_key, self.jwt_public_key_path, self.jwks_url))
+
+    @property
     def uses_tls(self) -> bool:
         """Whether the services speak TLS: if told so, or if they are given a certificate."""
         return self.tls_cert_path is not None if self.tls_enabled is None else self.tls_enabled
 
     @model_validator(mode="after")
     def _can_verify(self) -> Self:
-        keys = (self.jwt_public_key, self.jwt_public_key_path, self.jwks_url)
-        if self.auth_enabled and not any((*keys, self.api_keys, self.api_keys_file)):
+        if self.auth_enabled and not (self.verifies_tokens or self.api_keys or self.api_keys_file):
             raise ValueError(
                 "TASKER_AUTH_ENABLED is true, and nothing tells whom to let in; set TASKER_JWT_PUBLIC_KEY_PATH, "
                 "TASKER_JWKS_URL or TASKER_API_KEYS_FILE"

@@ -62,6 +62,11 @@ class Authenticator:
             f"'{self._api_key_header}: KEY' with the call"
         )
 
+    @property
+    def api_key_count(self) -> int:
+        """How many API keys are accepted now."""
+        return len(self._api_keys.current()) if self._api_keys is not None else 0
+
     async def start(self) -> None:
         """Get ready; what cannot be fetched yet does not keep the service from starting."""
         if self._tokens is not None:

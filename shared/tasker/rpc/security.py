@@ -34,6 +34,11 @@ class Security:
     authenticator: Authenticator | None = None
     tls: TlsFiles | None = None
 
+    @property
+    def api_key_count(self) -> int:
+        """How many API keys are accepted now."""
+        return self.authenticator.api_key_count if self.authenticator is not None else 0
+
 
 OPEN: Final = Security()
 
@@ -96,7 +101,7 @@ def _authenticator(settings: SecuritySettings) -> Authenticator:
 
 
 def _tokens(settings: SecuritySettings, granting: Granting) -> TokenVerifier | None:
-    if not (settings.jwt_public_key or settings.jwt_public_key_path or settings.jwks_url):
+    if not settings.verifies_tokens:
         return None
     from tasker.rpc.credentials.tokens import TokenRules, TokenVerifier
 

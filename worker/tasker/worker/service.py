@@ -12,7 +12,7 @@ import structlog
 from tasker.config.settings import WorkerSettings
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
-from tasker.rpc.security import security_of
+from tasker.rpc.security import Security, security_of
 from tasker.rpc.server import WORKER_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import worker_pb2, worker_pb2_grpc
 from tasker.worker.handlers.registry import HandlerRegistry
@@ -50,12 +50,13 @@ class WorkerService:
             TemplateDirectoryError: The template directory does not exist.
         """
         self._probe = DatabaseProbe(self.worker.database, self.worker.listener, on_change=self._set_ready)
+        security = security_of(self._settings)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
-            services=self._registrations(),
+            services=self._registrations(security),
             options=replace(WORKER_OPTIONS, enable_reflection=self._settings.reflection_enabled),
             translate=as_unavailable,
-            security=security_of(self._settings),
+            security=security,
         )
         self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address
@@ -94,7 +95,7 @@ class WorkerService:
     async def _set_ready(self, ready: bool) -> None:
         await self._server.health.set_ready(ready and not self._stopping)
 
-    def _registrations(self) -> list[ServiceRegistration[Any]]:
+    def _registrations(self, security: Security) -> list[ServiceRegistration[Any]]:
         services = worker_pb2.DESCRIPTOR.services_by_name
         return [
             ServiceRegistration(
@@ -104,7 +105,7 @@ class WorkerService:
             ),
             ServiceRegistration(
                 services["WorkerConfigService"],
-                WorkerConfigService(self._settings, self.worker),
+                WorkerConfigService(self._settings, self.worker, security),
                 worker_pb2_grpc.add_WorkerConfigServiceServicer_to_server,
             ),
             ServiceRegistration(

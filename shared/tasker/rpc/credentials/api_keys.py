@@ -42,6 +42,9 @@ class ApiKeys:
     def __init__(self, keys: Iterable[ApiKey]) -> None:
         self._keys = tuple(keys)
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def verify(self, presented: str) -> Caller:
         """Return whose a key is; takes as long whichever it is.
 

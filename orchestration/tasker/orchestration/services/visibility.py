@@ -1,0 +1,36 @@
+"""What the caller at hand may see of a task: asked here, and nowhere else.
+
+The context of a task, and what tells of the machine that a step failed on, are for those who may read contexts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasker.rpc.permissions import Permission, caller
+
+
+def context_is_visible() -> bool:
+    """Return whether replies may hold the context of a task."""
+    return caller().reads_context
+
+
+def visible_backtrace(lines: Sequence[str]) -> Sequence[str]:
+    """Return the lines of a traceback, which name files of a worker, or none."""
+    return lines if _reads_traces() else ()
+
+
+def visible_envelope(envelope: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the stored result of a step, without traceback and host if those are not for the caller."""
+    if envelope is None or _reads_traces():
+        return envelope
+    seen = dict(envelope)
+    for part, field, nothing in (("error", "backtrace", []), ("metadata", "worker_hostname", None)):
+        if isinstance(value := seen.get(part), Mapping) and field in value:
+            seen[part] = {**value, field: nothing}
+    return seen
+
+
+def _reads_traces() -> bool:
+    return caller().may(Permission.TASKS_CONTEXT_READ)
