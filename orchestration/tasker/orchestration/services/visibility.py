@@ -26,9 +26,12 @@ def visible_envelope(envelope: Mapping[str, Any] | None) -> Mapping[str, Any] | 
     if envelope is None or _reads_traces():
         return envelope
     seen = dict(envelope)
-    for part, field, nothing in (("error", "backtrace", []), ("metadata", "worker_hostname", None)):
-        if isinstance(value := seen.get(part), Mapping) and field in value:
-            seen[part] = {**value, field: nothing}
+    if isinstance(error := seen.get("error"), Mapping):
+        seen["error"] = {**error, "backtrace": []}
+    if isinstance(metadata := seen.get("metadata"), Mapping):
+        seen["metadata"] = {**metadata, "worker_hostname": None}
+        if isinstance(notes := metadata.get("context"), Mapping):
+            seen["metadata"]["context"] = {name: note for name, note in notes.items() if name != "traceback"}
     return seen
 
 
