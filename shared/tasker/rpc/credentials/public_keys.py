@@ -102,15 +102,9 @@ def _public_key(block: bytes, kind: str, source: str) -> PublicKey:
         if kind == "CERTIFICATE":
             return check_public_key(x509.load_pem_x509_certificate(block).public_key())
         key = load_pem_public_key(block)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise KeyFileError(
-            source, f"holds a PEM block that is no public key we can use: {_said(error)}"
-        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise KeyFileError(source, "holds a PEM block that is no public key we can use") from None
     try:
         return check_public_key(key)
     except ValueError as error:
         raise KeyFileError(source, str(error)) from None
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -89,7 +89,7 @@ class TokenVerifier:
             except jwt.ExpiredSignatureError:
                 raise CredentialRefusedError("expired", "it has expired") from None
             except _NO_TOKEN as error:
-                raise CredentialRefusedError("invalid", type(error).__name__) from None
+                raise CredentialRefusedError("invalid", str(error)) from None
         raise CredentialRefusedError("invalid", "none of the keys has signed it")
 
     def _granted(self, claims: Mapping[str, Any]) -> list[str]:
