@@ -3,6 +3,7 @@
 -- would see messages whose steps the claim cannot see yet, and lose them.
 -- A step whose handler is not among p_handlers goes back with a growing delay (rolling deploys), unless it has
 -- been refused for p_refusal_limit and no live worker offers it: then it is claimed to fail for good.
+-- Queues of paused namespaces are left alone.
 -- Returns the highest msg_id popped with each step, for the caller's low-water marks. p_only limits it to one message.
 CREATE OR REPLACE FUNCTION tasker.claim_steps_v1(
     p_queues text[], p_low_waters bigint[], p_limit integer, p_worker uuid, p_token uuid, p_lease interval,
@@ -16,6 +17,7 @@ LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_now      timestamptz := tasker.now();
+    v_paused   text[] := tasker.paused_queues_v1();
     v_pop      text;
     v_messages jsonb[];
     v_top      bigint;
@@ -27,6 +29,7 @@ DECLARE
 BEGIN
     FOR i IN 1 .. cardinality(p_queues) LOOP
         EXIT WHEN v_left <= 0;
+        CONTINUE WHEN p_queues[i] = ANY (v_paused);
         v_pop := format('tasker.%I', 'pop_from_' || p_queues[i]);
         CONTINUE WHEN to_regproc(v_pop) IS NULL;
 

@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 from tasker.v1 import (
     analytics_pb2_grpc,
     config_pb2_grpc,
+    dlq_pb2_grpc,
     steps_pb2_grpc,
     tasks_pb2,
     tasks_pb2_grpc,
@@ -35,6 +36,7 @@ class Client:
         self.channel = aio.insecure_channel(address)
         self.tasks = tasks_pb2_grpc.TaskServiceStub(self.channel)
         self.steps = steps_pb2_grpc.StepServiceStub(self.channel)
+        self.dlq = dlq_pb2_grpc.DlqServiceStub(self.channel)
         self.templates = templates_pb2_grpc.TemplateServiceStub(self.channel)
         self.analytics = analytics_pb2_grpc.AnalyticsServiceStub(self.channel)
         self.config = config_pb2_grpc.ConfigServiceStub(self.channel)

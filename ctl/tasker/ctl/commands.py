@@ -16,7 +16,10 @@ from tasker.ctl.options import LazyCommand, LazyGroup, check_text
 
 #: In the order of the help. Each is the function of that name in the module of that name; a group is its callback,
 #: and the module's `app` holds what is in it.
-COMMANDS: Final = ("health", "demo", "dev", "migrate", "orchestration", "worker", "task", "template", "auth")
+COMMANDS: Final = (
+    "health", "demo", "dev", "migrate", "orchestration", "worker", "task", "step", "dlq", "queue", "template",
+    "system", "auth",
+)  # fmt: skip
 
 
 class AllCommands(LazyGroup):

@@ -162,7 +162,7 @@ def the_one(prefix: UuidPrefix, what: str, found: list[tuple[UUID, str]]) -> UUI
         told = "; ".join(f"{uuid} ({more})" for uuid, more in found[:_TOLD])
         rest = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
         raise CommandError(
-            f"{len(found)} {what}s' uuids begin with {str(prefix)!r}, give more of the one you mean: {told}{rest}",
+            f"{len(found)} uuids begin with {str(prefix)!r}; give more of the one you mean: {told}{rest}",
             ExitCode.USAGE,
         )
     return found[0][0]

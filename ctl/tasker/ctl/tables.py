@@ -30,6 +30,9 @@ _COLOURS: Final[Mapping[str, str]] = {
     TaskState.RESOLVED_MANUALLY: "green",
     "healthy": "green",
     "ready": "green",
+    "pending": "yellow",
+    "warning": "yellow",
+    "stale": "red",
     "degraded": "yellow",
     "unknown": "yellow",
     "unhealthy": "red",
@@ -44,6 +47,14 @@ def state(value: str) -> Text:
 def local(instant: datetime | None) -> str:
     """Return an instant in local time, to the second."""
     return instant.astimezone().isoformat(" ", "seconds") if instant is not None else ""
+
+
+def duration(seconds: float) -> str:
+    """Return how long so many seconds are, in the largest unit of which there is one."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds * 1000:.0f} ms"
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:

@@ -1,4 +1,4 @@
-"""`tasker task`: create tasks, look at them, watch them, cancel them."""
+"""`tasker task`: create tasks, look at them, watch them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from uuid import UUID
 
 import typer
 
-from tasker.client import SortField, Step, Task, TaskerClient, TaskQuery
+from tasker.client import (
+    SortField,
+    Step,
+    StepAuditRecord,
+    Task,
+    TaskContext,
+    TaskerClient,
+    TaskQuery,
+    TaskSummary,
+)
 from tasker.ctl import task_actions, task_views
-from tasker.ctl.arguments import TemplateName, context_object, template_name
+from tasker.ctl.arguments import TemplateName, json_object, template_name
 from tasker.ctl.event_loop import run
 from tasker.ctl.failures import ExitCode
 from tasker.ctl.filters import TaskFilters
+from tasker.ctl.limits import Everything, Limit, show_some
 from tasker.ctl.options import with_options
 from tasker.ctl.output import Output
-from tasker.ctl.prefixes import TaskPrefix, find_task
+from tasker.ctl.prefixes import TaskPrefix, find_step, find_task
 from tasker.ctl.remote import Service
 
 app = typer.Typer(no_args_is_help=True)
@@ -26,7 +36,7 @@ _PAGE: Final = 100
 
 @app.callback()
 def task() -> None:
-    """Create, list, watch and cancel tasks."""
+    """Create, list and watch tasks; cancel, retry and resume them."""
 
 
 @app.command()
@@ -44,7 +54,7 @@ def create(
     context: Annotated[
         dict[str, Any] | None,
         typer.Option(
-            parser=context_object,
+            parser=json_object,
             metavar="JSON|@FILE|@-",
             help="What the task is about: a JSON object, here, in a file or on standard input.",
             show_default=False,
@@ -130,8 +140,8 @@ def list_tasks(
     ascending: Annotated[
         bool, typer.Option("--ascending", help="Oldest or smallest first; newest or largest by default.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many tasks at most.")] = 20,
-    everything: Annotated[bool, typer.Option("--all", help="As many as there are.")] = False,
+    limit: Limit = 20,
+    everything: Everything = False,
     *,
     service: Service,
 ) -> None:
@@ -145,7 +155,14 @@ def list_tasks(
         "ascending": ascending,
         "context": service.output.as_json,
     }
-    run(_list(query, None if everything else limit, service))
+    most = None if everything else limit
+    show_some(
+        lambda client: client.list(page_size=_PAGE if most is None else min(most + 1, _PAGE), **query),
+        most,
+        task_views.task_table,
+        "No task matches.",
+        service,
+    )
 
 
 @app.command()
@@ -189,31 +206,58 @@ def steps(
     service.output.show_all(service.ask(ask), task_views.step_table)
 
 
-async def _list(query: TaskQuery, limit: int | None, service: Service) -> None:
-    """Print the tasks that match: as JSON while they come, for people when all are there."""
-    found: list[Task] = []
-    count = 0
-    more = False
-    output = service.output
-    async with service.connected() as client:
-        with service.busy():
-            size = _PAGE if limit is None else min(limit + 1, _PAGE)
-            async for task in client.list(page_size=size, **query):
-                if count == limit:
-                    more = True
-                    break
-                count += 1
-                if output.as_json:
-                    output.write(task)
-                else:
-                    found.append(task)
-    if output.as_json:
-        return
-    output.say(task_views.task_table(found) if found else "No task matches.")
-    if more:
-        output.errors.print(
-            f"There are more; --limit N shows more than {limit}, --all shows all.", style="dim"
-        )
+@app.command()
+@with_options
+def summary(task: TaskPrefix, *, service: Service) -> None:
+    """Show a task in brief.
+
+    Its steps with their handlers and errors, and whether it waits for a person; without its context and results.
+    """
+
+    async def ask(client: TaskerClient) -> TaskSummary:
+        return await client.summary(await find_task(client, task))
+
+    service.output.show(service.ask(ask), task_views.task_summary)
+
+
+@app.command()
+@with_options
+def context(task: TaskPrefix, *, service: Service) -> None:
+    """Show what went into a task, and the results of its steps by their names.
+
+    Both whole, however long they are.
+    """
+
+    async def ask(client: TaskerClient) -> TaskContext:
+        return await client.context(await find_task(client, task))
+
+    service.output.show(service.ask(ask), task_views.task_context)
+
+
+@app.command()
+@with_options
+def audit(
+    task: TaskPrefix,
+    step: Annotated[
+        str | None,
+        typer.Argument(metavar="STEP", help="Only this step: its name, its uuid, or the beginning of that."),
+    ] = None,
+    *,
+    service: Service,
+) -> None:
+    """List the results that workers submitted for the steps of a task, oldest first.
+
+    Every attempt is there, and those before a retry by hand, too. With --json one a line.
+    """
+
+    async def ask(client: TaskerClient) -> list[StepAuditRecord]:
+        task_uuid = await find_task(client, task)
+        steps = await client.steps(task_uuid)
+        wanted = steps if step is None else [find_step(steps, step)]
+        records = [record for one in wanted async for record in client.step_audit(task_uuid, one.step_uuid)]
+        return sorted(records, key=lambda record: (record.recorded_at, record.audit_uuid))
+
+    service.output.show_all(service.ask(ask), task_views.audit_table, none="No result was submitted yet.")
 
 
 def _show_created(task: Task, output: Output, *, alone: bool, streaming: bool) -> None:

@@ -5,6 +5,7 @@ May import the domain and the generated stubs, nothing else of ours.
 
 from tasker.client.access import AccessOptions
 from tasker.client.analytics_records import Bottlenecks, Metrics, SlowStep, SlowTask
+from tasker.client.batches import CancelledTask, CreatedTask, ResolvedStep
 from tasker.client.client import TaskerClient
 from tasker.client.config import AuthConfig, ServiceConfig
 from tasker.client.dlq_records import DlqEntry, DlqStats, QueuedDlqEntry, TaskStaleness
@@ -25,6 +26,16 @@ from tasker.client.errors import (
 from tasker.client.failure_records import StepFailure, TaskCancellation, TaskFailure
 from tasker.client.health_records import Health, HealthCheck, HealthInfo, HealthProbe
 from tasker.client.listing import SortField, TaskQuery
+from tasker.client.new_task import NewTask
+from tasker.client.operation_records import (
+    NamespacePause,
+    PoisonMessage,
+    QueueStatus,
+    RequeuedPoison,
+    RequeuedTask,
+    RetriedTask,
+    SentToDlq,
+)
 from tasker.client.records import (
     Cancellation,
     Step,
@@ -34,6 +45,14 @@ from tasker.client.records import (
     TaskPage,
     TaskUpdate,
 )
+from tasker.client.registry_records import (
+    ChosenVersion,
+    RegisteredTemplate,
+    TemplateCheck,
+    TemplateProblem,
+    TemplateVersion,
+)
+from tasker.client.step_action import StepAction
 from tasker.client.summary_records import StepErrorSummary, StepSummary, TaskContext, TaskSummary
 from tasker.client.sync import SyncTaskerClient
 from tasker.client.template_records import (
@@ -54,6 +73,9 @@ __all__ = [
     "AuthConfig",
     "Bottlenecks",
     "Cancellation",
+    "CancelledTask",
+    "ChosenVersion",
+    "CreatedTask",
     "DeadlineExceededError",
     "DlqEntry",
     "DlqReason",
@@ -66,18 +88,29 @@ __all__ = [
     "HealthProbe",
     "InvalidArgumentError",
     "Metrics",
+    "NamespacePause",
     "NamespaceSummary",
+    "NewTask",
     "NotFoundError",
     "PermissionDeniedError",
+    "PoisonMessage",
+    "QueueStatus",
     "QueuedDlqEntry",
+    "RegisteredTemplate",
+    "RequeuedPoison",
+    "RequeuedTask",
     "ResolutionStatus",
+    "ResolvedStep",
     "ResourceExhaustedError",
+    "RetriedTask",
+    "SentToDlq",
     "ServiceConfig",
     "SlowStep",
     "SlowTask",
     "SortField",
     "StalenessHealth",
     "Step",
+    "StepAction",
     "StepAuditRecord",
     "StepDefinition",
     "StepErrorSummary",
@@ -99,8 +132,11 @@ __all__ = [
     "TaskerClient",
     "TaskerClientError",
     "Template",
+    "TemplateCheck",
     "TemplateListing",
+    "TemplateProblem",
     "TemplateSummary",
+    "TemplateVersion",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",

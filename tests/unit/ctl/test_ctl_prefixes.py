@@ -62,7 +62,7 @@ def test_more_than_one_are_told() -> None:
     with pytest.raises(CommandError) as caught:
         the_one(uuid_prefix("01980000"), "task", fitting)
     assert caught.value.exit_code is ExitCode.USAGE
-    assert "7 tasks' uuids begin with '01980000', give more of the one you mean" in str(caught.value)
+    assert "7 uuids begin with '01980000'; give more of the one you mean" in str(caught.value)
     assert [str(uuid) in str(caught.value) for uuid, _ in fitting] == [True] * 5 + [False] * 2
     assert str(caught.value).endswith("(shop/checkout, state 4); and 2 more")
 
@@ -148,9 +148,7 @@ def test_what_names_no_step() -> None:
     ) as caught:
         find_step(STEPS, "pay")
     assert caught.value.exit_code is ExitCode.NOT_FOUND
-    with pytest.raises(
-        CommandError, match=r"2 steps' uuids begin with 'cafe0000', .* \(cafe\); .* \(bake\)$"
-    ):
+    with pytest.raises(CommandError, match=r"2 uuids begin with 'cafe0000'; .* \(cafe\); .* \(bake\)$"):
         find_step(STEPS, "cafe0000")
     with pytest.raises(CommandError, match="no step's uuid begins with 'beef'"):
         find_step(STEPS, "beef")

@@ -21,9 +21,13 @@ from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.dlq import DlqEntries
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
+from tasker.orchestration.engine.groups import Groups
 from tasker.orchestration.engine.judge import Judge
+from tasker.orchestration.engine.namespaces import Namespaces
 from tasker.orchestration.engine.operators import Operators
+from tasker.orchestration.engine.poison import PoisonMessages
 from tasker.orchestration.engine.revisions import PlannedRevision, planned_revisions
+from tasker.orchestration.engine.versions import TemplateVersions
 from tasker.orchestration.engine.watching import Watching
 from tasker.orchestration.loops.give_up import GiveUpLoop
 from tasker.orchestration.loops.judgements import JudgementLoop
@@ -59,7 +63,11 @@ class Orchestrator:
         creator: Creates tasks.
         reader: Reads them.
         operators: Acts on them by hand.
+        groups: Creates, cancels and mends many with one call.
         dlq: Puts them before a person, and keeps what that person finds.
+        versions: Versions of templates, and which of them are in use.
+        namespaces: Pauses namespaces, and tells how their queues are.
+        poison: Messages that nobody could handle.
         watching: Watches them.
         analytics: Tells how they went lately.
         listener: Brings hints.
@@ -95,8 +103,12 @@ class Orchestrator:
             disabled=_disabled(settings),
         )
         self.operators = Operators(self._requests, expander)
+        self.groups = Groups(self.creator, self.operators, self._requests, environment=settings.environment)
         self.dlq = DlqEntries(self.database)
         self.analytics = Analytics(AnalyticsReader(self._analysing), self.database.usage)
+        self.versions = TemplateVersions(self.database, self._catalogue)
+        self.namespaces = Namespaces(self.database)
+        self.poison = PoisonMessages(self.database, self.operators)
         self._transitions = TransitionReader(self.database)
         self.watching = Watching(
             self.database, self._transitions, self.listener.subscribe(_TRANSITIONS_CHANNEL)
