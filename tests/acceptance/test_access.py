@@ -171,6 +171,32 @@ async def test_health_is_told_to_everybody(
                 await client.templates()
 
 
+async def test_reflection_can_be_switched_off(
+    database_url: str, tmp_path: Path, workshop: Workshop, settings: dict[str, object]
+) -> None:
+    settings["reflection_enabled"] = False
+    async with both(database_url, tmp_path / "templates", workshop, **settings) as (orchestration, worker):
+        for address in (orchestration.address, worker.address):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await served(address)
+            assert caught.value.code() is StatusCode.UNIMPLEMENTED
+
+
+async def test_what_is_shown_of_the_settings_says_how_callers_prove_who_they_are(
+    database_url: str, tmp_path: Path, workshop: Workshop, settings: dict[str, object]
+) -> None:
+    async with both(database_url, tmp_path / "templates", workshop, **settings) as (orchestration, _):
+        async with TaskerClient(orchestration.address, api_key=API_KEY) as client:
+            shown = (await client.config.get()).auth
+        assert (shown.enabled, shown.verification_method, shown.api_keys) == (True, "public_key", 1)
+        assert (shown.issuer, shown.audience, shown.api_key_header) == (
+            "tasker-core",
+            "tasker-api",
+            "x-api-key",
+        )
+        assert (shown.strict, shown.algorithms) == (True, ("RS256", "ES256"))
+
+
 # Contexts and tracebacks
 
 

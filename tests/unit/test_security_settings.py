@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +193,11 @@ def test_a_path_wins_over_a_text(tmp_path: Path) -> None:
 def test_a_key_set_from_this_machine_is_refused_by_name() -> None:
     with pytest.raises(KeySetError, match="TASKER_JWKS_ALLOW_HTTP allows it for development"):
         security_of(WorkerSettings.load(auth_enabled=True, jwks_url="https://127.0.0.1/keys"))
+
+
+def test_services_that_ask_nobody_pay_for_nothing() -> None:
+    program = "import sys, tasker.orchestration.service, tasker.worker.service; print(*sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100
+    )
+    assert {"jwt", "cryptography", "httpcore", "anyio"} & set(said.stdout.split()) == set()
