@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -74,10 +73,9 @@ class KeySet:
 
     async def stop(self) -> None:
         """Give up what is under way."""
-        if self._fetching is not None:
-            self._fetching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._fetching
+        if (fetching := self._fetching) is not None:
+            fetching.cancel()
+            await asyncio.wait((fetching,))
 
     async def candidates(self, key_id: str | None) -> Sequence[PublicKey]:
         """Return the key with a `kid`.
