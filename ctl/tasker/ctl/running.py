@@ -22,11 +22,11 @@ _LAST_SECONDS: Final = 5.0
 _hearing = False
 
 
-def _hold_signals() -> None:
+def _block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
-def _let_signals_come() -> None:
+def _unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
@@ -35,11 +35,11 @@ def _end_by_signals() -> None:
         signal.set_wakeup_fd(-1)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-    _let_signals_come()
+    _unblock_signals()
 
 
 # A forked child shares the pipe by which signals reach the loop: what is sent to it would stop its parent.
-os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_come, after_in_child=_end_by_signals)
+os.register_at_fork(before=_block_signals, after_in_parent=_unblock_signals, after_in_child=_end_by_signals)
 
 
 class Service(Protocol):
