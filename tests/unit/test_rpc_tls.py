@@ -122,7 +122,7 @@ async def test_files_that_do_not_belong_together_leave_the_last_good_ones_in_pla
         assert [log["event"] for log in logs] == ["key_files_reloaded"]
 
 
-def test_files_that_cannot_be_used_keep_a_server_from_being_built(
+async def test_files_that_cannot_be_used_keep_a_server_from_being_built(
     authority: Authority, certificate: Certificate, tmp_path: Path
 ) -> None:
     nothing, empty, encrypted = tmp_path / "nothing.pem", tmp_path / "empty.pem", tmp_path / "encrypted.key"
