@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -29,6 +30,7 @@ from tasker.persistence.reading.staleness import StalenessReader
 from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.readiness import Readiness
+from tasker.rpc.security import Security, security_of
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.rpc.streams import OpenStreams
 from tasker.telemetry.loop_watch import LoopWatch
@@ -79,6 +81,8 @@ class OrchestrationService:
 
         Raises:
             BindError: The address is taken.
+            KeyFileError: A file of keys or of the certificate cannot be used.
+            KeySetError: The URL of the key set is not one to fetch it from.
             psycopg.OperationalError: The database does not answer.
             SchemaVersionError: Its schema does not fit.
         """
@@ -86,11 +90,13 @@ class OrchestrationService:
             self._orchestrator.database, self._orchestrator.listener, on_change=self._look
         )
         self._readiness = Readiness(lambda: self._probe.problem)
+        security = security_of(self._settings)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
-            services=self._registrations(),
-            options=ORCHESTRATION_OPTIONS,
+            services=self._registrations(security),
+            options=replace(ORCHESTRATION_OPTIONS, enable_reflection=self._settings.reflection_enabled),
             translate=as_unavailable,
+            security=security,
         )
         self._readiness.report_to(self._server.health)
         self._server.health.refresh_by(self._probe.refresh)
@@ -128,7 +134,7 @@ class OrchestrationService:
     async def _look(self, _: bool) -> None:
         await self._readiness.update()
 
-    def _registrations(self) -> list[ServiceRegistration[Any]]:
+    def _registrations(self, security: Security) -> list[ServiceRegistration[Any]]:
         engine = self._orchestrator
         return [
             ServiceRegistration(
@@ -178,7 +184,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 config_pb2.DESCRIPTOR.services_by_name["ConfigService"],
-                ConfigService(self._settings, engine.database),
+                ConfigService(self._settings, engine.database, security),
                 config_pb2_grpc.add_ConfigServiceServicer_to_server,
             ),
             ServiceRegistration(

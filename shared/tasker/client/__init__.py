@@ -3,6 +3,7 @@
 May import the domain and the generated stubs, nothing else of ours.
 """
 
+from tasker.client.access import AccessOptions
 from tasker.client.analytics_records import Bottlenecks, Metrics, SlowStep, SlowTask
 from tasker.client.batches import CancelledTask, CreatedTask, ResolvedStep
 from tasker.client.client import TaskerClient
@@ -69,6 +70,7 @@ from tasker.domain.states import StepState, TaskState
 
 __all__ = [
     "AbortedError",
+    "AccessOptions",
     "AlreadyExistsError",
     "AuthConfig",
     "Bottlenecks",

@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack
 from uuid import UUID
 
 from tasker.client import parsing, summary_parsing
+from tasker.client.access import AccessOptions
 from tasker.client.analytics import AnalyticsCalls
 from tasker.client.batches import Batches
 from tasker.client.config import ConfigCalls
@@ -59,15 +60,21 @@ class TaskerClient(StepCalls, Watcher):
         config: Calls about the settings of the service.
     """
 
-    def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
+    def __init__(self, address: str, *, timeout_seconds: float = 30, **access: Unpack[AccessOptions]) -> None:
         """Prepare a client.
 
         Args:
             address: `host:port` of an orchestration service, or `unix:/path`.
             timeout_seconds: How long a call may take. Watching and waiting go on for as long as they need,
                 and give up when the service has been unavailable for that long.
+            **access: Credentials and TLS: `token`, `api_key`, `tls`, `ca`, `cert`, `key` and what else
+                `AccessOptions` explains.
+
+        Raises:
+            ValueError: They do not go together, or a token or API key would be sent in plaintext to another machine.
+            OSError: A file of certificates cannot be read.
         """
-        self._connection = Connection(address, timeout_seconds=timeout_seconds)
+        self._connection = Connection(address, timeout_seconds=timeout_seconds, access=access)
         self.batches = Batches(self._connection)
         self.registry = Registry(self._connection)
         self.operations = Operations(self._connection)

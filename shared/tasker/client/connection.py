@@ -17,6 +17,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from tasker.client.access import Access, AccessOptions
 from tasker.client.errors import UnavailableError, client_error
 from tasker.v1 import tasks_pb2_grpc, watch_pb2_grpc
 
@@ -59,8 +60,9 @@ class Connection:
     A connection carries a limited number of calls at once, and further ones wait: calls must not wait for streams.
     """
 
-    def __init__(self, address: str, *, timeout_seconds: float) -> None:
+    def __init__(self, address: str, *, timeout_seconds: float, access: AccessOptions | None = None) -> None:
         self.address = address
+        self._access = Access(address, **(access or {}))
         self.timeout_seconds = timeout_seconds
         self._channel: aio.Channel | None = None
         self._watches: list[WatchStubs] = []
@@ -101,7 +103,7 @@ class Connection:
             stubs.streams -= 1
 
     def _open(self, *options: tuple[str, int]) -> aio.Channel:
-        return aio.insecure_channel(self.address, options=(*_CHANNEL_OPTIONS, *options))
+        return self._access.open_channel((*_CHANNEL_OPTIONS, *options))
 
     def check_open(self) -> None:
         """Raise RuntimeError if the client was closed."""

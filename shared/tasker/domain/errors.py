@@ -203,6 +203,12 @@ class IdentityConflictError(AlreadyExistsError):
             remedy = "repeat the first request unchanged, or use another key"
         super().__init__(f"{what}; {remedy}")
 
+    def without_task(self) -> IdentityConflictError:
+        """Return the same for somebody who is not to know the earlier task."""
+        return IdentityConflictError(
+            self.namespace, self.name, self.version, idempotency_key=self.idempotency_key
+        )
+
     @property
     def metadata(self) -> Mapping[str, str]:
         """The template of the task, and the earlier one as `task_uuid` if the caller may know it."""

@@ -11,7 +11,8 @@ EXPORTS = {
     # the clients
     "SyncTaskerClient",
     "TaskerClient",
-    # what calls take
+    # what clients and calls take
+    "AccessOptions",
     "HealthProbe",
     "SortField",
     "TaskQuery",
