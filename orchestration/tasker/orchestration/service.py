@@ -20,6 +20,7 @@ from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_admin_service import TemplateAdminService
 from tasker.orchestration.services.template_service import TemplateService
+from tasker.orchestration.services.watch_service import WatchService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.audit import AuditReader
@@ -28,8 +29,11 @@ from tasker.persistence.reading.listing import TaskListing
 from tasker.persistence.reading.staleness import StalenessReader
 from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
+from tasker.rpc.readiness import Readiness
 from tasker.rpc.security import Security, security_of
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
+from tasker.rpc.streams import OpenStreams
+from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import (
     analytics_pb2,
     analytics_pb2_grpc,
@@ -51,6 +55,8 @@ from tasker.v1 import (
     template_admin_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 
 log = structlog.get_logger(__name__)
@@ -66,8 +72,9 @@ class OrchestrationService:
     def __init__(self, settings: OrchestrationSettings) -> None:
         self._settings = settings
         self._orchestrator = Orchestrator(settings)
+        self._streams = OpenStreams(at_most=settings.max_open_streams)
         self.address = settings.bind_address
-        self._stopping = False
+        self._loop_watch = LoopWatch(longest_seconds=settings.loop_blocked_seconds)
 
     async def start(self) -> None:
         """Bind first, since that is what fails most; then connect, then answer.
@@ -80,9 +87,10 @@ class OrchestrationService:
             SchemaVersionError: Its schema does not fit.
         """
         self._probe = DatabaseProbe(
-            self._orchestrator.database, self._orchestrator.listener, on_change=self._set_ready
+            self._orchestrator.database, self._orchestrator.listener, on_change=self._look
         )
         security = security_of(self._settings)
+        self._readiness = Readiness(lambda: self._probe.problem)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
             services=self._registrations(security),
@@ -90,11 +98,13 @@ class OrchestrationService:
             translate=as_unavailable,
             security=security,
         )
+        self._readiness.report_to(self._server.health)
         self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address
         try:
             await self._orchestrator.start()
             await self._server.start()
+            self._loop_watch.start()
             await self._probe.start()
         except BaseException:
             await self._stop_all(grace_seconds=0)
@@ -108,20 +118,21 @@ class OrchestrationService:
             TimeoutError: A call or a loop went on for longer than the shutdown timeout.
         """
         log.info("orchestration_stopping")
-        self._stopping = True
         async with asyncio.timeout(self._settings.shutdown_timeout_seconds):
             await self._stop_all(grace_seconds=self._settings.shutdown_timeout_seconds)
         log.info("orchestration_stopped")
 
     async def _stop_all(self, *, grace_seconds: float) -> None:
-        await self._server.health.set_ready(False)
+        await self._readiness.stopping()
         await self._orchestrator.watching.stop()
         await self._server.stop(grace_seconds)
+        self._loop_watch.stop()
         await self._probe.stop()
         await self._orchestrator.stop()
+        self._readiness.stopped()
 
-    async def _set_ready(self, ready: bool) -> None:
-        await self._server.health.set_ready(ready and not self._stopping)
+    async def _look(self, _: bool) -> None:
+        await self._readiness.update()
 
     def _registrations(self, security: Security) -> list[ServiceRegistration[Any]]:
         engine = self._orchestrator
@@ -134,9 +145,16 @@ class OrchestrationService:
                     TaskListing(engine.database),
                     SummaryReader(engine.database),
                     engine.operators,
-                    engine.watching,
+                    engine.task_watch,
+                    self._streams,
+                    engine.backpressure,
                 ),
                 tasks_pb2_grpc.add_TaskServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                watch_pb2.DESCRIPTOR.services_by_name["WatchService"],
+                WatchService(engine.feed_watch, self._streams),
+                watch_pb2_grpc.add_WatchServiceServicer_to_server,
             ),
             ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],
@@ -171,7 +189,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 batch_pb2.DESCRIPTOR.services_by_name["BatchService"],
-                BatchService(engine.groups),
+                BatchService(engine.groups, engine.backpressure),
                 batch_pb2_grpc.add_BatchServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -188,7 +206,13 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 health_pb2.DESCRIPTOR.services_by_name["HealthService"],
-                HealthService(engine, self._probe, environment=self._settings.environment),
+                HealthService(
+                    engine,
+                    self._probe,
+                    self._readiness,
+                    self._loop_watch,
+                    environment=self._settings.environment,
+                ),
                 health_pb2_grpc.add_HealthServiceServicer_to_server,
             ),
         ]

@@ -38,12 +38,14 @@ from tasker.client.operation_records import (
 )
 from tasker.client.records import (
     Cancellation,
+    Heartbeat,
     Step,
     StepAuditRecord,
     StepUpdate,
     Task,
     TaskPage,
     TaskUpdate,
+    WatchedUpdate,
 )
 from tasker.client.registry_records import (
     ChosenVersion,
@@ -86,6 +88,7 @@ __all__ = [
     "HealthCheck",
     "HealthInfo",
     "HealthProbe",
+    "Heartbeat",
     "InvalidArgumentError",
     "Metrics",
     "NamespacePause",
@@ -140,4 +143,5 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",
+    "WatchedUpdate",
 ]

@@ -20,12 +20,12 @@ from tasker.client.health_records import Health, HealthProbe
 from tasker.client.listing import TaskQuery, list_request
 from tasker.client.new_task import NewTask
 from tasker.client.operations import Operations
-from tasker.client.records import Cancellation, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.records import Cancellation, Task, TaskPage
 from tasker.client.registry import Registry
 from tasker.client.step_calls import StepCalls
 from tasker.client.summary_records import TaskContext, TaskSummary
 from tasker.client.template_records import Template, TemplateListing
-from tasker.client.watching import watch
+from tasker.client.watcher import Watcher
 from tasker.v1 import (
     health_pb2,
     health_pb2_grpc,
@@ -36,7 +36,7 @@ from tasker.v1 import (
 )
 
 
-class TaskerClient(StepCalls):
+class TaskerClient(StepCalls, Watcher):
     """Talks to an orchestration service; `SyncTaskerClient` does the same for programs without asyncio.
 
     ```python
@@ -320,33 +320,6 @@ class TaskerClient(StepCalls):
         method, request = methods[probe]
         answer = await self._connection.call(method, request, timeout=timeout, repeatable=False)
         return parsing.health(answer)
-
-    def watch(
-        self, task_uuid: UUID | str, *, steps: bool = False, from_start: bool = False
-    ) -> AsyncGenerator[TaskUpdate | StepUpdate, None]:
-        """Watch a task: yield every change in the order of the commits until the task is settled.
-
-        Settled means terminal or `blocked_by_failures`; that update says `is_last`. A lost connection is
-        taken up where it broke off, so that nothing is missed and nothing comes twice.
-
-        Args:
-            task_uuid: The task.
-            steps: Whether to yield what its steps do, too.
-            from_start: Whether to begin with the task's first change. Otherwise the first update is the state
-                the task is in now.
-
-        Raises:
-            NotFoundError: There is no such task.
-            UnavailableError: The service did not come back in time.
-        """
-        self._connection.check_open()
-        return watch(
-            self._tasks,
-            UUID(str(task_uuid)),
-            steps=steps,
-            from_start=from_start,
-            patience_seconds=self._connection.timeout_seconds,
-        )
 
     async def wait(self, task_uuid: UUID | str, timeout: float | None = None) -> Task:
         """Wait until a task is settled (terminal or `blocked_by_failures`) and return it with its steps.

@@ -142,6 +142,7 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     template = waits(TaskerClient.template)
     health = waits(TaskerClient.health)
     watch = iterates(TaskerClient.watch)
+    watch_tasks = iterates(TaskerClient.watch_tasks)
     wait = waits(TaskerClient.wait)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasker.config.backpressure import BackpressureSettings
 from tasker.config.dlq import DlqSettings
 from tasker.config.security import SecuritySettings
 from tasker.domain.context import InputValidation
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = Field(
         30, validation_alias="TASKER_SHUTDOWN_TIMEOUT_SECONDS", gt=0, le=3600
     )
+    loop_blocked_seconds: float = Field(5, validation_alias="TASKER_LOOP_BLOCKED_SECONDS", gt=0, le=3600)
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -48,10 +50,27 @@ class Settings(BaseSettings):
             given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
             return cls(**given)
         except ValidationError as error:
-            raise SettingsError("; ".join(_problems(error))) from None
+            raise SettingsError("; ".join(cls._problems(error))) from None
+
+    @classmethod
+    def _problems(cls, error: ValidationError) -> list[str]:
+        problems = []
+        for problem in error.errors(include_input=False, include_url=False):
+            if not problem["loc"]:  # about several together
+                problems.append(problem["msg"].removeprefix("Value error, "))
+                continue
+            name = str(problem["loc"][0])
+            if name in cls.model_fields:  # of a default that does not fit what was given
+                name = str(cls.model_fields[name].validation_alias)
+            if problem["type"] == "missing":
+                hint = " (postgresql://user:password@host:port/database)" if name == "DATABASE_URL" else ""
+                problems.append(f"{name} is not set{hint}")
+            else:
+                problems.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+        return problems
 
 
-class OrchestrationSettings(DlqSettings, SecuritySettings, Settings):
+class OrchestrationSettings(DlqSettings, BackpressureSettings, SecuritySettings, Settings):
     """The orchestration service."""
 
     bind_address: str = Field("127.0.0.1:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
@@ -60,6 +79,7 @@ class OrchestrationSettings(DlqSettings, SecuritySettings, Settings):
     )
     retention_days: int = Field(90, validation_alias="TASKER_RETENTION_DAYS", ge=0, le=36_500)
     retention_batch_size: int = Field(100, validation_alias="TASKER_RETENTION_BATCH_SIZE", ge=1, le=10_000)
+    max_open_streams: int = Field(5000, validation_alias="TASKER_MAX_OPEN_STREAMS", ge=1, le=100_000)
     # Decisions and batches.
     decisions_enabled: bool = Field(True, validation_alias="TASKER_DECISIONS_ENABLED")
     max_steps_per_decision: int = Field(
@@ -91,18 +111,3 @@ class WorkerSettings(SecuritySettings, Settings):
     refusal_limit_seconds: float = Field(
         60, validation_alias="TASKER_HANDLER_MISSING_SECONDS", ge=0, le=86_400
     )
-
-
-def _problems(error: ValidationError) -> list[str]:
-    problems = []
-    for problem in error.errors(include_input=False, include_url=False):
-        if not problem["loc"]:  # about several together
-            problems.append(problem["msg"].removeprefix("Value error, "))
-            continue
-        name = str(problem["loc"][0])
-        if problem["type"] == "missing":
-            hint = " (postgresql://user:password@host:port/database)" if name == "DATABASE_URL" else ""
-            problems.append(f"{name} is not set{hint}")
-        else:
-            problems.append(f"{name}: {problem['msg']}")
-    return problems

@@ -16,6 +16,7 @@ from tasker.rpc.health import HEALTH_SERVICE, HealthReporter
 from tasker.rpc.interceptor import ErrorInterceptor, Translate
 from tasker.rpc.reflection import add_reflection
 from tasker.rpc.security import OPEN, Security, warn_if_exposed
+from tasker.rpc.streams import MOST_STREAMS_OF_CONNECTION
 
 if TYPE_CHECKING:
     from tasker.rpc.tls import TlsFiles
@@ -29,6 +30,7 @@ class ServerOptions:
 
     Attributes:
         max_concurrent_streams: Calls in flight per connection; more wait at the client.
+        max_concurrent_calls: Calls in flight on all connections; more end with RESOURCE_EXHAUSTED.
         max_request_bytes: A larger message ends its call with RESOURCE_EXHAUSTED. Replies are not limited
             here: clients set what they take.
         keepalive_interval_seconds: How often a connection is pinged, with calls or without.
@@ -40,6 +42,7 @@ class ServerOptions:
     """
 
     max_concurrent_streams: int = 200
+    max_concurrent_calls: int = 10_000
     max_request_bytes: int = 4 * 1024 * 1024
     keepalive_interval_seconds: float = 30
     keepalive_timeout_seconds: float = 20
@@ -52,6 +55,13 @@ class ServerOptions:
         return [
             ("grpc.so_reuseport", 0),  # or two processes would share a port and each see half of the calls
             ("grpc.max_concurrent_streams", self.max_concurrent_streams),
+            # Whatever a burst brings is taken, and what is too much of it refused with a word: grpc itself would reset
+            # streams that came before it had forgotten those that are over, and cancel calls that wait for their turn,
+            # at random from 1000 on and all of them after 30 s.
+            ("grpc.http.overload_protection", 0),
+            ("grpc.server.max_pending_requests", 2 * self.max_concurrent_calls),
+            ("grpc.server.max_pending_requests_hard_limit", 10 * self.max_concurrent_calls),
+            ("grpc.server_max_unrequested_time_in_server", 3600),
             ("grpc.max_receive_message_length", self.max_request_bytes),
             ("grpc.keepalive_time_ms", round(self.keepalive_interval_seconds * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
@@ -60,7 +70,8 @@ class ServerOptions:
         ]
 
 
-ORCHESTRATION_OPTIONS: Final = ServerOptions()
+#: More than a connection may have streams open, so that its other calls never wait behind them without a word.
+ORCHESTRATION_OPTIONS: Final = ServerOptions(max_concurrent_streams=MOST_STREAMS_OF_CONNECTION + 200)
 WORKER_OPTIONS: Final = ServerOptions(max_concurrent_streams=1000)
 
 
@@ -160,7 +171,11 @@ def build_server(
     outermost: list[aio.ServerInterceptor[Any, Any]] = [ErrorInterceptor(translate)]
     if security.authenticator is not None:
         outermost.append(AuthenticationInterceptor(security.authenticator))
-    server = aio.server(interceptors=[*outermost, *interceptors], options=options.channel_arguments())
+    server = aio.server(
+        interceptors=[*outermost, *interceptors],
+        options=options.channel_arguments(),
+        maximum_concurrent_rpcs=options.max_concurrent_calls,
+    )
     names = [service.descriptor.full_name for service in services]
     reporter = HealthReporter(names)
     for service in services:

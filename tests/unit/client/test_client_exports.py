@@ -27,6 +27,7 @@ EXPORTS = {
     "Health",
     "HealthCheck",
     "HealthInfo",
+    "Heartbeat",
     "Metrics",
     "NamespaceSummary",
     "ServiceConfig",
@@ -71,6 +72,7 @@ EXPORTS = {
     "Template",
     "TemplateListing",
     "TemplateSummary",
+    "WatchedUpdate",
     # what calls raise
     "AbortedError",
     "AlreadyExistsError",

@@ -11,6 +11,7 @@ from uuid import uuid5
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tasker.domain.backpressure import Pressure
 from tasker.domain.results import StepExecutionResult
 from tasker.domain.states import StepState, TaskState
 from tasker.domain.step_counts import StepCounts
@@ -217,6 +218,13 @@ def template(document: Template) -> templates_pb2.TemplateDetail:
         configuration=struct(document.to_json()),
         steps=[_step_definition(step) for step in document.steps],
         input_schema_json=_json_text(document.input_schema),
+    )
+
+
+def backpressure(pressure: Pressure) -> common_pb2.BackpressureStatus:
+    """Return that much waits; the caller has not been refused."""
+    return common_pb2.BackpressureStatus(
+        active=True, reason=pressure.reason, queue_depth=pressure.depth, max_queue_depth=pressure.limit
     )
 
 
