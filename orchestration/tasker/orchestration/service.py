@@ -89,8 +89,8 @@ class OrchestrationService:
         self._probe = DatabaseProbe(
             self._orchestrator.database, self._orchestrator.listener, on_change=self._look
         )
-        security = security_of(self._settings)
         self._readiness = Readiness(lambda: self._probe.problem)
+        security = security_of(self._settings)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
             services=self._registrations(security),

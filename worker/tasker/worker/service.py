@@ -51,9 +51,9 @@ class WorkerService:
             SchemaVersionError: Its schema does not fit.
             TemplateDirectoryError: The template directory does not exist.
         """
-        security = security_of(self._settings)
         self._probe = DatabaseProbe(self.worker.database, self.worker.listener, on_change=self._look)
         self._readiness = Readiness(lambda: self._probe.problem, lambda: self.worker.problem)
+        security = security_of(self._settings)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
             services=self._registrations(security),
