@@ -15,7 +15,7 @@ CREATE OR REPLACE FUNCTION tasker.finish_steps_v1(
     accepted uuid[],
     task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
     template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
-    inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
+    suspect boolean, inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE

@@ -85,7 +85,7 @@ END;
 $$;
 
 -- reset_steps_v1: move those of some steps of a locked task that are in `error` to `pending`, and advance the task.
--- They start over: attempts, backoff and results are cleared, the checkpoint stays. p_metadata goes to the transitions.
+-- They start over: attempts, losses, backoff and results are cleared, the checkpoint stays. p_metadata goes to the transitions.
 -- A task in `error` resumes once none of its steps is in `error`. Returns what to send.
 CREATE OR REPLACE FUNCTION tasker.reset_steps_v1(p_task uuid, p_steps uuid[], p_metadata jsonb) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$
@@ -106,6 +106,7 @@ BEGIN
     WITH reset AS (
         UPDATE tasker.workflow_steps s
         SET state = 'pending', sort_key = s.sort_key + 1, updated_at = v_now, next_retry_at = NULL, attempts = 0,
+            losses = 0, max_attempts = s.max_attempts - s.forgiven_attempts, forgiven_attempts = 0,
             backoff_request_seconds = NULL, results_after = s.sort_key, completed_at = NULL
         WHERE s.ctid = ANY (v_rows)
         RETURNING s.task_uuid, s.step_uuid, s.sort_key

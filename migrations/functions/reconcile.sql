@@ -127,15 +127,23 @@ BEGIN
         SELECT w.queue, array_agg(w.task_uuid), array_agg(w.step_uuid)
         FROM (
             SELECT s.task_uuid, s.step_uuid, CASE
-                WHEN s.state = 'enqueued' THEN tasker.worker_queue_v1(ns.name, t.priority)
+                WHEN s.state = 'enqueued' THEN t.queue
                 WHEN s.state = 'enqueued_for_orchestration' AND s.step_type NOT IN ('decision', 'batchable')
                 THEN 'orchestration_step_results'
                 ELSE 'orchestration_step_judgements' END AS queue
-            FROM tasker.workflow_steps s
-            JOIN tasker.tasks t ON t.task_uuid = s.task_uuid
-            JOIN tasker.task_namespaces ns ON ns.namespace_id = t.namespace_id
-            WHERE s.task_uuid = ANY (p_tasks) AND s.updated_at <= p_before
-              AND s.state IN ('enqueued', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
+            FROM unnest(p_tasks) AS w(task_uuid)
+            CROSS JOIN LATERAL (
+                SELECT (SELECT tasker.worker_queue_v1(ns.name, t.priority)
+                        FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id) AS queue
+                FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
+            ) t
+            CROSS JOIN LATERAL (
+                -- Ordered, so that the planner takes the primary key and no index that has the task second.
+                SELECT s.task_uuid, s.step_uuid, s.state, s.step_type FROM tasker.workflow_steps s
+                WHERE s.task_uuid = w.task_uuid AND s.updated_at <= p_before
+                  AND s.state IN ('enqueued', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
+                ORDER BY s.step_uuid OFFSET 0
+            ) s
         ) w
         GROUP BY w.queue
     LOOP

@@ -29,3 +29,15 @@ BEGIN
     WHERE l.there IS NULL;
 END;
 $$;
+
+-- begin_suspect_v1: note in which company a suspect begins to run: `alone`, or `beside` others after all. Returns false
+-- if its lease is lost.
+CREATE OR REPLACE FUNCTION tasker.begin_suspect_v1(p_task uuid, p_step uuid, p_token uuid, p_company text)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    UPDATE tasker.step_leases l SET company = p_company
+    WHERE l.task_uuid = p_task AND l.step_uuid = p_step AND l.lease_token = p_token;
+    RETURN FOUND;
+END;
+$$;

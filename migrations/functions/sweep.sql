@@ -40,7 +40,8 @@ BEGIN
         'success', false, 'status', 'error', 'result', '{}'::jsonb,
         'error', jsonb_build_object(
             'message', format('worker %s stopped renewing the lease of attempt %s', l.worker_uuid, l.attempt),
-            'error_type', 'worker_lost', 'retryable', true, 'backtrace', '[]'::jsonb, 'context', '{}'::jsonb),
+            'error_type', 'worker_lost', 'retryable', true, 'backtrace', '[]'::jsonb,
+            'context', jsonb_build_object('company', l.company)),
         'metadata', jsonb_build_object(
             'retryable', true, 'error_type', 'worker_lost', 'worker_id', 'worker_' || l.worker_uuid,
             'completed_at', v_now)))

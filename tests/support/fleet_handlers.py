@@ -28,7 +28,7 @@ async def work(context: StepContext) -> dict[str, Any]:
 @step_handler("hang_once")
 async def hang_once(context: StepContext) -> dict[str, Any]:
     """Tell that it runs, and end at the second attempt only."""
-    (Path(os.environ["CHAOS_FOLDER"]) / f"{context.step_name}-{context.attempt}").touch()
+    _began(context.step_name, context.attempt).touch()
     if context.attempt == 1:
         await asyncio.Event().wait()
     return {"attempt": context.attempt}
@@ -74,3 +74,24 @@ async def meets_in_threads() -> dict[str, Any]:
     """End once eight of its kind wait in threads at the same time."""
     await asyncio.to_thread(_together.wait, 60)
     return {}
+
+
+@step_handler("ends_its_process")
+def ends_its_process(context: StepContext) -> None:
+    """Take the whole worker down, at first with all its neighbours."""
+    while context.attempt <= 2 and not all(_began(f"s{n}", context.attempt).exists() for n in range(5)):
+        time.sleep(0.01)
+    os._exit(1)
+
+
+@step_handler("is_beside_it")
+async def is_beside_it(context: StepContext) -> dict[str, Any]:
+    """Run until the worker ends, the first two times."""
+    _began(context.step_name, context.attempt).touch()
+    if context.attempt <= 2:
+        await asyncio.Event().wait()
+    return {}
+
+
+def _began(step_name: str, attempt: int) -> Path:
+    return Path(os.environ["CHAOS_FOLDER"]) / f"{step_name}-{attempt}"

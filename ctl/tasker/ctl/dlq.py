@@ -8,13 +8,13 @@ from uuid import UUID
 
 import typer
 
-from tasker.client import DlqEntry, DlqReason, NotFoundError, ResolutionStatus, TaskerClient
+from tasker.client import DlqEntry, DlqReason, NotFoundError, ResolutionStatus, SentToDlq, TaskerClient
 from tasker.ctl import dlq_views
-from tasker.ctl.acting import login
+from tasker.ctl.acting import Actor, login
 from tasker.ctl.arguments import json_object
 from tasker.ctl.limits import Everything, Limit, show_some
 from tasker.ctl.options import with_options
-from tasker.ctl.prefixes import UuidPrefix, the_one, uuid_prefix
+from tasker.ctl.prefixes import TaskPrefix, UuidPrefix, find_task, the_one, uuid_prefix
 from tasker.ctl.remote import Service
 
 app = typer.Typer(no_args_is_help=True)
@@ -36,7 +36,7 @@ EntryPrefix = Annotated[
 
 @app.callback()
 def dlq() -> None:
-    """Show tasks that wait for a person, and close their entries."""
+    """Show tasks that wait for a person; close their entries."""
 
 
 @app.command("list")
@@ -143,6 +143,22 @@ def update(
         )
 
     service.output.show(service.ask(ask), dlq_views.entry_line)
+
+
+@app.command()
+@with_options
+def add(task: TaskPrefix, *, actor: Actor, service: Service) -> None:
+    """Put a task before a person; nothing happens to the task.
+
+    If it has a pending entry already, that one stays.
+    """
+
+    async def ask(client: TaskerClient) -> SentToDlq:
+        return await client.operations.send_to_dlq(
+            await find_task(client, task), requested_by=actor.name, reason=actor.reason
+        )
+
+    service.output.show(service.ask(ask), lambda sent: dlq_views.entry_line(sent.entry))
 
 
 async def _find(client: TaskerClient, prefix: UuidPrefix) -> DlqEntry:

@@ -111,7 +111,7 @@ def _steps(snapshot: Mapping[str, Any]) -> Table:
             shown(step.get("name") or ""),
             tables.state(step.get("state") or ""),
             f"{step.get('attempts', 0):g}/{step.get('max_attempts', 0):g}",
-            brief(_error(step), tables.CELL, "red"),
+            brief(_error(step), tables.REASON, "red"),
         )
     return made
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tasker.client import StepState, StepUpdate, Task, TaskState, TaskUpdate, Template
 from tasker.ctl.output import brief, shown
-from tasker.ctl.tables import CELL, state
+from tasker.ctl.tables import REASON, state
 from tasker.ctl.task_views import template_name
 
 _MARKS: Final[Mapping[StepState, str]] = {
@@ -151,7 +151,7 @@ class TaskPicture:
                 state(step.state),
                 step.took(now) or (shown(f"after {', '.join(step.parents)}", "dim") if waits else ""),
                 f"attempt {step.attempt}" if step.attempt > 1 else "",
-                brief(step.why, CELL, "red"),
+                brief(step.why, REASON, "red"),
             )
             last = step.level
         return grid

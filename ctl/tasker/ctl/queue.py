@@ -22,7 +22,7 @@ Namespace = Annotated[str, typer.Argument(metavar="NAMESPACE", help="The namespa
 
 @app.callback()
 def queue() -> None:
-    """Show queues and poison messages; pause and resume namespaces."""
+    """Show queues and poison messages; pause namespaces."""
 
 
 @app.command("list")

@@ -40,7 +40,7 @@ def poison_table(messages: Iterable[PoisonMessage]) -> Table:
             shown(message.queue),
             str(message.task_uuid or ""),
             tables.state(message.step_state or ""),
-            brief(message.error, tables.CELL, "red"),
+            brief(message.error, tables.REASON, "red"),
         )
     return made
 

@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def system() -> None:
-    """Show how work went lately, what holds it up, and the service's settings."""
+    """Show how work goes, and what the service is set to."""
 
 
 @app.command()

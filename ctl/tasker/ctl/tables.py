@@ -15,8 +15,10 @@ from rich.text import Text
 from tasker.client import StepState, TaskState
 from tasker.ctl.output import brief, shown
 
-#: How many characters of a value fit into a table, and beside its name. --json prints all of it.
+#: How many characters are shown of a value in a table, of why something failed, and of a value beside its name. --json
+#: prints all of it.
 CELL: Final = 100
+REASON: Final = 250
 FACT: Final = 1000
 
 _COLOURS: Final[Mapping[str, str]] = {

@@ -36,7 +36,7 @@ _PAGE: Final = 100
 
 @app.callback()
 def task() -> None:
-    """Create, list and watch tasks; cancel, retry and resume them."""
+    """Create, list, watch, cancel and mend tasks."""
 
 
 @app.command()
@@ -223,9 +223,9 @@ def summary(task: TaskPrefix, *, service: Service) -> None:
 @app.command()
 @with_options
 def context(task: TaskPrefix, *, service: Service) -> None:
-    """Show what went into a task, and the results of its steps by their names.
+    """Show a task's context and the results of its steps.
 
-    Both whole, however long they are.
+    Both whole, however long they are; the results by the names of the steps.
     """
 
     async def ask(client: TaskerClient) -> TaskContext:
@@ -245,9 +245,9 @@ def audit(
     *,
     service: Service,
 ) -> None:
-    """List the results that workers submitted for the steps of a task, oldest first.
+    """List every result of a task's steps, oldest first.
 
-    Every attempt is there, and those before a retry by hand, too. With --json one a line.
+    As workers submitted them: every attempt is there, and those before a retry by hand, too. With --json one a line.
     """
 
     async def ask(client: TaskerClient) -> list[StepAuditRecord]:

@@ -53,9 +53,9 @@ def retry(
     agreed: Agreed = False,
     service: Service,
 ) -> None:
-    """Give all failed steps of tasks their attempts again; the tasks go on.
+    """Give failed steps of tasks all their attempts again.
 
-    The exit code is 1 if a task refuses, such as one that has no failed step.
+    The tasks go on. The exit code is 1 if a task refuses, such as one that has no failed step.
     """
     action = Action(
         "retry",
@@ -75,9 +75,10 @@ def resume(
     agreed: Agreed = False,
     service: Service,
 ) -> None:
-    """Let tasks go on that ended in error although none of their steps failed, such as stale ones.
+    """Let tasks go on that were stale.
 
-    Their steps go on where they were. The exit code is 1 if a task refuses.
+    That is those that ended in error although none of their steps failed. Their steps go on where they were. The exit
+    code is 1 if a task refuses.
     """
     action = Action(
         "resume",
@@ -99,7 +100,7 @@ def requeue(
     agreed: Agreed = False,
     service: Service,
 ) -> None:
-    """Send the messages of tasks' enqueued steps again, in case they were lost.
+    """Send lost messages of tasks again: of their enqueued steps.
 
     Harmless where they are still there: a step is run once for both. The exit code is 1 if a task refuses.
     """

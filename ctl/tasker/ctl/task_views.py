@@ -36,7 +36,7 @@ def task_table(tasks: Sequence[Task]) -> Table:
             f"{task.completed_steps}/{task.total_steps}",
             tables.local(task.created_at),
         ]
-        made.add_row(*cells, *([brief(reason, tables.CELL)] if any(reasons) else []))
+        made.add_row(*cells, *([brief(reason, tables.REASON)] if any(reasons) else []))
     return made
 
 
@@ -71,7 +71,7 @@ def task_summary(summary: TaskSummary) -> RenderableType:
             shown(handlers.get(step.name, "")),
             tables.state(step.state),
             _attempts(step),
-            brief(step_failure_text(step.error) if step.error else "", tables.CELL, "red"),
+            brief(step_failure_text(step.error) if step.error else "", tables.REASON, "red"),
         )
     return Group(tables.facts(facts), "", steps)
 
@@ -117,7 +117,7 @@ def step_details(step: Step, *, traceback: bool) -> RenderableType:
     parts: list[RenderableType] = [tables.facts(facts)]
     if traceback and failure is not None:
         lines = [line for part in failure.backtrace for line in part.splitlines()]
-        parts += ["", shown("\n".join(lines) or "No traceback was kept.")]
+        parts += ["", shown("\n".join(lines) or "No traceback was kept, or you may not read it.")]
     return Group(*parts)
 
 
@@ -136,7 +136,7 @@ def audit_table(records: Iterable[StepAuditRecord]) -> Table:
             str(record.attempt or ""),
             tables.state(record.to_state),
             str(record.execution_time_ms if record.execution_time_ms is not None else ""),
-            brief(step_failure_text(record.failure), tables.CELL, "red")
+            brief(step_failure_text(record.failure), tables.REASON, "red")
             if record.failure is not None
             else brief(tables.json_text(record.result), tables.CELL),
         )
@@ -183,7 +183,7 @@ def _attempts(step: Step | StepSummary) -> str:
 
 def _result(step: Step) -> Text:
     if reason := step_reason(step):
-        return brief(reason, tables.CELL, "red")
+        return brief(reason, tables.REASON, "red")
     return brief(tables.json_text(step.result), tables.CELL) if step.state is StepState.COMPLETE else Text()
 
 

@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def template() -> None:
-    """List, show, check and register templates; choose which versions may be used."""
+    """List, show, check, register and choose templates."""
 
 
 @app.command("list")

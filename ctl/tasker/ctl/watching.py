@@ -7,6 +7,7 @@ from typing import Final
 
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from tasker.client import (
     StepState,
@@ -22,7 +23,7 @@ from tasker.ctl.failures import ExitCode
 from tasker.ctl.output import Output, brief, shown
 from tasker.ctl.picture import TaskPicture
 from tasker.ctl.reasons import step_reason, task_reason
-from tasker.ctl.tables import FACT
+from tasker.ctl.tables import REASON
 
 Update = TaskUpdate | StepUpdate
 
@@ -48,7 +49,7 @@ async def watch(client: TaskerClient, task: Task, output: Output) -> ExitCode:
             client,
             task,
             lambda update: _say(update, output),
-            lambda _, reason: output.say(brief(f"    {reason}", FACT, "red")),
+            lambda _, reason: output.say(Text("    ") + brief(reason, REASON, "red")),
         )
     if not output.as_json and (reason := await _last_words(client, last)):
         output.say(shown(reason, "red"))

@@ -20,14 +20,16 @@ from tasker.client import (
     TaskerClientError,
     TaskState,
 )
+from tasker.domain.dlq import DlqReason
 from tasker.messaging.queues import Band, worker_queue
 from tasker.orchestration.service import OrchestrationService
 from tasker.persistence.operations.claim import ClaimedStep
 from tasker.persistence.operations.submit import ResultToSubmit
 from tests.support import services
+from tests.support.dynamic import split, workflow
 from tests.support.engine import NAMESPACE, Engine, chain, graph, success
 from tests.support.faults import send_by_hand
-from tests.support.rivals import rival, start_blocked
+from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted, rival, start_blocked
 from tests.support.waiting import until
 from tests.support.workshop import Gate, Workshop
 
@@ -114,7 +116,7 @@ async def test_a_worker_that_stopped_or_went_silent_serves_nothing(
     assert await workers() == 1
     await engine.move_clock(91)
     assert await workers() == 0
-    await engine.renew([])
+    await engine.beat(slots_in_use=0)
     assert await workers() == 1
     await engine.retire_worker()
     assert await workers() == 0
@@ -302,6 +304,7 @@ async def test_retrying_a_task_resets_all_its_failed_steps(client: TaskerClient,
     assert rows == [({"event": "reset_for_retry", **WHO}, 0)] * 2
     await engine.run(task)
     assert await engine.state(task) == "complete"
+    await assert_history_is_whole(engine, task)
 
 
 async def test_retrying_reopens_a_task_that_ended_in_error(client: TaskerClient, engine: Engine) -> None:
@@ -311,6 +314,30 @@ async def test_retrying_reopens_a_task_that_ended_in_error(client: TaskerClient,
     assert retried.task.state is not TaskState.ERROR
     await engine.run(task)
     assert await engine.state(task) == "complete"
+
+
+async def test_all_failed_instances_of_a_batch_are_retried_as_many_at_once_as_may_be(
+    client: TaskerClient, engine: Engine
+) -> None:
+    document = workflow(
+        "cut: batchable",
+        "part: batch_worker < cut",
+        "join: deferred_convergence < part",
+        cut={"batch_config": {"worker_template": "part", "parallelism": 2, "failure_strategy": "isolate"}},
+        part={"retry": {"max_attempts": 1}},
+    )
+    task = await engine.create(document)
+    await engine.succeed(*await engine.claim(), result=split(6))
+    await engine.process()
+    while claimed := await engine.claim():
+        await engine.fail(*claimed)
+        await engine.process()
+    assert len([state for state in (await engine.states(task)).values() if state == "error"]) == 6
+    retried = await client.operations.retry_task(task, **WHO)
+    assert len(retried.reset_steps) == 6
+    assert len(await engine.claim()) == 2
+    await assert_history_is_whole(engine, task)
+    await assert_nothing_drifted(engine)
 
 
 async def test_a_task_without_a_failed_step_is_not_retried(client: TaskerClient, engine: Engine) -> None:
@@ -371,6 +398,36 @@ async def test_nothing_of_a_task_that_is_over_is_requeued(client: TaskerClient, 
     refusal = await refused(client.operations.requeue_task(task, **WHO))
     assert (refusal.code, refusal.reason) == (StatusCode.INVALID_ARGUMENT, "TASK_TRANSITION_NOT_ALLOWED")
     assert isinstance(await refused(client.operations.requeue_task(uuid4(), **WHO)), NotFoundError)
+
+
+async def test_a_task_is_put_before_a_person(client: TaskerClient, engine: Engine) -> None:
+    task = await engine.create(chain(1))
+    sent = await client.operations.send_to_dlq(task, requested_by="anna", reason="odd prices")
+    assert (sent.created, sent.entry.task_uuid, sent.entry.dlq_reason) == (True, task, DlqReason.MANUAL_DLQ)
+    assert sent.entry.metadata is not None
+    assert sent.entry.metadata.items() >= {"requested_by": "anna", "reason": "odd prices"}.items()
+    again = await client.operations.send_to_dlq(task, requested_by="ben", reason="me too")
+    assert (again.created, again.entry) == (False, sent.entry)
+    assert await client.dlq.get(task) == sent.entry
+    assert await engine.state(task) == "steps_in_process"  # an entry moves nothing
+    assert isinstance(
+        await refused(client.operations.send_to_dlq(uuid4(), requested_by="anna", reason="x")), NotFoundError
+    )
+    refusal = await refused(client.operations.send_to_dlq(task, requested_by="x" * 256, reason="x" * 501))
+    assert {violation.field for violation in refusal.violations} == {"requested_by", "reason"}
+
+
+async def test_no_entry_says_that_nobody_serves_a_paused_namespace(
+    client: TaskerClient, engine: Engine
+) -> None:
+    task = await engine.create(chain(1))
+    await client.operations.pause_namespace("test", **PAUSE)
+    await engine.move_clock(3600)
+    unserved = "SELECT namespace, tasks FROM tasker.add_unserved_entries_v1(interval '10 minutes', 100)"
+    assert await engine.sql(unserved) == []
+    await client.operations.resume_namespace("test", requested_by="anna")
+    assert await engine.sql(unserved) == [("test", 1)]
+    assert (await client.dlq.get(task)).dlq_reason is DlqReason.WORKER_UNAVAILABLE
 
 
 # poison

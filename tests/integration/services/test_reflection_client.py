@@ -23,7 +23,10 @@ async def test_a_client_with_nothing_but_reflection_watches_a_task_complete(
         aio.insecure_channel(worker.address) as worker_channel,
     ):
         stranger = Stranger(channel, version)
-        served = ("Task", "Step", "Template", "Analytics", "Dlq", "Config", "Health")
+        served = (
+            *("Task", "Step", "Template", "Analytics", "Dlq", "Config", "Health"),
+            *("Batch", "TemplateAdmin", "Operations"),
+        )
         assert await stranger.services() == {
             *(f"tasker.v1.{name}Service" for name in served),
             "grpc.health.v1.Health",

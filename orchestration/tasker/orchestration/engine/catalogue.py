@@ -10,10 +10,10 @@ from weakref import WeakValueDictionary
 
 from tasker.domain.context import ContextRules, InputValidation
 from tasker.domain.errors import (
-    TemplateDeactivatedError,
     TemplateNotFoundError,
     UnknownTemplateError,
 )
+from tasker.domain.templates.versions import TemplateDeactivatedError
 from tasker.orchestration.engine.revisions import PlannedRevision
 from tasker.persistence.database import Database
 from tasker.persistence.reading.revisions import Revisions

@@ -11,9 +11,9 @@ from tasker.domain.errors import (
     AbandonedError,
     TaskerError,
     TaskNotFoundError,
-    TemplateDeactivatedError,
     UnknownTemplateError,
 )
+from tasker.domain.templates.versions import TemplateDeactivatedError
 from tasker.orchestration.engine.creation import MAX_GROUP, Creation, NewTask, PreparedTask, TaskCreator
 from tasker.orchestration.engine.operators import Cancellation, Operators
 from tasker.persistence.failures import without_conflict

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from tasker.domain.losses import Company
 from tasker.domain.retry import LEASE
 from tasker.persistence.queries import Queries
 
 _RENEW: Final = "SELECT step_uuid FROM tasker.renew_leases_v1(%s::uuid[], %s::uuid[], %s::uuid[], %s)"
+_BEGIN_SUSPECT: Final = "SELECT tasker.begin_suspect_v1(%s, %s, %s, %s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +35,14 @@ async def renew_leases(queries: Queries, leases: Sequence[Lease]) -> set[UUID]:
                 [lease.lease_token for lease in leases],
                 LEASE,
             ),
+        )
+    )
+
+
+async def begin_suspect(queries: Queries, lease: Lease, company: Company) -> bool:
+    """Note in which company a suspect begins to run; False if its lease is lost."""
+    return bool(
+        await queries.fetch_value(
+            _BEGIN_SUSPECT, (lease.task_uuid, lease.step_uuid, lease.lease_token, company)
         )
     )

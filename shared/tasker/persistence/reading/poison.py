@@ -69,7 +69,9 @@ class PoisonReader:
             limit: Return no more than this.
         """
         return await self._queries.fetch_all(
-            PoisonRecord, _MESSAGES, {"task": task_uuid, "before": before, "skip": skip, "limit": limit}
+            PoisonRecord,
+            _of(task_uuid, _MESSAGES),
+            {"task": task_uuid, "before": before, "skip": skip, "limit": limit},
         )
 
     async def get(self, poison_id: int) -> PoisonRecord | None:
@@ -79,9 +81,16 @@ class PoisonReader:
 
     async def total(self, *, task_uuid: UUID | None = None) -> int:
         """Return how many records there are, of one task or of all; `MOST_COUNTED` are counted."""
-        return int(await self._queries.fetch_value(_TOTAL, {"task": task_uuid, "most": MOST_COUNTED}))
+        return int(
+            await self._queries.fetch_value(_of(task_uuid, _TOTAL), {"task": task_uuid, "most": MOST_COUNTED})
+        )
 
     async def counts(self) -> PoisonCounts:
         """Return how many were recorded lately."""
         (counts,) = await self._queries.fetch_all(PoisonCounts, _COUNTS)
         return counts
+
+
+def _of(task_uuid: UUID | None, query: str) -> str:
+    """Return a statement about the messages that named a task, or about all."""
+    return query.replace("{which}", "true" if task_uuid is None else "p.task_uuid = %(task)s")

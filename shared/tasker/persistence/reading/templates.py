@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from tasker.domain.errors import TemplateDeactivatedError, TemplateNotFoundError
+from tasker.domain.errors import TemplateNotFoundError
+from tasker.domain.templates.versions import TemplateDeactivatedError
 from tasker.persistence.database import Database
 from tasker.persistence.queries import Queries, statement
 

@@ -66,8 +66,7 @@ class Heartbeat:
         lost = await renew_leases(self._session, [step.lease for step in claims.values()])
         for step_uuid in lost:
             step = claims[step_uuid]
-            if step in self._claims:  # else it has ended, or was claimed anew
-                log.warning("lease_lost", step_uuid=str(step_uuid), step_name=step.name)
+            if step in self._claims:  # else it was claimed anew
                 self._handlers_loop.call_soon_threadsafe(self._cancel, step_uuid)
         if not await beat(self._session, self._worker_uuid, slots_in_use=self._slots.in_use):
             log.warning(
