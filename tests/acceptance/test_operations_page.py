@@ -78,11 +78,11 @@ def test_what_it_says_of_services_that_are_not_ready_is_what_they_say() -> None:
         "task_expired",
         "message_poisoned",
         "database_warning",
+        "namespace_paused",
+        "namespace_resumed",
         "backpressure",
         "event_loop_blocked",
         "event_loop_goes_on",
-        "namespace_paused",
-        "namespace_resumed",
     ],
 )
 def test_the_log_lines_it_names_are_written(event: str) -> None:
