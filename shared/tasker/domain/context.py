@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.json_schema import Schema
-from tasker.domain.storable import ResultNotStorableError, encode_json
+from tasker.domain.storable import ResultNotStorableError, encode_json, kind_of
 
 MAX_CONTEXT_DEPTH: Final = 10
 MAX_CONTEXT_ITEMS: Final = 1000
@@ -71,7 +71,7 @@ class ContextRules:
         if context is None:
             context = {}
         if not isinstance(context, Mapping):
-            raise InvalidArgumentError.of("context", f"must be an object, got {type(context).__name__}")
+            raise InvalidArgumentError.of("context", f"must be an object, got {kind_of(context)}")
         merged: dict[str, Any] = {**self._defaults, **context}
         if self._schema is not None:
             merged = self._schema.with_defaults(merged)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Final
 
 from tasker.domain.errors import TaskerError
@@ -16,6 +16,7 @@ MAX_PROBLEM_CHARACTERS: Final = 500
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _NUL: Final = "\\u0000"
+_NAME_OF: Final = {math.inf: "infinity", -math.inf: "-infinity"}
 
 
 class ResultNotStorableError(TaskerError):
@@ -54,6 +55,14 @@ def encode_json(value: object) -> str:
 def json_array(texts: Iterable[str]) -> str:
     """Return the JSON text of an array whose members are JSON texts already."""
     return f"[{','.join(texts)}]"
+
+
+def kind_of(value: object) -> str:
+    """Return how JSON calls a value, with its article."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "a boolean"
+    kinds = ((str, "a text"), ((int, float), "a number"), (Mapping, "an object"), ((list, tuple), "an array"))
+    return next((name for types, name in kinds if isinstance(value, types)), "no JSON")
 
 
 def serialization_problem(value: object) -> str | None:
@@ -109,7 +118,7 @@ def _problem_with(item: object) -> str | None:
             return "holds half of a surrogate pair, which is no character"
         return None
     if isinstance(item, float):
-        return None if math.isfinite(item) else f"is {item}, which JSON cannot express"
+        return None if math.isfinite(item) else f"is {_NAME_OF.get(item, 'NaN')}, which JSON cannot express"
     if item is None or isinstance(item, (dict, list, tuple, int)):
         return None
     return f"is of type {type(item).__name__}, which is no JSON"

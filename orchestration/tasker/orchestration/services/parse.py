@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from tasker.domain.context import with_exact_integers
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
-from tasker.domain.storable import text_problem
+from tasker.domain.storable import kind_of, text_problem
 from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.engine.creation import NewTask, problems_of
 from tasker.v1 import tasks_pb2, templates_pb2
@@ -105,6 +105,6 @@ def _context(request: tasks_pb2.CreateTaskRequest) -> Mapping[str, Any] | None:
         except (ValueError, RecursionError) as error:
             raise InvalidArgumentError.of("context_json", f"is not JSON: {error}") from None
         if not isinstance(value, dict):
-            raise InvalidArgumentError.of("context_json", f"must be an object, got {type(value).__name__}")
+            raise InvalidArgumentError.of("context_json", f"must be an object, got {kind_of(value)}")
         return value
     return struct(request.context, "context") if request.HasField("context") else None
