@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Final
 
@@ -16,6 +17,7 @@ MAX_PROBLEM_CHARACTERS: Final = 500
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _NUL: Final = "\\u0000"
+_EXPONENT: Final = re.compile(r"[0-9]e[+-]([0-9]{1,4})")
 _NAME_OF: Final = {math.inf: "infinity", -math.inf: "-infinity"}
 
 
@@ -34,13 +36,16 @@ def encode_json(value: object) -> str:
 
     Raises:
         ResultNotStorableError: The value holds a NUL character, a lone surrogate, NaN or an infinity,
-            something that is no JSON, refers to itself, is nested too deeply, or is larger than 1 MiB.
+            something that is no JSON, refers to itself, is nested too deeply, or is larger than 1 MiB as PostgreSQL
+            writes it, which is without exponents.
 
     Costs one `json.dumps` unless something is wrong.
     """
     try:
         text = _encode(value)
         size = len(text) if text.isascii() else len(text.encode("utf-8"))
+        if "e+" in text or "e-" in text:  # numbers with exponents, which PostgreSQL writes out
+            size += sum(int(exponent) for exponent in _EXPONENT.findall(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise ResultNotStorableError(_problem_of(value, error)) from error
     if size > MAX_RESULT_BYTES:
