@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 export BUF_CACHE_DIR := $(CURDIR)/$(VENV)/buf-cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint proto schema bench bench-stored bench-pairs bench-peers lock clean
+.PHONY: help setup demo dev test lint proto schema bench bench-stored bench-readers bench-pairs bench-peers lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -31,7 +31,7 @@ dev: $(STAMP) ## PostgreSQL and both services in this terminal until Ctrl-C
 test: $(STAMP) ## Run every test
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3
 
-lint: $(STAMP) ## Style, types, import rules, contract lint and generated-code drift
+lint: $(STAMP) ## Style, types, import rules, the contract and what is generated from it
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -39,7 +39,7 @@ lint: $(STAMP) ## Style, types, import rules, contract lint and generated-code d
 	@$(BIN)/buf lint
 	@$(BIN)/python proto/generate.py --check
 
-proto: $(STAMP) ## Regenerate the stubs in shared/tasker/v1
+proto: $(STAMP) ## Regenerate stubs, descriptor set and page of the contract
 	@$(BIN)/python proto/generate.py
 
 schema: $(STAMP) ## Regenerate the template schema in docs
@@ -48,8 +48,11 @@ schema: $(STAMP) ## Regenerate the template schema in docs
 bench: $(STAMP) ## Measure latency and throughput; writes benchmarks/latest.json
 	@$(BIN)/python -m benchmarks.run
 
-bench-stored: $(STAMP) ## The same on an empty and on a full database (BENCH_STORED=100000 finished tasks)
+bench-stored: $(STAMP) ## The same on an empty and on a full database, in turns (BENCH_STORED=100000 finished tasks)
 	@$(BIN)/python -m benchmarks.stored
+
+bench-readers: $(STAMP) ## The same with and without old snapshots that stay open for five minutes of load
+	@$(BIN)/python -m benchmarks.readers
 
 bench-pairs: $(STAMP) ## The same on this checkout and on another one, in turns (BEFORE=path, with a .venv of its own)
 	@$(BIN)/python -m benchmarks.pairs $(BEFORE)

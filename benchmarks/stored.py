@@ -1,4 +1,4 @@
-"""`make bench-stored`: the same figures on an empty database and on one full of finished tasks, in one run."""
+"""`make bench-stored`: an empty database beside one full of finished tasks, in turns within one run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any, Final
 
 import psycopg
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import processes, scenarios
-from benchmarks.run import measure
+from benchmarks import scenarios
+from benchmarks.turns import Figures, latencies, stack, throughputs
 
 _STORED: Final = (Path(__file__).parent / "stored.sql").read_text()
 #: What a finished task has rows in.
@@ -45,22 +44,21 @@ Connection = psycopg.Connection[Any]
 
 
 def main() -> None:
-    """Measure, fill, measure again, print both and their ratio."""
+    """Measure and print."""
     scale = float(os.environ.get("BENCH_SCALE", "1"))
     stored = int(os.environ.get("BENCH_STORED", "100000"))
-    with (
-        tempfile.TemporaryDirectory(prefix="tasker-bench-") as folder,
-        processes.fresh_database(Path(folder) / "data") as database_url,
-    ):
-        empty = asyncio.run(measure(database_url, scale=scale))
-        fill(database_url, stored)
-        full = asyncio.run(measure(database_url, scale=scale))
-    table = Table("scenario", "figure", "empty", "full", "ratio", title=f"{stored:,} finished tasks stored")
-    for scenario, values in empty.items():
-        for figure, value in values.items():
-            other = full[scenario][figure]
-            table.add_row(scenario, figure, f"{value:,.1f}", f"{other:,.1f}", f"{other / value:.2f}")
-    Console().print(table)
+    with tempfile.TemporaryDirectory(prefix="tasker-bench-") as folder:
+        figures = asyncio.run(_measure(Path(folder) / "data", stored, scale))
+    Console().print(figures.table())
+
+
+async def _measure(data_folder: Path, stored: int, scale: float) -> Figures:
+    async with stack(data_folder, "empty") as empty, stack(data_folder, "full") as full:
+        await asyncio.to_thread(fill, full.database_url, stored)
+        figures = Figures(("empty", f"{stored:,} stored"))
+        await latencies([empty, full], figures, rounds=int(150 * scale))
+        await throughputs([empty, full], figures, rounds=4, scale=scale)
+    return figures
 
 
 def fill(database_url: str, tasks: int) -> None:

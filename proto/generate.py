@@ -1,6 +1,8 @@
-"""Generate the stubs in shared/tasker/v1 from proto/, or check that they are up to date.
+"""Generate from proto/ what is committed beside it, or check that it is up to date.
 
-Usage: generate.py [--check]. What is generated and how is stated in buf.gen.yaml.
+Usage: generate.py [--check]. What is generated: the stubs in shared/tasker/v1, as buf.gen.yaml states;
+proto/tasker.v1.binpb, the descriptors of all files with their comments, for tools that take a descriptor set; and
+docs/contract-reference.md, the same to read. Neither is done where proto/ breaks what was published: see published.py.
 """
 
 import argparse
@@ -10,50 +12,52 @@ import sys
 import tempfile
 from pathlib import Path
 
+from published import DESCRIPTORS, breaking_changes
+from reference import page
+
 ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "shared"
-PACKAGE = Path("tasker", "v1")
+STUBS = Path("shared", "tasker", "v1")
+PAGE = Path("docs", "contract-reference.md")
 #: buf and the plugins are installed beside the interpreter that runs this.
 BIN = Path(sys.executable).parent
 
 
-def stubs(out: Path) -> dict[str, bytes]:
-    """Return the generated files below an output folder by name."""
-    return {file.name: file.read_bytes() for file in (out / PACKAGE).glob("*_pb2*.py*")}
+def buf(*arguments: str) -> None:
+    """Run buf in the root of the project; exit if it fails."""
+    path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
+    command = [str(BIN / "buf"), *arguments]
+    if subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, check=False).returncode:  # noqa: S603
+        sys.exit(f"buf {arguments[0]} failed; its message is above")
 
 
-def fresh_stubs() -> dict[str, bytes]:
-    """Return what proto/ gives now."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
-        command = [str(BIN / "buf"), "generate", "--output", folder]
-        done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, check=False)  # noqa: S603
-        if done.returncode:
-            sys.exit("buf generate failed; its message is above")
+def fresh() -> dict[Path, bytes]:
+    """Return what proto/ gives now, by path below the root."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         # buf creates the `out` of buf.gen.yaml below --output.
-        return stubs(Path(folder, OUT.name))
+        buf("generate", "--output", name)
+        (folder / DESCRIPTORS).parent.mkdir()
+        buf("build", "--output", str(folder / DESCRIPTORS))
+        files = {file.relative_to(folder): file.read_bytes() for file in (folder / STUBS).iterdir()}
+        descriptors = (folder / DESCRIPTORS).read_bytes()
+    return files | {DESCRIPTORS: descriptors, PAGE: page(descriptors).encode()}
 
 
-def regenerate() -> None:
-    """Replace the stubs in the tree."""
-    files = fresh_stubs()
-    for name in stubs(OUT).keys() - files.keys():
-        (OUT / PACKAGE / name).unlink()
-    for name, content in files.items():
-        (OUT / PACKAGE / name).write_bytes(content)
+def committed() -> dict[Path, bytes]:
+    """Return the generated files in the tree."""
+    paths = [*(ROOT / STUBS).glob("*_pb2*.py*"), ROOT / DESCRIPTORS, ROOT / PAGE]
+    return {path.relative_to(ROOT): path.read_bytes() for path in paths if path.exists()}
 
 
-def drift() -> list[str]:
+def drift(expected: dict[Path, bytes], actual: dict[Path, bytes]) -> list[str]:
     """Return one line for each file that differs from what proto/ gives now."""
-    expected, actual = fresh_stubs(), stubs(OUT)
     lines = []
-    for name in sorted(expected.keys() | actual.keys()):
-        path = (OUT / PACKAGE / name).relative_to(ROOT)
-        if name not in actual:
+    for path in sorted(expected.keys() | actual.keys()):
+        if path not in actual:
             lines.append(f"{path} is missing")
-        elif name not in expected:
+        elif path not in expected:
             lines.append(f"{path} belongs to no file in proto/")
-        elif actual[name] != expected[name]:
+        elif actual[path] != expected[path]:
             lines.append(f"{path} differs from what proto/ gives")
     return lines
 
@@ -61,15 +65,26 @@ def drift() -> list[str]:
 def main() -> int:
     """Generate or check; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, fail if the stubs are stale")
-    if not parser.parse_args().check:
-        regenerate()
-        return 0
-    lines = drift()
-    if lines:
-        sys.stderr.write("The generated stubs are out of date; run `make proto`.\n")
-        sys.stderr.writelines(f"  {line}\n" for line in lines)
-    return 1 if lines else 0
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing, fail if what is generated is stale"
+    )
+    check = parser.parse_args().check
+    if broken := breaking_changes(ROOT, BIN / "buf"):
+        sys.stderr.write(f"proto/ breaks the contract that clients have:\n{broken}")
+        return 1
+    expected, actual = fresh(), committed()
+    if check:
+        lines = drift(expected, actual)
+        if lines:
+            sys.stderr.write("What is generated from proto/ is out of date; run `make proto`.\n")
+            sys.stderr.writelines(f"  {line}\n" for line in lines)
+        return 1 if lines else 0
+    for path in actual.keys() - expected.keys():
+        (ROOT / path).unlink()
+    for path, content in expected.items():
+        if actual.get(path) != content:
+            (ROOT / path).write_bytes(content)
+    return 0
 
 
 if __name__ == "__main__":

@@ -105,13 +105,31 @@ async def test_every_listed_service_can_be_described(reflected: Reflected) -> No
         assert DescriptorPool(files).FindServiceByName(name).methods, name
 
 
+@pytest.mark.parametrize(
+    "method", ["tasker.v1.TaskService.CreateTask", "grpc.reflection.v1.ServerReflection.ServerReflectionInfo"]
+)
+async def test_a_file_comes_by_a_method_in_it(reflected: Reflected, method: str) -> None:
+    service = method.rpartition(".")[0]
+    assert await reflected.files(file_containing_symbol=method) == await reflected.files(
+        file_containing_symbol=service
+    )
+
+
 async def test_types_of_status_details_can_be_described(reflected: Reflected) -> None:
     files = await reflected.files(file_containing_symbol="google.rpc.ErrorInfo")
     assert "google/rpc/error_details.proto" in names(files)
 
 
-async def test_what_the_server_does_not_serve_is_not_found(reflected: Reflected) -> None:
-    answer = await reflected.ask(file_containing_symbol="tasker.v1.WorkerHealthService")
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "tasker.v1.WorkerHealthService",
+        "tasker.v1.WorkerHealthService.CheckHealth",
+        "tasker.v1.TaskService.DropTask",
+    ],
+)
+async def test_what_the_server_does_not_serve_is_not_found(reflected: Reflected, symbol: str) -> None:
+    answer = await reflected.ask(file_containing_symbol=symbol)
     assert answer.error_response.error_code == StatusCode.NOT_FOUND.value[0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf import descriptor_pool, text_format
@@ -41,7 +41,23 @@ def add_reflection(server: aio.Server, service_names: Iterable[str]) -> None:
     )
 
 
-def _pool(service_names: Iterable[str]) -> descriptor_pool.DescriptorPool:
+class _Pool:
+    """A pool that finds the file of a method by the method's name, too, which a `DescriptorPool` does not."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - what the servicer calls
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindMethodByName(symbol).containing_service.file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+
+def _pool(service_names: Iterable[str]) -> _Pool:
     """Return the files of the services with all they import, and nothing else this process has loaded."""
     pool = descriptor_pool.DescriptorPool()
     added: set[str] = set()
@@ -58,7 +74,7 @@ def _pool(service_names: Iterable[str]) -> descriptor_pool.DescriptorPool:
         if not name.startswith(_V1 + "."):
             add(descriptor_pool.Default().FindServiceByName(name).file)
     add(error_details_pb2.DESCRIPTOR)  # clients look up the types of the details our statuses carry
-    return pool
+    return _Pool(pool)
 
 
 def _v1_file() -> bytes:
