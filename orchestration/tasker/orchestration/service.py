@@ -10,12 +10,14 @@ import structlog
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.orchestration.services.health_service import HealthService
+from tasker.orchestration.services.paging import PageTokens
 from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_service import TemplateService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.listing import TaskListing
+from tasker.persistence.reading.secrets import page_token_key
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import (
@@ -48,6 +50,7 @@ class OrchestrationService:
     def __init__(self, settings: OrchestrationSettings) -> None:
         self._settings = settings
         self._orchestrator = Orchestrator(settings)
+        self._tokens = PageTokens()
         self.address = settings.bind_address
         self._stopping = False
 
@@ -72,6 +75,7 @@ class OrchestrationService:
         self.address = self._server.address
         try:
             await self._orchestrator.start()
+            self._tokens.key = await page_token_key(self._orchestrator.database)
             await self._server.start()
             await self._probe.start()
         except BaseException:
@@ -112,12 +116,13 @@ class OrchestrationService:
                     TaskListing(engine.database),
                     engine.operators,
                     engine.watching,
+                    self._tokens,
                 ),
                 tasks_pb2_grpc.add_TaskServiceServicer_to_server,
             ),
             ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],
-                StepService(engine.reader),
+                StepService(engine.reader, self._tokens),
                 steps_pb2_grpc.add_StepServiceServicer_to_server,
             ),
             ServiceRegistration(

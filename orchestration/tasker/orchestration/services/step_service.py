@@ -6,7 +6,7 @@ from uuid import UUID
 
 from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.services import parse, render
-from tasker.orchestration.services.paging import Listing
+from tasker.orchestration.services.paging import PageTokens
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
@@ -15,8 +15,9 @@ from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
 class StepService(steps_pb2_grpc.StepServiceServicer):
     """Reads the steps of tasks."""
 
-    def __init__(self, reader: TaskReader) -> None:
+    def __init__(self, reader: TaskReader, tokens: PageTokens) -> None:
         self._reader = reader
+        self._tokens = tokens
 
     async def GetStep(
         self, request: steps_pb2.GetStepRequest, context: ServicerContext
@@ -31,7 +32,7 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
     ) -> steps_pb2.ListStepsResponse:
         """Return the steps of a task, oldest first: a page of them, or all without pagination."""
         task_uuid = parse.task_uuid(request.task_uuid)
-        listing = Listing(b"steps", task_uuid.bytes)
+        listing = self._tokens.listing(b"steps", task_uuid.bytes)
         page = listing.page(request.pagination) if request.HasField("pagination") else None
         if page is None:
             found = await self._reader.steps(task_uuid)

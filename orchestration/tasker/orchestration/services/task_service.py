@@ -12,6 +12,7 @@ from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.watching import TransitionGroup, Watching
 from tasker.orchestration.services import parse, render
+from tasker.orchestration.services.paging import PageTokens
 from tasker.orchestration.services.task_query import task_query
 from tasker.persistence.reading.listing import TaskListing
 from tasker.persistence.reading.tasks import StepRecord, TaskReader, TaskRecord, TaskWithSteps
@@ -32,12 +33,14 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         listing: TaskListing,
         operators: Operators,
         watching: Watching,
+        tokens: PageTokens,
     ) -> None:
         self._creator = creator
         self._reader = reader
         self._listing = listing
         self._operators = operators
         self._watching = watching
+        self._tokens = tokens
 
     async def CreateTask(
         self, request: tasks_pb2.CreateTaskRequest, context: ServicerContext
@@ -68,7 +71,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         self, request: tasks_pb2.ListTasksRequest, context: ServicerContext
     ) -> tasks_pb2.ListTasksResponse:
         """Return a page of the tasks that match, each as GetTask gives it."""
-        query = task_query(request)
+        query = task_query(request, self._tokens)
         found = await self._listing.page(
             query.wanted,
             query.order,
