@@ -23,6 +23,7 @@ class ServerOptions:
 
     Attributes:
         max_concurrent_streams: Calls in flight per connection; more wait at the client.
+        max_concurrent_calls: Calls in flight on all connections; more end with RESOURCE_EXHAUSTED.
         max_request_bytes: A larger message ends its call with RESOURCE_EXHAUSTED. Replies are not limited
             here: clients set what they take.
         keepalive_interval_seconds: How often a connection is pinged, with calls or without.
@@ -34,6 +35,7 @@ class ServerOptions:
     """
 
     max_concurrent_streams: int = 200
+    max_concurrent_calls: int = 10_000
     max_request_bytes: int = 4 * 1024 * 1024
     keepalive_interval_seconds: float = 30
     keepalive_timeout_seconds: float = 20
@@ -46,6 +48,13 @@ class ServerOptions:
         return [
             ("grpc.so_reuseport", 0),  # or two processes would share a port and each see half of the calls
             ("grpc.max_concurrent_streams", self.max_concurrent_streams),
+            # Whatever a burst brings is taken, and what is too much of it refused with a word: grpc itself would reset
+            # streams that came before it had forgotten those that are over, and cancel calls that wait for their turn,
+            # at random from 1000 on and all of them after 30 s.
+            ("grpc.http.overload_protection", 0),
+            ("grpc.server.max_pending_requests", 2 * self.max_concurrent_calls),
+            ("grpc.server.max_pending_requests_hard_limit", 10 * self.max_concurrent_calls),
+            ("grpc.server_max_unrequested_time_in_server", 3600),
             ("grpc.max_receive_message_length", self.max_request_bytes),
             ("grpc.keepalive_time_ms", round(self.keepalive_interval_seconds * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
@@ -141,7 +150,9 @@ def build_server(
         BindError: The address cannot be listened on.
     """
     server = aio.server(
-        interceptors=[ErrorInterceptor(translate), *interceptors], options=options.channel_arguments()
+        interceptors=[ErrorInterceptor(translate), *interceptors],
+        options=options.channel_arguments(),
+        maximum_concurrent_rpcs=options.max_concurrent_calls,
     )
     names = [service.descriptor.full_name for service in services]
     reporter = HealthReporter(names)
