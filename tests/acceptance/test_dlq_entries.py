@@ -207,12 +207,12 @@ async def test_entries_are_listed_newest_first(any_detection: Detection) -> None
         await minutes(engine, 1)
     await DlqEntries(engine.database).update(entries[1].dlq_entry_uuid, resolution_status=RESOLVED)
     entries[1] = await store.get(entries[1].dlq_entry_uuid) or entries[1]
-    assert await store.page() == entries
-    assert await store.page(limit=1, skip=1) == [entries[1]]
-    assert await store.page(status=ResolutionStatus.PENDING) == [entries[0], entries[2]]
-    assert await store.page(status=RESOLVED) == [entries[1]]
-    assert await store.page(reason=DlqReason.MANUAL_DLQ, skip=1) == [entries[2]]
-    assert await store.page(status=RESOLVED, reason=DlqReason.MANUAL_DLQ) == []
+    assert (await store.page()).rows == entries
+    assert (await store.page(limit=1, skip=1)).rows == [entries[1]]
+    assert (await store.page(status=ResolutionStatus.PENDING)).rows == [entries[0], entries[2]]
+    assert (await store.page(status=RESOLVED)).rows == [entries[1]]
+    assert (await store.page(reason=DlqReason.MANUAL_DLQ, skip=1)).rows == [entries[2]]
+    assert (await store.page(status=RESOLVED, reason=DlqReason.MANUAL_DLQ)).rows == []
 
 
 async def test_fifty_entries_are_listed_unless_said_otherwise(engine: Engine, store: DlqReader) -> None:
@@ -222,10 +222,10 @@ async def test_fifty_entries_are_listed_unless_said_otherwise(engine: Engine, st
         "task_snapshot, created_at, updated_at) SELECT gen_random_uuid(), gen_random_uuid(), 'error', 'manual_dlq', "
         "tasker.now(), '{}', tasker.now(), tasker.now() FROM generate_series(1, 120)"
     )
-    pages = [await store.page(), await store.page(skip=50), await store.page(skip=100)]
+    pages = [(await store.page(skip=skip)).rows for skip in (0, 50, 100)]
     assert [len(page) for page in pages] == [50, 50, 20]
     assert len({entry.dlq_entry_uuid for page in pages for entry in page}) == 120
-    assert len(await store.queue()) == 100
+    assert len((await store.queue()).rows) == 100
 
 
 async def test_the_queue_is_ordered_by_weight_and_waiting(any_detection: Detection) -> None:
@@ -238,7 +238,7 @@ async def test_the_queue_is_ordered_by_weight_and_waiting(any_detection: Detecti
     await DlqEntries(engine.database).update(closed.dlq_entry_uuid, resolution_status=RESOLVED)
     await engine.operators.cancel(rest[0].task_uuid)
     await minutes(engine, 2.5)
-    queue = await store.queue()
+    queue = (await store.queue()).rows
     assert [(row.dlq_entry_uuid, row.priority_score, row.minutes_in_dlq) for row in queue] == [
         (rest[0].dlq_entry_uuid, 1002.5, 2.5),
         (oldest.dlq_entry_uuid, 612.5, 602.5),
@@ -251,7 +251,7 @@ async def test_the_queue_is_ordered_by_weight_and_waiting(any_detection: Detecti
     assert (top.namespace, top.name) == ("test", "workflow")
     assert (top.original_state, top.current_state) == ("steps_in_process", "cancelled")
     assert (top.time_in_state_minutes, queue[1].time_in_state_minutes) == (2, 602)
-    assert [row.dlq_reason for row in await store.queue(limit=2)] == [
+    assert [row.dlq_reason for row in (await store.queue(limit=2)).rows] == [
         DlqReason.DEPENDENCY_CYCLE_DETECTED,
         DlqReason.MANUAL_DLQ,
     ]
@@ -266,7 +266,7 @@ async def test_the_queue_shows_entries_of_tasks_that_are_gone(engine: Engine, st
     entry = await _entry(engine, DlqReason.MANUAL_DLQ)
     for table in ("workflow_steps", "tasks"):
         await engine.database.execute(f"DELETE FROM tasker.{table}")
-    (row,) = await store.queue()
+    (row,) = (await store.queue()).rows
     assert row.dlq_entry_uuid == entry.dlq_entry_uuid
     assert (row.namespace, row.name, row.current_state, row.time_in_state_minutes) == (None, None, None, None)
 

@@ -364,9 +364,10 @@ async def test_unknown_tasks_and_steps_are_not_found(engine: Engine) -> None:
         await engine.operators.resolve_manually(uuid4(), uuid4(), **BY)
     with pytest.raises(TaskNotFoundError):
         await engine.operators.cancel(uuid4())
-    for step in (uuid4(), await step_uuid(engine, other, "s1")):
-        with pytest.raises(StepNotFoundError):
-            await engine.operators.resolve_manually(task, step, **BY)
+    with pytest.raises(StepNotFoundError):
+        await engine.operators.resolve_manually(task, uuid4(), **BY)
+    with pytest.raises(InvalidArgumentError, match="belongs to another task"):
+        await engine.operators.resolve_manually(task, await step_uuid(engine, other, "s1"), **BY)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tasker.domain.staleness import StalenessHealth, StalenessLimits
+from tasker.domain.dlq import StalenessHealth
+from tasker.domain.staleness import StalenessLimits
 from tasker.domain.templates.validation import parse
 from tasker.persistence.operations.register import register_template
 from tests.support.dynamic import split, workflow
@@ -223,9 +224,11 @@ async def test_monitoring_shows_stale_then_warning_then_healthy_then_longest(
     await engine.fail(*await engine.claim(), retryable=False)
     await engine.process()
     assert await engine.state(blocked) == "blocked_by_failures"
-    shown = [row.task_uuid for row in await detection.staleness.tasks(StalenessLimits())]
+    shown = [row.task_uuid for row in (await detection.staleness.tasks(StalenessLimits())).rows]
     assert shown == [stale, warning, longest, long]
-    assert [row.task_uuid for row in await detection.staleness.tasks(StalenessLimits(), limit=2)] == shown[:2]
+    page = await detection.staleness.tasks(StalenessLimits(), limit=2)
+    assert [row.task_uuid for row in page.rows] == shown[:2]
+    assert (page.total, page.more) == (4, True)
 
 
 # Who is spared

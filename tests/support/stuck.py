@@ -68,9 +68,8 @@ class Detection:
 
     async def of(self, task: UUID, **limits: int) -> TaskStaleness:
         """Return what monitoring says about a task."""
-        (found,) = [
-            row for row in await self.staleness.tasks(StalenessLimits(**limits)) if row.task_uuid == task
-        ]
+        page = await self.staleness.tasks(StalenessLimits(**limits))
+        (found,) = [row for row in page.rows if row.task_uuid == task]
         return found
 
     async def entries(self, task: UUID) -> list[tuple[str, str, str]]:

@@ -87,6 +87,7 @@ async def test_a_file_comes_by_its_published_name_with_its_imports(reflected: Re
     assert names(files) == {
         "tasker/v1/tasks.proto",
         "tasker/v1/common.proto",
+        "tasker/v1/failures.proto",
         "google/protobuf/struct.proto",
         "google/protobuf/timestamp.proto",
     }

@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("shared", "orchestration", "worker", "ctl", "migrations")
 
 #: Names that the contract publishes, and the one creator there is: who creates tasks.
-ALLOWED: Final = {"in_progress", "IN_PROGRESS", "in_progress_steps", "TaskCreator", "creator", "_creator"}
+ALLOWED: Final = {
+    "in_progress", "IN_PROGRESS", "in_progress_steps", "UpdateInvestigation", "GetInvestigationQueue", "TaskCreator",
+    "creator", "_creator",
+}  # fmt: skip
 
 #: What is in no name, written in words with "_" between them; and what to say instead.
 NAMES: Final = {

@@ -9,6 +9,7 @@ import structlog
 
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.engine.orchestrator import Orchestrator
+from tasker.orchestration.services.dlq_service import DlqService
 from tasker.orchestration.services.health_service import HealthService
 from tasker.orchestration.services.paging import PageTokens
 from tasker.orchestration.services.step_service import StepService
@@ -16,8 +17,12 @@ from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_service import TemplateService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
+from tasker.persistence.reading.audit import AuditReader
+from tasker.persistence.reading.dlq import DlqReader
 from tasker.persistence.reading.listing import TaskListing
 from tasker.persistence.reading.secrets import page_token_key
+from tasker.persistence.reading.staleness import StalenessReader
+from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.v1 import (
@@ -114,6 +119,7 @@ class OrchestrationService:
                     engine.creator,
                     engine.reader,
                     TaskListing(engine.database),
+                    SummaryReader(engine.database),
                     engine.operators,
                     engine.watching,
                     self._tokens,
@@ -122,7 +128,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],
-                StepService(engine.reader, self._tokens),
+                StepService(engine.reader, AuditReader(engine.database), engine.operators, self._tokens),
                 steps_pb2_grpc.add_StepServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -137,7 +143,14 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 dlq_pb2.DESCRIPTOR.services_by_name["DlqService"],
-                dlq_pb2_grpc.DlqServiceServicer(),
+                DlqService(
+                    engine.dlq,
+                    DlqReader(engine.database),
+                    StalenessReader(engine.database),
+                    engine.reader,
+                    limits=self._settings.staleness_limits,
+                    tokens=self._tokens,
+                ),
                 dlq_pb2_grpc.add_DlqServiceServicer_to_server,
             ),
             ServiceRegistration(

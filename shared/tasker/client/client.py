@@ -12,12 +12,15 @@ from uuid import UUID
 
 from grpc import StatusCode
 
-from tasker.client import parsing
+from tasker.client import parsing, summary_parsing
 from tasker.client.connection import Connection
+from tasker.client.dlq import DlqCalls
 from tasker.client.errors import InvalidArgumentError
 from tasker.client.health_records import Health, HealthProbe
 from tasker.client.listing import TaskQuery, list_request
-from tasker.client.records import Cancellation, Step, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.records import Cancellation, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.step_calls import StepCalls
+from tasker.client.summary_records import TaskContext, TaskSummary
 from tasker.client.template_records import Template, TemplateListing
 from tasker.client.watching import watch
 from tasker.domain.errors import FieldViolation
@@ -25,8 +28,6 @@ from tasker.domain.storable import MAX_RESULT_BYTES
 from tasker.v1 import (
     health_pb2,
     health_pb2_grpc,
-    steps_pb2,
-    steps_pb2_grpc,
     tasks_pb2,
     tasks_pb2_grpc,
     templates_pb2,
@@ -34,7 +35,7 @@ from tasker.v1 import (
 )
 
 
-class TaskerClient:
+class TaskerClient(StepCalls):
     """Talks to an orchestration service; `SyncTaskerClient` does the same for programs without asyncio.
 
     ```python
@@ -48,6 +49,9 @@ class TaskerClient:
     is not, since its answer is about now. A call with all its repetitions takes no longer than its timeout.
 
     It connects when first used, and belongs to the event loop of that use.
+
+    Attributes:
+        dlq: Calls about tasks that need a person.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -59,6 +63,7 @@ class TaskerClient:
                 and give up when the service has been unavailable for that long.
         """
         self._connection = Connection(address, timeout_seconds=timeout_seconds)
+        self.dlq = DlqCalls(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -221,8 +226,8 @@ class TaskerClient:
         answer = await self._connection.call(self._tasks.CancelTask, request, timeout=timeout)
         return parsing.cancellation(answer)
 
-    async def steps(self, task_uuid: UUID | str, *, timeout: float | None = None) -> tuple[Step, ...]:
-        """Return the steps of a task with their results, oldest first.
+    async def context(self, task_uuid: UUID | str, *, timeout: float | None = None) -> TaskContext:
+        """Return what went into a task and the results of its completed steps.
 
         Args:
             task_uuid: The task.
@@ -231,27 +236,23 @@ class TaskerClient:
         Raises:
             NotFoundError: There is no such task.
         """
-        request = steps_pb2.ListStepsRequest(task_uuid=str(task_uuid))
-        answer = await self._connection.call(self._steps.ListSteps, request, timeout=timeout)
-        return tuple(parsing.step(step) for step in answer.steps)
+        request = tasks_pb2.GetTaskContextRequest(task_uuid=str(task_uuid))
+        answer = await self._connection.call(self._tasks.GetTaskContext, request, timeout=timeout)
+        return summary_parsing.task_context(answer.context)
 
-    async def step(
-        self, task_uuid: UUID | str, step_uuid: UUID | str, *, timeout: float | None = None
-    ) -> Step:
-        """Return one step of a task with its result.
+    async def summary(self, task_uuid: UUID | str, *, timeout: float | None = None) -> TaskSummary:
+        """Return a task with its template, its steps in brief, and whether it waits for a person.
 
         Args:
             task_uuid: The task.
-            step_uuid: The step.
             timeout: Seconds the call may take; the client's timeout by default.
 
         Raises:
-            NotFoundError: There is no such step.
-            InvalidArgumentError: It belongs to another task.
+            NotFoundError: There is no such task.
         """
-        request = steps_pb2.GetStepRequest(task_uuid=str(task_uuid), step_uuid=str(step_uuid))
-        answer = await self._connection.call(self._steps.GetStep, request, timeout=timeout)
-        return parsing.step(answer.step)
+        request = tasks_pb2.GetTaskSummaryRequest(task_uuid=str(task_uuid))
+        answer = await self._connection.call(self._tasks.GetTaskSummary, request, timeout=timeout)
+        return summary_parsing.task_summary(answer)
 
     async def templates(
         self, namespace: str | None = None, *, timeout: float | None = None
@@ -359,10 +360,6 @@ class TaskerClient:
     @cached_property
     def _tasks(self) -> tasks_pb2_grpc.TaskServiceAsyncStub:
         return tasks_pb2_grpc.TaskServiceStub(self._connection.channel)
-
-    @cached_property
-    def _steps(self) -> steps_pb2_grpc.StepServiceAsyncStub:
-        return steps_pb2_grpc.StepServiceStub(self._connection.channel)
 
     @cached_property
     def _templates(self) -> templates_pb2_grpc.TemplateServiceAsyncStub:

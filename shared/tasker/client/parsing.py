@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 from uuid import UUID
 
-from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from tasker.client.failure_records import StepFailure, TaskCancellation, TaskFailure
+from tasker.client.fields import instant, json_text, json_value, optional, optional_instant, plain
 from tasker.client.health_records import Health, HealthCheck, HealthInfo
-from tasker.client.records import Cancellation, Step, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.records import (
+    Cancellation,
+    Step,
+    StepAuditRecord,
+    StepUpdate,
+    Task,
+    TaskPage,
+    TaskUpdate,
+)
 from tasker.client.template_records import (
     NamespaceSummary,
     StepDefinition,
@@ -22,7 +27,7 @@ from tasker.client.template_records import (
     TemplateSummary,
 )
 from tasker.domain.states import StepState, TaskState
-from tasker.v1 import common_pb2, health_pb2, tasks_pb2, templates_pb2
+from tasker.v1 import common_pb2, failures_pb2, health_pb2, steps_pb2, tasks_pb2, templates_pb2
 
 _TASK_STATES: Final = {
     number: TaskState(name.removeprefix("TASK_STATE_").lower())
@@ -52,7 +57,7 @@ def task(
         name=message.name,
         version=message.version,
         state=_TASK_STATES[message.state],
-        context=_json(message, "context") or {},
+        context=json_value(message, "context") or {},
         initiator=message.initiator,
         source_system=message.source_system,
         reason=message.reason,
@@ -60,9 +65,9 @@ def task(
         tags=tuple(message.tags),
         correlation_id=UUID(message.correlation_id),
         parent_correlation_id=UUID(message.parent_correlation_id) if message.parent_correlation_id else None,
-        created_at=_instant(message.created_at),
-        updated_at=_instant(message.updated_at),
-        completed_at=_optional_instant(message, "completed_at"),
+        created_at=instant(message.created_at),
+        updated_at=instant(message.updated_at),
+        completed_at=optional_instant(message, "completed_at"),
         total_steps=message.total_steps,
         pending_steps=message.pending_steps,
         in_progress_steps=message.in_progress_steps,
@@ -73,6 +78,8 @@ def task(
         recommended_action=message.recommended_action,
         completion_percentage=message.completion_percentage,
         health_status=message.health_status,
+        failure=task_failure(message.failure) if message.HasField("failure") else None,
+        cancellation=task_cancellation(message.cancellation) if message.HasField("cancellation") else None,
         steps=tuple(step(one) for one in steps),
         already_existed=already_existed,
     )
@@ -92,14 +99,72 @@ def step(message: tasks_pb2.Step) -> Step:
         ready_for_execution=message.ready_for_execution,
         total_parents=message.total_parents,
         completed_parents=message.completed_parents,
-        results=_json(message, "results"),
-        backoff_request_seconds=_optional(message, "backoff_request_seconds"),
-        created_at=_instant(message.created_at),
-        updated_at=_instant(message.updated_at),
-        completed_at=_optional_instant(message, "completed_at"),
-        last_attempted_at=_optional_instant(message, "last_attempted_at"),
-        last_failure_at=_optional_instant(message, "last_failure_at"),
-        next_retry_at=_optional_instant(message, "next_retry_at"),
+        results=json_value(message, "results"),
+        backoff_request_seconds=optional(message, "backoff_request_seconds"),
+        created_at=instant(message.created_at),
+        updated_at=instant(message.updated_at),
+        completed_at=optional_instant(message, "completed_at"),
+        last_attempted_at=optional_instant(message, "last_attempted_at"),
+        last_failure_at=optional_instant(message, "last_failure_at"),
+        next_retry_at=optional_instant(message, "next_retry_at"),
+        failure=step_failure(message.failure) if message.HasField("failure") else None,
+    )
+
+
+def task_failure(message: failures_pb2.TaskFailure) -> TaskFailure:
+    """Return why a task does not get on or ended in error."""
+    return TaskFailure(
+        cause=message.cause,
+        step_uuid=UUID(message.step_uuid) if message.HasField("step_uuid") else None,
+        step_name=optional(message, "step_name"),
+        step_state=_STEP_STATES[message.step_state] if message.HasField("step_state") else None,
+        attempts=optional(message, "attempts"),
+        max_attempts=optional(message, "max_attempts"),
+        next_retry_at=optional_instant(message, "next_retry_at"),
+        step_failure=step_failure(message.step_failure) if message.HasField("step_failure") else None,
+    )
+
+
+def task_cancellation(message: failures_pb2.TaskCancellation) -> TaskCancellation:
+    """Return why a task was cancelled."""
+    return TaskCancellation(
+        cancelled_at=instant(message.cancelled_at),
+        reason=optional(message, "reason"),
+        requested_by=optional(message, "requested_by"),
+    )
+
+
+def step_failure(message: failures_pb2.StepFailure) -> StepFailure:
+    """Return why an attempt at a step failed."""
+    return StepFailure(
+        error_type=message.error_type,
+        message=message.message,
+        error_class=optional(message, "error_class"),
+        error_code=optional(message, "error_code"),
+        retryable=message.retryable,
+        status_code=optional(message, "status_code"),
+        backtrace=tuple(message.backtrace),
+    )
+
+
+def audit_record(message: steps_pb2.StepAuditRecord) -> StepAuditRecord:
+    """Return a result that a worker submitted."""
+    return StepAuditRecord(
+        audit_uuid=UUID(message.audit_uuid),
+        transition_uuid=UUID(message.transition_uuid),
+        task_uuid=UUID(message.task_uuid),
+        step_uuid=UUID(message.step_uuid),
+        step_name=message.step_name,
+        recorded_at=instant(message.recorded_at),
+        worker_uuid=UUID(message.worker_uuid) if message.HasField("worker_uuid") else None,
+        correlation_id=UUID(message.correlation_id) if message.HasField("correlation_id") else None,
+        attempt=optional(message, "attempt"),
+        success=message.success,
+        execution_time_ms=optional(message, "execution_time_ms"),
+        result=json_value(message, "result"),
+        failure=step_failure(message.failure) if message.HasField("failure") else None,
+        from_state=_STEP_STATES[message.from_state] if message.HasField("from_state") else None,
+        to_state=_STEP_STATES[message.to_state],
     )
 
 
@@ -108,20 +173,20 @@ def page(message: tasks_pb2.ListTasksResponse) -> TaskPage:
     return TaskPage(
         tasks=tuple(task(one) for one in message.tasks),
         total=message.pagination.total,
-        next_token=_optional(message.pagination, "next_page_token"),
+        next_token=optional(message.pagination, "next_page_token"),
     )
 
 
 def cancellation(message: tasks_pb2.CancelTaskResponse) -> Cancellation:
     """Return what cancelling came to."""
     return Cancellation(
-        task=task(message.task), success=message.success, message=_optional(message, "message")
+        task=task(message.task), success=message.success, message=optional(message, "message")
     )
 
 
 def update(message: tasks_pb2.TaskStatusUpdate, *, task_uuid: UUID) -> TaskUpdate | StepUpdate:
     """Return an update about a task or about one of its steps."""
-    at = _instant(message.timestamp)
+    at = instant(message.timestamp)
     if message.update_type == _Update.UPDATE_TYPE_STEP_STATE_CHANGE:
         moved = message.step_update
         return StepUpdate(
@@ -138,7 +203,7 @@ def update(message: tasks_pb2.TaskStatusUpdate, *, task_uuid: UUID) -> TaskUpdat
         state=_TASK_STATES[message.task_state],
         previous_state=_TASK_STATES[message.previous_state] if message.HasField("previous_state") else None,
         is_last=message.update_type in _LAST,
-        error_message=_optional(message, "error_message"),
+        error_message=optional(message, "error_message"),
     )
 
 
@@ -150,14 +215,14 @@ def template_listing(message: templates_pb2.ListTemplatesResponse) -> TemplateLi
                 namespace=one.namespace,
                 name=one.name,
                 version=one.version,
-                description=_optional(one, "description"),
+                description=optional(one, "description"),
                 step_count=one.step_count,
             )
             for one in message.templates
         ),
         namespaces=tuple(
             NamespaceSummary(
-                name=one.name, description=_optional(one, "description"), template_count=one.template_count
+                name=one.name, description=optional(one, "description"), template_count=one.template_count
             )
             for one in message.namespaces
         ),
@@ -171,10 +236,10 @@ def template(message: templates_pb2.TemplateDetail) -> Template:
         namespace=message.namespace,
         name=message.name,
         version=message.version,
-        description=_optional(message, "description"),
+        description=optional(message, "description"),
         steps=tuple(_step_definition(one) for one in message.steps),
-        input_schema=_json_text(message, "input_schema_json"),
-        configuration=_plain(message.configuration) if message.HasField("configuration") else None,
+        input_schema=json_text(message, "input_schema_json"),
+        configuration=plain(message.configuration) if message.HasField("configuration") else None,
     )
 
 
@@ -185,7 +250,7 @@ def health(message: HealthAnswer) -> Health:
         return Health(status=message.status, at=at, checks={}, info=None)
     checks = {
         field.name: HealthCheck(
-            status=one.status, message=_optional(one, "message"), duration_ms=one.duration_ms
+            status=one.status, message=optional(one, "message"), duration_ms=one.duration_ms
         )
         for field, one in message.checks.ListFields()
     }
@@ -200,47 +265,12 @@ def health(message: HealthAnswer) -> Health:
 def _step_definition(message: templates_pb2.StepDefinition) -> StepDefinition:
     return StepDefinition(
         name=message.name,
-        description=_optional(message, "description"),
+        description=optional(message, "description"),
         step_type=message.step_type,
         dependencies=tuple(message.dependencies),
         handler=message.handler,
         retryable=message.default_retryable,
         max_attempts=message.default_max_attempts,
-        timeout_seconds=_optional(message, "timeout_seconds"),
-        result_schema=_json_text(message, "result_schema_json"),
+        timeout_seconds=optional(message, "timeout_seconds"),
+        result_schema=json_text(message, "result_schema_json"),
     )
-
-
-def _optional(message: Message, field: str) -> Any:
-    return getattr(message, field) if message.HasField(field) else None
-
-
-def _json_text(message: Message, field: str) -> Any:
-    return json.loads(getattr(message, field)) if message.HasField(field) else None
-
-
-def _json(message: Message, field: str) -> Any:
-    """Return a JSON object from its exact text, or from the Struct beside it where a server sends no text."""
-    exact = f"{field}_json"
-    if message.HasField(exact):
-        return json.loads(getattr(message, exact))
-    if not message.HasField(field):
-        return None
-    return _plain(getattr(message, field))
-
-
-def _plain(message: Struct) -> Any:
-    # Imported here: a service that sends the exact text leaves nothing to convert, and this costs more than the rest.
-    from google.protobuf import json_format
-
-    from tasker.domain.context import with_exact_integers
-
-    return with_exact_integers(json_format.MessageToDict(message))
-
-
-def _instant(message: Timestamp) -> datetime:
-    return message.ToDatetime(UTC)
-
-
-def _optional_instant(message: Message, field: str) -> datetime | None:
-    return _instant(getattr(message, field)) if message.HasField(field) else None

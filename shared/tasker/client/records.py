@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from tasker.client.failure_records import StepFailure, TaskCancellation, TaskFailure
 from tasker.domain.states import StepState, TaskState
 
 
@@ -35,6 +36,7 @@ class Step:
         last_attempted_at: When a worker last took it.
         last_failure_at: When an attempt last failed.
         next_retry_at: When its backoff is over.
+        failure: Why the last attempt failed; None if it did not.
     """
 
     task_uuid: UUID
@@ -56,6 +58,7 @@ class Step:
     last_attempted_at: datetime | None
     last_failure_at: datetime | None
     next_retry_at: datetime | None
+    failure: StepFailure | None = None
 
     @property
     def result(self) -> Any:
@@ -99,6 +102,8 @@ class Task:
         recommended_action: What follows from that.
         completion_percentage: Completed steps of all, 0 to 100.
         health_status: `healthy`, `recovering` or `blocked`.
+        failure: Why it does not get on or ended in `error`; None if nothing failed.
+        cancellation: Why it was cancelled; None if it was not.
         steps: Its steps, oldest first, if they were asked for.
         already_existed: Whether `create` found it by its idempotency key instead of creating it.
     """
@@ -129,6 +134,8 @@ class Task:
     recommended_action: str
     completion_percentage: float
     health_status: str
+    failure: TaskFailure | None = None
+    cancellation: TaskCancellation | None = None
     steps: tuple[Step, ...] = ()
     already_existed: bool = False
 
@@ -144,6 +151,45 @@ class Task:
         raise KeyError(
             f"task {self.task_uuid} came with no step {name!r}; ask for its steps, or check the name"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepAuditRecord:
+    """One result that a worker submitted for a step.
+
+    Attributes:
+        audit_uuid: The record.
+        transition_uuid: The change of the step's state by which the result came.
+        task_uuid: The task.
+        step_uuid: The step.
+        step_name: Its name.
+        recorded_at: When the result came.
+        worker_uuid: Who ran the step.
+        correlation_id: Of the task.
+        attempt: Which attempt it was, counted from 1; a reset starts anew.
+        success: Whether it succeeded.
+        execution_time_ms: Run time of the handler, in milliseconds.
+        result: What the handler returned; `{}` after a failure.
+        failure: Why it failed; None after a success.
+        from_state: Where the step was.
+        to_state: Where it went.
+    """
+
+    audit_uuid: UUID
+    transition_uuid: UUID
+    task_uuid: UUID
+    step_uuid: UUID
+    step_name: str
+    recorded_at: datetime
+    worker_uuid: UUID | None
+    correlation_id: UUID | None
+    attempt: int | None
+    success: bool
+    execution_time_ms: int | None
+    result: Any
+    failure: StepFailure | None
+    from_state: StepState | None
+    to_state: StepState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

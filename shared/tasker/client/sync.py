@@ -7,6 +7,18 @@ from typing import Self
 
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
+from tasker.client.dlq import DlqCalls
+
+
+class SyncDlqCalls(Synchronous[DlqCalls]):
+    """The calls of `SyncTaskerClient.dlq`."""
+
+    list = iterates(DlqCalls.list)
+    get = waits(DlqCalls.get)
+    update = waits(DlqCalls.update)
+    stats = waits(DlqCalls.stats)
+    queue = iterates(DlqCalls.queue)
+    staleness = iterates(DlqCalls.staleness)
 
 
 class SyncTaskerClient(Synchronous[TaskerClient]):
@@ -22,6 +34,9 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     where that one is an async iterator, this one is an iterator. Threads may share a client.
 
     It connects when first used. Whoever makes one without `with` ends it with `close`.
+
+    Attributes:
+        dlq: Calls about tasks that need a person.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -32,7 +47,9 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
             timeout_seconds: How long a call may take. Watching and waiting go on for as long as they need,
                 and give up when the service has been unavailable for that long.
         """
-        super().__init__(TaskerClient(address, timeout_seconds=timeout_seconds), Bridge())
+        calls, bridge = TaskerClient(address, timeout_seconds=timeout_seconds), Bridge()
+        super().__init__(calls, bridge)
+        self.dlq = SyncDlqCalls(calls.dlq, bridge)
 
     def __enter__(self) -> Self:
         return self
@@ -47,8 +64,14 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     list = iterates(TaskerClient.list)
     page = waits(TaskerClient.page)
     cancel = waits(TaskerClient.cancel)
+    context = waits(TaskerClient.context)
+    summary = waits(TaskerClient.summary)
     steps = waits(TaskerClient.steps)
     step = waits(TaskerClient.step)
+    reset_step = waits(TaskerClient.reset_step)
+    resolve_step = waits(TaskerClient.resolve_step)
+    complete_step = waits(TaskerClient.complete_step)
+    step_audit = iterates(TaskerClient.step_audit)
     templates = waits(TaskerClient.templates)
     template = waits(TaskerClient.template)
     health = waits(TaskerClient.health)

@@ -1,4 +1,4 @@
-"""DLQ entries: why a task is put before a person, and how that ends."""
+"""DLQ entries: why a task is put before a person, how near others are to that, and how it ends."""
 
 from __future__ import annotations
 
@@ -39,3 +39,11 @@ class ResolutionStatus(StrEnum):
     MANUALLY_RESOLVED = "manually_resolved"
     PERMANENTLY_FAILED = "permanently_failed"
     CANCELLED = "cancelled"
+
+
+class StalenessHealth(StrEnum):
+    """Time in state, or age, against its limit."""
+
+    HEALTHY = "healthy"
+    WARNING = "warning"
+    STALE = "stale"

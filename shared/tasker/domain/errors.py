@@ -166,22 +166,37 @@ class AlreadyExistsError(TaskerError):
 
 
 class IdentityConflictError(AlreadyExistsError):
-    """An earlier task has the same identity. Which one is not told."""
+    """An earlier task has the same identity.
+
+    Args:
+        namespace, name, version: The template of both.
+        idempotency_key: That of the request, if it had one.
+        existing_task_uuid: The earlier task; None where the caller is not to know it.
+    """
 
     reason: ClassVar[str] = "IDENTITY_CONFLICT"
 
     def __init__(
-        self, namespace: str, name: str, version: str, *, idempotency_key: str | None = None
+        self,
+        namespace: str,
+        name: str,
+        version: str,
+        *,
+        idempotency_key: str | None = None,
+        existing_task_uuid: UUID | None = None,
     ) -> None:
         self.namespace = namespace
         self.name = name
         self.version = version
         self.idempotency_key = idempotency_key
+        self.existing_task_uuid = existing_task_uuid
         template = f"{namespace}/{name}:{version}"
         if idempotency_key is None:
-            what = f"a task of {template} with an equal context exists already"
+            which = f": {existing_task_uuid}" if existing_task_uuid else ""
+            what = f"a task of {template} with an equal context exists already{which}"
             remedy = (
-                "pass an idempotency_key, or put what tells the two apart (a date, an id) into the context"
+                f"{'read or watch that one, or ' if existing_task_uuid else ''}pass an idempotency_key to make another "
+                "one, or put what tells the two apart (a date, an id) into the context"
             )
         else:
             what = f"a task of {template} with idempotency_key '{idempotency_key}' has another context"
@@ -190,8 +205,10 @@ class IdentityConflictError(AlreadyExistsError):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The template of the task."""
-        return {"namespace": self.namespace, "name": self.name, "version": self.version}
+        """The template of the task, and the earlier one as `task_uuid` if the caller may know it."""
+        facts = {"namespace": self.namespace, "name": self.name, "version": self.version}
+        earlier = self.existing_task_uuid
+        return facts if earlier is None else facts | {"task_uuid": str(earlier)}
 
 
 class FailedPreconditionError(TaskerError):

@@ -20,14 +20,6 @@ WARNING_PERCENTAGE: Final = 80
 REPORTING_MINUTES: Final = 1440
 
 
-class StalenessHealth(StrEnum):
-    """Time in state, or age, against its limit."""
-
-    HEALTHY = "healthy"
-    WARNING = "warning"
-    STALE = "stale"
-
-
 @dataclass(frozen=True, slots=True)
 class StalenessLimits:
     """Limits for tasks whose template sets none, in minutes.

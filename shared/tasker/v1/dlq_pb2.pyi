@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from tasker.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -112,32 +113,51 @@ class ListDlqEntriesRequest(_message.Message):
     RESOLUTION_STATUS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
+    DLQ_REASON_FIELD_NUMBER: _builtins.int
     resolution_status: Global___DlqResolutionStatus.ValueType
+    """Only entries of this status; UNSPECIFIED, or one that is unknown, is no filter."""
     limit: _builtins.int
-    """Entries wanted; 50 when absent."""
+    """Entries wanted, 1 to 1000; 50 when absent."""
     offset: _builtins.int
     """Entries to skip; 0 when absent."""
+    dlq_reason: Global___DlqReason.ValueType
+    """Only entries of this reason; UNSPECIFIED is no filter."""
+    @_builtins.property
+    def pagination(self) -> _common_pb2.PaginationRequest:
+        """A page by token; its limit and offset take the place of the two above."""
+
     def __init__(
         self,
         *,
         resolution_status: Global___DlqResolutionStatus.ValueType | None = ...,
         limit: _builtins.int | None = ...,
         offset: _builtins.int | None = ...,
+        pagination: _common_pb2.PaginationRequest | None = ...,
+        dlq_reason: Global___DlqReason.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "_resolution_status", b"_resolution_status", "limit", b"limit", "offset", b"offset", "resolution_status", b"resolution_status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dlq_reason", b"_dlq_reason", "_limit", b"_limit", "_offset", b"_offset", "_pagination", b"_pagination", "_resolution_status", b"_resolution_status", "dlq_reason", b"dlq_reason", "limit", b"limit", "offset", b"offset", "pagination", b"pagination", "resolution_status", b"resolution_status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "_resolution_status", b"_resolution_status", "limit", b"limit", "offset", b"offset", "resolution_status", b"resolution_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dlq_reason", b"_dlq_reason", "_limit", b"_limit", "_offset", b"_offset", "_pagination", b"_pagination", "_resolution_status", b"_resolution_status", "dlq_reason", b"dlq_reason", "limit", b"limit", "offset", b"offset", "pagination", b"pagination", "resolution_status", b"resolution_status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dlq_reason: _TypeAlias = _typing.Literal["dlq_reason"]  # noqa: Y015
+    _WhichOneofArgType__dlq_reason: _TypeAlias = _typing.Literal["_dlq_reason", b"_dlq_reason"]  # noqa: Y015
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
     _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
     _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    _WhichOneofReturnType__pagination: _TypeAlias = _typing.Literal["pagination"]  # noqa: Y015
+    _WhichOneofArgType__pagination: _TypeAlias = _typing.Literal["_pagination", b"_pagination"]  # noqa: Y015
     _WhichOneofReturnType__resolution_status: _TypeAlias = _typing.Literal["resolution_status"]  # noqa: Y015
     _WhichOneofArgType__resolution_status: _TypeAlias = _typing.Literal["_resolution_status", b"_resolution_status"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dlq_reason) -> _WhichOneofReturnType__dlq_reason | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pagination) -> _WhichOneofReturnType__pagination | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resolution_status) -> _WhichOneofReturnType__resolution_status | None: ...
 
@@ -145,23 +165,31 @@ Global___ListDlqEntriesRequest: _TypeAlias = ListDlqEntriesRequest  # noqa: Y015
 
 @_typing.final
 class ListDlqEntriesResponse(_message.Message):
-    """The entries that matched."""
+    """The entries that matched. A page ends early rather than grow beyond what clients read: see has_more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___DlqEntry]: ...
+    @_builtins.property
+    def pagination(self) -> _common_pb2.PaginationResponse:
+        """What the page is part of."""
+
     def __init__(
         self,
         *,
         entries: _abc.Iterable[Global___DlqEntry] | None = ...,
+        pagination: _common_pb2.PaginationResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "pagination", b"pagination"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "entries", b"entries", "pagination", b"pagination"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__pagination: _TypeAlias = _typing.Literal["pagination"]  # noqa: Y015
+    _WhichOneofArgType__pagination: _TypeAlias = _typing.Literal["_pagination", b"_pagination"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pagination) -> _WhichOneofReturnType__pagination | None: ...
 
 Global___ListDlqEntriesResponse: _TypeAlias = ListDlqEntriesResponse  # noqa: Y015
 
@@ -219,6 +247,7 @@ class UpdateDlqInvestigationRequest(_message.Message):
     RESOLUTION_NOTES_FIELD_NUMBER: _builtins.int
     RESOLVED_BY_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    EXPECTED_UPDATED_AT_FIELD_NUMBER: _builtins.int
     dlq_entry_uuid: _builtins.str
     resolution_status: Global___DlqResolutionStatus.ValueType
     resolution_notes: _builtins.str
@@ -226,6 +255,10 @@ class UpdateDlqInvestigationRequest(_message.Message):
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """Replaces the entry's metadata as a whole."""
+
+    @_builtins.property
+    def expected_updated_at(self) -> _timestamp_pb2.Timestamp:
+        """The entry as the caller knows it: its updated_at. ABORTED when it has changed since."""
 
     def __init__(
         self,
@@ -235,11 +268,14 @@ class UpdateDlqInvestigationRequest(_message.Message):
         resolution_notes: _builtins.str | None = ...,
         resolved_by: _builtins.str | None = ...,
         metadata: _struct_pb2.Struct | None = ...,
+        expected_updated_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_metadata", b"_metadata", "_resolution_notes", b"_resolution_notes", "_resolution_status", b"_resolution_status", "_resolved_by", b"_resolved_by", "metadata", b"metadata", "resolution_notes", b"resolution_notes", "resolution_status", b"resolution_status", "resolved_by", b"resolved_by"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_updated_at", b"_expected_updated_at", "_metadata", b"_metadata", "_resolution_notes", b"_resolution_notes", "_resolution_status", b"_resolution_status", "_resolved_by", b"_resolved_by", "expected_updated_at", b"expected_updated_at", "metadata", b"metadata", "resolution_notes", b"resolution_notes", "resolution_status", b"resolution_status", "resolved_by", b"resolved_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_metadata", b"_metadata", "_resolution_notes", b"_resolution_notes", "_resolution_status", b"_resolution_status", "_resolved_by", b"_resolved_by", "dlq_entry_uuid", b"dlq_entry_uuid", "metadata", b"metadata", "resolution_notes", b"resolution_notes", "resolution_status", b"resolution_status", "resolved_by", b"resolved_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_updated_at", b"_expected_updated_at", "_metadata", b"_metadata", "_resolution_notes", b"_resolution_notes", "_resolution_status", b"_resolution_status", "_resolved_by", b"_resolved_by", "dlq_entry_uuid", b"dlq_entry_uuid", "expected_updated_at", b"expected_updated_at", "metadata", b"metadata", "resolution_notes", b"resolution_notes", "resolution_status", b"resolution_status", "resolved_by", b"resolved_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_updated_at: _TypeAlias = _typing.Literal["expected_updated_at"]  # noqa: Y015
+    _WhichOneofArgType__expected_updated_at: _TypeAlias = _typing.Literal["_expected_updated_at", b"_expected_updated_at"]  # noqa: Y015
     _WhichOneofReturnType__metadata: _TypeAlias = _typing.Literal["metadata"]  # noqa: Y015
     _WhichOneofArgType__metadata: _TypeAlias = _typing.Literal["_metadata", b"_metadata"]  # noqa: Y015
     _WhichOneofReturnType__resolution_notes: _TypeAlias = _typing.Literal["resolution_notes"]  # noqa: Y015
@@ -248,6 +284,8 @@ class UpdateDlqInvestigationRequest(_message.Message):
     _WhichOneofArgType__resolution_status: _TypeAlias = _typing.Literal["_resolution_status", b"_resolution_status"]  # noqa: Y015
     _WhichOneofReturnType__resolved_by: _TypeAlias = _typing.Literal["resolved_by"]  # noqa: Y015
     _WhichOneofArgType__resolved_by: _TypeAlias = _typing.Literal["_resolved_by", b"_resolved_by"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_updated_at) -> _WhichOneofReturnType__expected_updated_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata) -> _WhichOneofReturnType__metadata | None: ...
     @_typing.overload
@@ -268,21 +306,29 @@ class UpdateDlqInvestigationResponse(_message.Message):
     SUCCESS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     DLQ_ENTRY_UUID_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
     success: _builtins.bool
     message: _builtins.str
     dlq_entry_uuid: _builtins.str
+    @_builtins.property
+    def entry(self) -> Global___DlqEntry:
+        """The entry after the call."""
+
     def __init__(
         self,
         *,
         success: _builtins.bool = ...,
         message: _builtins.str = ...,
         dlq_entry_uuid: _builtins.str = ...,
+        entry: Global___DlqEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_entry", b"_entry", "entry", b"entry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dlq_entry_uuid", b"dlq_entry_uuid", "message", b"message", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry", b"_entry", "dlq_entry_uuid", b"dlq_entry_uuid", "entry", b"entry", "message", b"message", "success", b"success"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__entry: _TypeAlias = _typing.Literal["entry"]  # noqa: Y015
+    _WhichOneofArgType__entry: _TypeAlias = _typing.Literal["_entry", b"_entry"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__entry) -> _WhichOneofReturnType__entry | None: ...
 
 Global___UpdateDlqInvestigationResponse: _TypeAlias = UpdateDlqInvestigationResponse  # noqa: Y015
 
@@ -332,20 +378,31 @@ class GetDlqInvestigationQueueRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMIT_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Entries wanted; 100 when absent."""
+    """Entries wanted, 1 to 1000; 100 when absent."""
+    @_builtins.property
+    def pagination(self) -> _common_pb2.PaginationRequest:
+        """A page by token; its limit takes the place of the one above."""
+
     def __init__(
         self,
         *,
         limit: _builtins.int | None = ...,
+        pagination: _common_pb2.PaginationRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_pagination", b"_pagination", "limit", b"limit", "pagination", b"pagination"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_pagination", b"_pagination", "limit", b"limit", "pagination", b"pagination"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__pagination: _TypeAlias = _typing.Literal["pagination"]  # noqa: Y015
+    _WhichOneofArgType__pagination: _TypeAlias = _typing.Literal["_pagination", b"_pagination"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pagination) -> _WhichOneofReturnType__pagination | None: ...
 
 Global___GetDlqInvestigationQueueRequest: _TypeAlias = GetDlqInvestigationQueueRequest  # noqa: Y015
 
@@ -356,18 +413,26 @@ class GetDlqInvestigationQueueResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___DlqInvestigationQueueEntry]: ...
+    @_builtins.property
+    def pagination(self) -> _common_pb2.PaginationResponse:
+        """What the page is part of."""
+
     def __init__(
         self,
         *,
         entries: _abc.Iterable[Global___DlqInvestigationQueueEntry] | None = ...,
+        pagination: _common_pb2.PaginationResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "pagination", b"pagination"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "entries", b"entries", "pagination", b"pagination"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__pagination: _TypeAlias = _typing.Literal["pagination"]  # noqa: Y015
+    _WhichOneofArgType__pagination: _TypeAlias = _typing.Literal["_pagination", b"_pagination"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pagination) -> _WhichOneofReturnType__pagination | None: ...
 
 Global___GetDlqInvestigationQueueResponse: _TypeAlias = GetDlqInvestigationQueueResponse  # noqa: Y015
 
@@ -378,42 +443,61 @@ class GetStalenessMonitoringRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMIT_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Tasks wanted; 100 when absent."""
+    """Tasks wanted, 1 to 1000; 100 when absent."""
+    @_builtins.property
+    def pagination(self) -> _common_pb2.PaginationRequest:
+        """A page by token; its limit takes the place of the one above."""
+
     def __init__(
         self,
         *,
         limit: _builtins.int | None = ...,
+        pagination: _common_pb2.PaginationRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_pagination", b"_pagination", "limit", b"limit", "pagination", b"pagination"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_pagination", b"_pagination", "limit", b"limit", "pagination", b"pagination"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__pagination: _TypeAlias = _typing.Literal["pagination"]  # noqa: Y015
+    _WhichOneofArgType__pagination: _TypeAlias = _typing.Literal["_pagination", b"_pagination"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pagination) -> _WhichOneofReturnType__pagination | None: ...
 
 Global___GetStalenessMonitoringRequest: _TypeAlias = GetStalenessMonitoringRequest  # noqa: Y015
 
 @_typing.final
 class GetStalenessMonitoringResponse(_message.Message):
-    """Waiting tasks, worst first."""
+    """Waiting tasks, worst first. All pages are as of the moment of the first one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___StalenessMonitoringEntry]: ...
+    @_builtins.property
+    def pagination(self) -> _common_pb2.PaginationResponse:
+        """What the page is part of."""
+
     def __init__(
         self,
         *,
         entries: _abc.Iterable[Global___StalenessMonitoringEntry] | None = ...,
+        pagination: _common_pb2.PaginationResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "pagination", b"pagination"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "entries", b"entries", "pagination", b"pagination"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__pagination: _TypeAlias = _typing.Literal["pagination"]  # noqa: Y015
+    _WhichOneofArgType__pagination: _TypeAlias = _typing.Literal["_pagination", b"_pagination"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pagination) -> _WhichOneofReturnType__pagination | None: ...
 
 Global___GetStalenessMonitoringResponse: _TypeAlias = GetStalenessMonitoringResponse  # noqa: Y015
 

@@ -87,6 +87,8 @@ class DlqServiceServicer:
 
     def UpdateInvestigation(self, request, context):
         """Record what a person found about an entry, or what became of it. Absent fields keep their value.
+
+        INVALID_ARGUMENT when the entry is closed; ABORTED when it changed since expected_updated_at.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

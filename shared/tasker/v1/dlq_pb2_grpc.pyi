@@ -38,7 +38,10 @@ class DlqServiceStub:
     GetEntryByTask: _grpc.UnaryUnaryMultiCallable[_dlq_pb2.GetDlqEntryByTaskRequest, _dlq_pb2.GetDlqEntryByTaskResponse]
     """Return a task's latest entry."""
     UpdateInvestigation: _grpc.UnaryUnaryMultiCallable[_dlq_pb2.UpdateDlqInvestigationRequest, _dlq_pb2.UpdateDlqInvestigationResponse]
-    """Record what a person found about an entry, or what became of it. Absent fields keep their value."""
+    """Record what a person found about an entry, or what became of it. Absent fields keep their value.
+
+    INVALID_ARGUMENT when the entry is closed; ABORTED when it changed since expected_updated_at.
+    """
     GetStats: _grpc.UnaryUnaryMultiCallable[_dlq_pb2.GetDlqStatsRequest, _dlq_pb2.GetDlqStatsResponse]
     """Return counts and times by reason."""
     GetInvestigationQueue: _grpc.UnaryUnaryMultiCallable[_dlq_pb2.GetDlqInvestigationQueueRequest, _dlq_pb2.GetDlqInvestigationQueueResponse]
@@ -56,7 +59,10 @@ class DlqServiceAsyncStub(DlqServiceStub):
     GetEntryByTask: _aio.UnaryUnaryMultiCallable[_dlq_pb2.GetDlqEntryByTaskRequest, _dlq_pb2.GetDlqEntryByTaskResponse]  # type: ignore[assignment]
     """Return a task's latest entry."""
     UpdateInvestigation: _aio.UnaryUnaryMultiCallable[_dlq_pb2.UpdateDlqInvestigationRequest, _dlq_pb2.UpdateDlqInvestigationResponse]  # type: ignore[assignment]
-    """Record what a person found about an entry, or what became of it. Absent fields keep their value."""
+    """Record what a person found about an entry, or what became of it. Absent fields keep their value.
+
+    INVALID_ARGUMENT when the entry is closed; ABORTED when it changed since expected_updated_at.
+    """
     GetStats: _aio.UnaryUnaryMultiCallable[_dlq_pb2.GetDlqStatsRequest, _dlq_pb2.GetDlqStatsResponse]  # type: ignore[assignment]
     """Return counts and times by reason."""
     GetInvestigationQueue: _aio.UnaryUnaryMultiCallable[_dlq_pb2.GetDlqInvestigationQueueRequest, _dlq_pb2.GetDlqInvestigationQueueResponse]  # type: ignore[assignment]
@@ -86,7 +92,10 @@ class DlqServiceServicer:
         request: _dlq_pb2.UpdateDlqInvestigationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dlq_pb2.UpdateDlqInvestigationResponse, _abc.Awaitable[_dlq_pb2.UpdateDlqInvestigationResponse]]:
-        """Record what a person found about an entry, or what became of it. Absent fields keep their value."""
+        """Record what a person found about an entry, or what became of it. Absent fields keep their value.
+
+        INVALID_ARGUMENT when the entry is closed; ABORTED when it changed since expected_updated_at.
+        """
 
     def GetStats(
         self,

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tasker.v1 import common_pb2 as _common_pb2
+from tasker.v1 import failures_pb2 as _failures_pb2
 from tasker.v1 import tasks_pb2 as _tasks_pb2
 import builtins as _builtins
 import sys
@@ -163,16 +164,21 @@ class ResolveStepRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    RESULT_JSON_FIELD_NUMBER: _builtins.int
     task_uuid: _builtins.str
     step_uuid: _builtins.str
     action_type: Global___StepManualActionType.ValueType
     performed_by: _builtins.str
-    """The operator; kept with the transition."""
+    """The operator, at most 255 characters; required, and kept with the transition."""
     reason: _builtins.str
-    """Kept with the transition."""
+    """At most 500 characters; required, and kept with the transition."""
+    result_json: _builtins.str
+    """The step's value as JSON text of any type, which wins over `result` and is taken as it is."""
     @_builtins.property
     def result(self) -> _struct_pb2.Struct:
-        """The step's value; COMPLETE_MANUALLY requires it."""
+        """The step's value; COMPLETE_MANUALLY requires it here or in result_json, the other actions take none. A result of
+        exactly the two keys "result" and "metadata", with no metadata beside it, is taken as those two fields.
+        """
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
@@ -188,19 +194,24 @@ class ResolveStepRequest(_message.Message):
         reason: _builtins.str = ...,
         result: _struct_pb2.Struct | None = ...,
         metadata: _struct_pb2.Struct | None = ...,
+        result_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_metadata", b"_metadata", "_result", b"_result", "metadata", b"metadata", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_metadata", b"_metadata", "_result", b"_result", "_result_json", b"_result_json", "metadata", b"metadata", "result", b"result", "result_json", b"result_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_metadata", b"_metadata", "_result", b"_result", "action_type", b"action_type", "metadata", b"metadata", "performed_by", b"performed_by", "reason", b"reason", "result", b"result", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_metadata", b"_metadata", "_result", b"_result", "_result_json", b"_result_json", "action_type", b"action_type", "metadata", b"metadata", "performed_by", b"performed_by", "reason", b"reason", "result", b"result", "result_json", b"result_json", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__metadata: _TypeAlias = _typing.Literal["metadata"]  # noqa: Y015
     _WhichOneofArgType__metadata: _TypeAlias = _typing.Literal["_metadata", b"_metadata"]  # noqa: Y015
     _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
     _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015
+    _WhichOneofReturnType__result_json: _TypeAlias = _typing.Literal["result_json"]  # noqa: Y015
+    _WhichOneofArgType__result_json: _TypeAlias = _typing.Literal["_result_json", b"_result_json"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata) -> _WhichOneofReturnType__metadata | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__result) -> _WhichOneofReturnType__result | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__result_json) -> _WhichOneofReturnType__result_json | None: ...
 
 Global___ResolveStepRequest: _TypeAlias = ResolveStepRequest  # noqa: Y015
 
@@ -234,41 +245,57 @@ class GetStepAuditRequest(_message.Message):
 
     TASK_UUID_FIELD_NUMBER: _builtins.int
     STEP_UUID_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
     task_uuid: _builtins.str
     step_uuid: _builtins.str
+    @_builtins.property
+    def pagination(self) -> _common_pb2.PaginationRequest:
+        """The whole history at once when absent."""
+
     def __init__(
         self,
         *,
         task_uuid: _builtins.str = ...,
         step_uuid: _builtins.str = ...,
+        pagination: _common_pb2.PaginationRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "pagination", b"pagination"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["step_uuid", b"step_uuid", "task_uuid", b"task_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "pagination", b"pagination", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__pagination: _TypeAlias = _typing.Literal["pagination"]  # noqa: Y015
+    _WhichOneofArgType__pagination: _TypeAlias = _typing.Literal["_pagination", b"_pagination"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pagination) -> _WhichOneofReturnType__pagination | None: ...
 
 Global___GetStepAuditRequest: _TypeAlias = GetStepAuditRequest  # noqa: Y015
 
 @_typing.final
 class GetStepAuditResponse(_message.Message):
-    """The history of the step, newest first."""
+    """The history of the step, newest first. It ends early rather than grow beyond what clients read: see has_more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIT_RECORDS_FIELD_NUMBER: _builtins.int
+    PAGINATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def audit_records(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepAuditRecord]: ...
+    @_builtins.property
+    def pagination(self) -> _common_pb2.PaginationResponse:
+        """What the page is part of."""
+
     def __init__(
         self,
         *,
         audit_records: _abc.Iterable[Global___StepAuditRecord] | None = ...,
+        pagination: _common_pb2.PaginationResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "pagination", b"pagination"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_records", b"audit_records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "audit_records", b"audit_records", "pagination", b"pagination"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__pagination: _TypeAlias = _typing.Literal["pagination"]  # noqa: Y015
+    _WhichOneofArgType__pagination: _TypeAlias = _typing.Literal["_pagination", b"_pagination"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pagination) -> _WhichOneofReturnType__pagination | None: ...
 
 Global___GetStepAuditResponse: _TypeAlias = GetStepAuditResponse  # noqa: Y015
 
@@ -291,6 +318,9 @@ class StepAuditRecord(_message.Message):
     STEP_NAME_FIELD_NUMBER: _builtins.int
     FROM_STATE_FIELD_NUMBER: _builtins.int
     TO_STATE_FIELD_NUMBER: _builtins.int
+    RESULT_JSON_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     audit_uuid: _builtins.str
     step_uuid: _builtins.str
     transition_uuid: _builtins.str
@@ -306,10 +336,20 @@ class StepAuditRecord(_message.Message):
     from_state: _common_pb2.StepState.ValueType
     """States of the transition by which the result was submitted."""
     to_state: _common_pb2.StepState.ValueType
+    result_json: _builtins.str
+    """The handler's value as JSON text, exact where the Struct is not."""
+    attempt: _builtins.int
+    """Which attempt it was, counted from 1; a reset starts anew."""
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def result(self) -> _struct_pb2.Struct: ...
+    def result(self) -> _struct_pb2.Struct:
+        """The handler's value; one that is no object comes as {"value": ...}."""
+
+    @_builtins.property
+    def failure(self) -> _failures_pb2.StepFailure:
+        """Present when the attempt failed."""
+
     def __init__(
         self,
         *,
@@ -326,29 +366,44 @@ class StepAuditRecord(_message.Message):
         step_name: _builtins.str = ...,
         from_state: _common_pb2.StepState.ValueType | None = ...,
         to_state: _common_pb2.StepState.ValueType = ...,
+        result_json: _builtins.str | None = ...,
+        attempt: _builtins.int | None = ...,
+        failure: _failures_pb2.StepFailure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_correlation_id", b"_correlation_id", "_execution_time_ms", b"_execution_time_ms", "_from_state", b"_from_state", "_result", b"_result", "_worker_uuid", b"_worker_uuid", "correlation_id", b"correlation_id", "execution_time_ms", b"execution_time_ms", "from_state", b"from_state", "recorded_at", b"recorded_at", "result", b"result", "worker_uuid", b"worker_uuid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "_correlation_id", b"_correlation_id", "_execution_time_ms", b"_execution_time_ms", "_failure", b"_failure", "_from_state", b"_from_state", "_result", b"_result", "_result_json", b"_result_json", "_worker_uuid", b"_worker_uuid", "attempt", b"attempt", "correlation_id", b"correlation_id", "execution_time_ms", b"execution_time_ms", "failure", b"failure", "from_state", b"from_state", "recorded_at", b"recorded_at", "result", b"result", "result_json", b"result_json", "worker_uuid", b"worker_uuid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation_id", b"_correlation_id", "_execution_time_ms", b"_execution_time_ms", "_from_state", b"_from_state", "_result", b"_result", "_worker_uuid", b"_worker_uuid", "audit_uuid", b"audit_uuid", "correlation_id", b"correlation_id", "execution_time_ms", b"execution_time_ms", "from_state", b"from_state", "recorded_at", b"recorded_at", "result", b"result", "step_name", b"step_name", "step_uuid", b"step_uuid", "success", b"success", "task_uuid", b"task_uuid", "to_state", b"to_state", "transition_uuid", b"transition_uuid", "worker_uuid", b"worker_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "_correlation_id", b"_correlation_id", "_execution_time_ms", b"_execution_time_ms", "_failure", b"_failure", "_from_state", b"_from_state", "_result", b"_result", "_result_json", b"_result_json", "_worker_uuid", b"_worker_uuid", "attempt", b"attempt", "audit_uuid", b"audit_uuid", "correlation_id", b"correlation_id", "execution_time_ms", b"execution_time_ms", "failure", b"failure", "from_state", b"from_state", "recorded_at", b"recorded_at", "result", b"result", "result_json", b"result_json", "step_name", b"step_name", "step_uuid", b"step_uuid", "success", b"success", "task_uuid", b"task_uuid", "to_state", b"to_state", "transition_uuid", b"transition_uuid", "worker_uuid", b"worker_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__attempt: _TypeAlias = _typing.Literal["attempt"]  # noqa: Y015
+    _WhichOneofArgType__attempt: _TypeAlias = _typing.Literal["_attempt", b"_attempt"]  # noqa: Y015
     _WhichOneofReturnType__correlation_id: _TypeAlias = _typing.Literal["correlation_id"]  # noqa: Y015
     _WhichOneofArgType__correlation_id: _TypeAlias = _typing.Literal["_correlation_id", b"_correlation_id"]  # noqa: Y015
     _WhichOneofReturnType__execution_time_ms: _TypeAlias = _typing.Literal["execution_time_ms"]  # noqa: Y015
     _WhichOneofArgType__execution_time_ms: _TypeAlias = _typing.Literal["_execution_time_ms", b"_execution_time_ms"]  # noqa: Y015
+    _WhichOneofReturnType__failure: _TypeAlias = _typing.Literal["failure"]  # noqa: Y015
+    _WhichOneofArgType__failure: _TypeAlias = _typing.Literal["_failure", b"_failure"]  # noqa: Y015
     _WhichOneofReturnType__from_state: _TypeAlias = _typing.Literal["from_state"]  # noqa: Y015
     _WhichOneofArgType__from_state: _TypeAlias = _typing.Literal["_from_state", b"_from_state"]  # noqa: Y015
     _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
     _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015
+    _WhichOneofReturnType__result_json: _TypeAlias = _typing.Literal["result_json"]  # noqa: Y015
+    _WhichOneofArgType__result_json: _TypeAlias = _typing.Literal["_result_json", b"_result_json"]  # noqa: Y015
     _WhichOneofReturnType__worker_uuid: _TypeAlias = _typing.Literal["worker_uuid"]  # noqa: Y015
     _WhichOneofArgType__worker_uuid: _TypeAlias = _typing.Literal["_worker_uuid", b"_worker_uuid"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__attempt) -> _WhichOneofReturnType__attempt | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__correlation_id) -> _WhichOneofReturnType__correlation_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__execution_time_ms) -> _WhichOneofReturnType__execution_time_ms | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure) -> _WhichOneofReturnType__failure | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__from_state) -> _WhichOneofReturnType__from_state | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__result) -> _WhichOneofReturnType__result | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__result_json) -> _WhichOneofReturnType__result_json | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__worker_uuid) -> _WhichOneofReturnType__worker_uuid | None: ...
 

@@ -76,14 +76,16 @@ class StepServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveStep(self, request, context):
-        """Do by hand what the engine would not: run a failed step again, or end it.
+        """Do by hand what the engine would not: run a failed step again, or end it. The task goes on by itself.
+
+        INVALID_ARGUMENT when the step's state does not allow it, or its task is over for good. Of two calls at once one wins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStepAudit(self, request, context):
-        """Return the results workers submitted for a step, newest first.
+        """Return the results workers submitted for a step, newest first. INVALID_ARGUMENT when it belongs to another task.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,12 @@ class StepServiceStub:
     ListSteps: _grpc.UnaryUnaryMultiCallable[_steps_pb2.ListStepsRequest, _steps_pb2.ListStepsResponse]
     """Return all steps of a task, oldest first."""
     ResolveStep: _grpc.UnaryUnaryMultiCallable[_steps_pb2.ResolveStepRequest, _steps_pb2.ResolveStepResponse]
-    """Do by hand what the engine would not: run a failed step again, or end it."""
+    """Do by hand what the engine would not: run a failed step again, or end it. The task goes on by itself.
+
+    INVALID_ARGUMENT when the step's state does not allow it, or its task is over for good. Of two calls at once one wins.
+    """
     GetStepAudit: _grpc.UnaryUnaryMultiCallable[_steps_pb2.GetStepAuditRequest, _steps_pb2.GetStepAuditResponse]
-    """Return the results workers submitted for a step, newest first."""
+    """Return the results workers submitted for a step, newest first. INVALID_ARGUMENT when it belongs to another task."""
 
 @_typing.type_check_only
 class StepServiceAsyncStub(StepServiceStub):
@@ -52,9 +55,12 @@ class StepServiceAsyncStub(StepServiceStub):
     ListSteps: _aio.UnaryUnaryMultiCallable[_steps_pb2.ListStepsRequest, _steps_pb2.ListStepsResponse]  # type: ignore[assignment]
     """Return all steps of a task, oldest first."""
     ResolveStep: _aio.UnaryUnaryMultiCallable[_steps_pb2.ResolveStepRequest, _steps_pb2.ResolveStepResponse]  # type: ignore[assignment]
-    """Do by hand what the engine would not: run a failed step again, or end it."""
+    """Do by hand what the engine would not: run a failed step again, or end it. The task goes on by itself.
+
+    INVALID_ARGUMENT when the step's state does not allow it, or its task is over for good. Of two calls at once one wins.
+    """
     GetStepAudit: _aio.UnaryUnaryMultiCallable[_steps_pb2.GetStepAuditRequest, _steps_pb2.GetStepAuditResponse]  # type: ignore[assignment]
-    """Return the results workers submitted for a step, newest first."""
+    """Return the results workers submitted for a step, newest first. INVALID_ARGUMENT when it belongs to another task."""
 
 class StepServiceServicer:
     """The steps of a task, and what an operator may do to one."""
@@ -78,13 +84,16 @@ class StepServiceServicer:
         request: _steps_pb2.ResolveStepRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_steps_pb2.ResolveStepResponse, _abc.Awaitable[_steps_pb2.ResolveStepResponse]]:
-        """Do by hand what the engine would not: run a failed step again, or end it."""
+        """Do by hand what the engine would not: run a failed step again, or end it. The task goes on by itself.
+
+        INVALID_ARGUMENT when the step's state does not allow it, or its task is over for good. Of two calls at once one wins.
+        """
 
     def GetStepAudit(
         self,
         request: _steps_pb2.GetStepAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_steps_pb2.GetStepAuditResponse, _abc.Awaitable[_steps_pb2.GetStepAuditResponse]]:
-        """Return the results workers submitted for a step, newest first."""
+        """Return the results workers submitted for a step, newest first. INVALID_ARGUMENT when it belongs to another task."""
 
 def add_StepServiceServicer_to_server(servicer: StepServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tasker.v1 import common_pb2 as _common_pb2
+from tasker.v1 import failures_pb2 as _failures_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -710,6 +711,8 @@ class Task(_message.Message):
     COMPLETION_PERCENTAGE_FIELD_NUMBER: _builtins.int
     HEALTH_STATUS_FIELD_NUMBER: _builtins.int
     CONTEXT_JSON_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    CANCELLATION_FIELD_NUMBER: _builtins.int
     task_uuid: _builtins.str
     name: _builtins.str
     """Template name."""
@@ -762,6 +765,14 @@ class Task(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def failure(self) -> _failures_pb2.TaskFailure:
+        """Present while a step of the task is failed or in backoff, and where the task ended in error."""
+
+    @_builtins.property
+    def cancellation(self) -> _failures_pb2.TaskCancellation:
+        """Present when the task was cancelled."""
+
     def __init__(
         self,
         *,
@@ -792,23 +803,33 @@ class Task(_message.Message):
         completion_percentage: _builtins.float = ...,
         health_status: _builtins.str = ...,
         context_json: _builtins.str | None = ...,
+        failure: _failures_pb2.TaskFailure | None = ...,
+        cancellation: _failures_pb2.TaskCancellation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at", "_context_json", b"_context_json", "_parent_correlation_id", b"_parent_correlation_id", "_priority", b"_priority", "completed_at", b"completed_at", "context", b"context", "context_json", b"context_json", "created_at", b"created_at", "parent_correlation_id", b"parent_correlation_id", "priority", b"priority", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cancellation", b"_cancellation", "_completed_at", b"_completed_at", "_context_json", b"_context_json", "_failure", b"_failure", "_parent_correlation_id", b"_parent_correlation_id", "_priority", b"_priority", "cancellation", b"cancellation", "completed_at", b"completed_at", "context", b"context", "context_json", b"context_json", "created_at", b"created_at", "failure", b"failure", "parent_correlation_id", b"parent_correlation_id", "priority", b"priority", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at", "_context_json", b"_context_json", "_parent_correlation_id", b"_parent_correlation_id", "_priority", b"_priority", "completed_at", b"completed_at", "completed_steps", b"completed_steps", "completion_percentage", b"completion_percentage", "context", b"context", "context_json", b"context_json", "correlation_id", b"correlation_id", "created_at", b"created_at", "execution_status", b"execution_status", "failed_steps", b"failed_steps", "health_status", b"health_status", "in_progress_steps", b"in_progress_steps", "initiator", b"initiator", "name", b"name", "namespace", b"namespace", "parent_correlation_id", b"parent_correlation_id", "pending_steps", b"pending_steps", "priority", b"priority", "ready_steps", b"ready_steps", "reason", b"reason", "recommended_action", b"recommended_action", "source_system", b"source_system", "state", b"state", "tags", b"tags", "task_uuid", b"task_uuid", "total_steps", b"total_steps", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cancellation", b"_cancellation", "_completed_at", b"_completed_at", "_context_json", b"_context_json", "_failure", b"_failure", "_parent_correlation_id", b"_parent_correlation_id", "_priority", b"_priority", "cancellation", b"cancellation", "completed_at", b"completed_at", "completed_steps", b"completed_steps", "completion_percentage", b"completion_percentage", "context", b"context", "context_json", b"context_json", "correlation_id", b"correlation_id", "created_at", b"created_at", "execution_status", b"execution_status", "failed_steps", b"failed_steps", "failure", b"failure", "health_status", b"health_status", "in_progress_steps", b"in_progress_steps", "initiator", b"initiator", "name", b"name", "namespace", b"namespace", "parent_correlation_id", b"parent_correlation_id", "pending_steps", b"pending_steps", "priority", b"priority", "ready_steps", b"ready_steps", "reason", b"reason", "recommended_action", b"recommended_action", "source_system", b"source_system", "state", b"state", "tags", b"tags", "task_uuid", b"task_uuid", "total_steps", b"total_steps", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cancellation: _TypeAlias = _typing.Literal["cancellation"]  # noqa: Y015
+    _WhichOneofArgType__cancellation: _TypeAlias = _typing.Literal["_cancellation", b"_cancellation"]  # noqa: Y015
     _WhichOneofReturnType__completed_at: _TypeAlias = _typing.Literal["completed_at"]  # noqa: Y015
     _WhichOneofArgType__completed_at: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at"]  # noqa: Y015
     _WhichOneofReturnType__context_json: _TypeAlias = _typing.Literal["context_json"]  # noqa: Y015
     _WhichOneofArgType__context_json: _TypeAlias = _typing.Literal["_context_json", b"_context_json"]  # noqa: Y015
+    _WhichOneofReturnType__failure: _TypeAlias = _typing.Literal["failure"]  # noqa: Y015
+    _WhichOneofArgType__failure: _TypeAlias = _typing.Literal["_failure", b"_failure"]  # noqa: Y015
     _WhichOneofReturnType__parent_correlation_id: _TypeAlias = _typing.Literal["parent_correlation_id"]  # noqa: Y015
     _WhichOneofArgType__parent_correlation_id: _TypeAlias = _typing.Literal["_parent_correlation_id", b"_parent_correlation_id"]  # noqa: Y015
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cancellation) -> _WhichOneofReturnType__cancellation | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__completed_at) -> _WhichOneofReturnType__completed_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context_json) -> _WhichOneofReturnType__context_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure) -> _WhichOneofReturnType__failure | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_correlation_id) -> _WhichOneofReturnType__parent_correlation_id | None: ...
     @_typing.overload
@@ -842,6 +863,7 @@ class Step(_message.Message):
     LAST_ATTEMPTED_AT_FIELD_NUMBER: _builtins.int
     BACKOFF_REQUEST_SECONDS_FIELD_NUMBER: _builtins.int
     RESULTS_JSON_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     step_uuid: _builtins.str
     task_uuid: _builtins.str
     name: _builtins.str
@@ -881,6 +903,10 @@ class Step(_message.Message):
 
     @_builtins.property
     def last_attempted_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def failure(self) -> _failures_pb2.StepFailure:
+        """Present when the last attempt failed."""
+
     def __init__(
         self,
         *,
@@ -904,15 +930,18 @@ class Step(_message.Message):
         last_attempted_at: _timestamp_pb2.Timestamp | None = ...,
         backoff_request_seconds: _builtins.int | None = ...,
         results_json: _builtins.str | None = ...,
+        failure: _failures_pb2.StepFailure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "created_at", b"created_at", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "next_retry_at", b"next_retry_at", "results", b"results", "results_json", b"results_json", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_failure", b"_failure", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "created_at", b"created_at", "failure", b"failure", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "next_retry_at", b"next_retry_at", "results", b"results", "results_json", b"results_json", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "attempts", b"attempts", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "completed_parents", b"completed_parents", "created_at", b"created_at", "dependencies_satisfied", b"dependencies_satisfied", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "max_attempts", b"max_attempts", "name", b"name", "next_retry_at", b"next_retry_at", "ready_for_execution", b"ready_for_execution", "results", b"results", "results_json", b"results_json", "retry_eligible", b"retry_eligible", "state", b"state", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid", "total_parents", b"total_parents", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_failure", b"_failure", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "attempts", b"attempts", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "completed_parents", b"completed_parents", "created_at", b"created_at", "dependencies_satisfied", b"dependencies_satisfied", "failure", b"failure", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "max_attempts", b"max_attempts", "name", b"name", "next_retry_at", b"next_retry_at", "ready_for_execution", b"ready_for_execution", "results", b"results", "results_json", b"results_json", "retry_eligible", b"retry_eligible", "state", b"state", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid", "total_parents", b"total_parents", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__backoff_request_seconds: _TypeAlias = _typing.Literal["backoff_request_seconds"]  # noqa: Y015
     _WhichOneofArgType__backoff_request_seconds: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds"]  # noqa: Y015
     _WhichOneofReturnType__completed_at: _TypeAlias = _typing.Literal["completed_at"]  # noqa: Y015
     _WhichOneofArgType__completed_at: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at"]  # noqa: Y015
+    _WhichOneofReturnType__failure: _TypeAlias = _typing.Literal["failure"]  # noqa: Y015
+    _WhichOneofArgType__failure: _TypeAlias = _typing.Literal["_failure", b"_failure"]  # noqa: Y015
     _WhichOneofReturnType__last_attempted_at: _TypeAlias = _typing.Literal["last_attempted_at"]  # noqa: Y015
     _WhichOneofArgType__last_attempted_at: _TypeAlias = _typing.Literal["_last_attempted_at", b"_last_attempted_at"]  # noqa: Y015
     _WhichOneofReturnType__last_failure_at: _TypeAlias = _typing.Literal["last_failure_at"]  # noqa: Y015
@@ -927,6 +956,8 @@ class Step(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__backoff_request_seconds) -> _WhichOneofReturnType__backoff_request_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__completed_at) -> _WhichOneofReturnType__completed_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure) -> _WhichOneofReturnType__failure | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_attempted_at) -> _WhichOneofReturnType__last_attempted_at | None: ...
     @_typing.overload
@@ -949,6 +980,12 @@ class TaskContext(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     MERGED_FIELD_NUMBER: _builtins.int
+    INPUTS_JSON_FIELD_NUMBER: _builtins.int
+    OUTPUTS_JSON_FIELD_NUMBER: _builtins.int
+    inputs_json: _builtins.str
+    """The inputs as JSON text, exact where the Struct is not."""
+    outputs_json: _builtins.str
+    """The outputs as JSON text, exact where the Struct is not."""
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct:
         """Context the task was created with."""
@@ -967,12 +1004,21 @@ class TaskContext(_message.Message):
         inputs: _struct_pb2.Struct | None = ...,
         outputs: _struct_pb2.Struct | None = ...,
         merged: _struct_pb2.Struct | None = ...,
+        inputs_json: _builtins.str | None = ...,
+        outputs_json: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "merged", b"merged", "outputs", b"outputs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json", "_outputs_json", b"_outputs_json", "inputs", b"inputs", "inputs_json", b"inputs_json", "merged", b"merged", "outputs", b"outputs", "outputs_json", b"outputs_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "merged", b"merged", "outputs", b"outputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json", "_outputs_json", b"_outputs_json", "inputs", b"inputs", "inputs_json", b"inputs_json", "merged", b"merged", "outputs", b"outputs", "outputs_json", b"outputs_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__inputs_json: _TypeAlias = _typing.Literal["inputs_json"]  # noqa: Y015
+    _WhichOneofArgType__inputs_json: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json"]  # noqa: Y015
+    _WhichOneofReturnType__outputs_json: _TypeAlias = _typing.Literal["outputs_json"]  # noqa: Y015
+    _WhichOneofArgType__outputs_json: _TypeAlias = _typing.Literal["_outputs_json", b"_outputs_json"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__inputs_json) -> _WhichOneofReturnType__inputs_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__outputs_json) -> _WhichOneofReturnType__outputs_json | None: ...
 
 Global___TaskContext: _TypeAlias = TaskContext  # noqa: Y015
 
@@ -1041,6 +1087,8 @@ class TaskSummaryMetadata(_message.Message):
     HEALTH_STATUS_FIELD_NUMBER: _builtins.int
     EXECUTION_STATUS_FIELD_NUMBER: _builtins.int
     RECOMMENDED_ACTION_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    CANCELLATION_FIELD_NUMBER: _builtins.int
     task_uuid: _builtins.str
     name: _builtins.str
     namespace: _builtins.str
@@ -1063,6 +1111,14 @@ class TaskSummaryMetadata(_message.Message):
     health_status: _builtins.str
     execution_status: _builtins.str
     recommended_action: _builtins.str
+    @_builtins.property
+    def failure(self) -> _failures_pb2.TaskFailure:
+        """As in Task."""
+
+    @_builtins.property
+    def cancellation(self) -> _failures_pb2.TaskCancellation:
+        """As in Task."""
+
     def __init__(
         self,
         *,
@@ -1087,17 +1143,27 @@ class TaskSummaryMetadata(_message.Message):
         health_status: _builtins.str = ...,
         execution_status: _builtins.str = ...,
         recommended_action: _builtins.str | None = ...,
+        failure: _failures_pb2.TaskFailure | None = ...,
+        cancellation: _failures_pb2.TaskCancellation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at", "_recommended_action", b"_recommended_action", "completed_at", b"completed_at", "recommended_action", b"recommended_action"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cancellation", b"_cancellation", "_completed_at", b"_completed_at", "_failure", b"_failure", "_recommended_action", b"_recommended_action", "cancellation", b"cancellation", "completed_at", b"completed_at", "failure", b"failure", "recommended_action", b"recommended_action"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at", "_recommended_action", b"_recommended_action", "completed_at", b"completed_at", "completed_steps", b"completed_steps", "completion_percentage", b"completion_percentage", "correlation_id", b"correlation_id", "created_at", b"created_at", "execution_status", b"execution_status", "failed_steps", b"failed_steps", "health_status", b"health_status", "in_progress_steps", b"in_progress_steps", "initiator", b"initiator", "name", b"name", "namespace", b"namespace", "pending_steps", b"pending_steps", "reason", b"reason", "recommended_action", b"recommended_action", "source_system", b"source_system", "status", b"status", "task_uuid", b"task_uuid", "total_steps", b"total_steps", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cancellation", b"_cancellation", "_completed_at", b"_completed_at", "_failure", b"_failure", "_recommended_action", b"_recommended_action", "cancellation", b"cancellation", "completed_at", b"completed_at", "completed_steps", b"completed_steps", "completion_percentage", b"completion_percentage", "correlation_id", b"correlation_id", "created_at", b"created_at", "execution_status", b"execution_status", "failed_steps", b"failed_steps", "failure", b"failure", "health_status", b"health_status", "in_progress_steps", b"in_progress_steps", "initiator", b"initiator", "name", b"name", "namespace", b"namespace", "pending_steps", b"pending_steps", "reason", b"reason", "recommended_action", b"recommended_action", "source_system", b"source_system", "status", b"status", "task_uuid", b"task_uuid", "total_steps", b"total_steps", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cancellation: _TypeAlias = _typing.Literal["cancellation"]  # noqa: Y015
+    _WhichOneofArgType__cancellation: _TypeAlias = _typing.Literal["_cancellation", b"_cancellation"]  # noqa: Y015
     _WhichOneofReturnType__completed_at: _TypeAlias = _typing.Literal["completed_at"]  # noqa: Y015
     _WhichOneofArgType__completed_at: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at"]  # noqa: Y015
+    _WhichOneofReturnType__failure: _TypeAlias = _typing.Literal["failure"]  # noqa: Y015
+    _WhichOneofArgType__failure: _TypeAlias = _typing.Literal["_failure", b"_failure"]  # noqa: Y015
     _WhichOneofReturnType__recommended_action: _TypeAlias = _typing.Literal["recommended_action"]  # noqa: Y015
     _WhichOneofArgType__recommended_action: _TypeAlias = _typing.Literal["_recommended_action", b"_recommended_action"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cancellation) -> _WhichOneofReturnType__cancellation | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__completed_at) -> _WhichOneofReturnType__completed_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure) -> _WhichOneofReturnType__failure | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__recommended_action) -> _WhichOneofReturnType__recommended_action | None: ...
 
@@ -1105,7 +1171,7 @@ Global___TaskSummaryMetadata: _TypeAlias = TaskSummaryMetadata  # noqa: Y015
 
 @_typing.final
 class TaskSummaryTemplate(_message.Message):
-    """The template in a summary."""
+    """The template in a summary: the revision that the task was created with."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1183,6 +1249,7 @@ class StepSummaryInfo(_message.Message):
     DEPENDENCIES_SATISFIED_FIELD_NUMBER: _builtins.int
     RETRY_ELIGIBLE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    NEXT_RETRY_AT_FIELD_NUMBER: _builtins.int
     step_uuid: _builtins.str
     name: _builtins.str
     current_state: _builtins.str
@@ -1193,6 +1260,8 @@ class StepSummaryInfo(_message.Message):
     max_attempts: _builtins.int
     dependencies_satisfied: _builtins.bool
     retry_eligible: _builtins.bool
+    next_retry_at: _builtins.str
+    """When the backoff is over."""
     @_builtins.property
     def error(self) -> Global___StepErrorSummary:
         """Present when the last attempt failed."""
@@ -1211,10 +1280,11 @@ class StepSummaryInfo(_message.Message):
         dependencies_satisfied: _builtins.bool = ...,
         retry_eligible: _builtins.bool = ...,
         error: Global___StepErrorSummary | None = ...,
+        next_retry_at: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at", "_created_at", b"_created_at", "_error", b"_error", "_last_attempted_at", b"_last_attempted_at", "completed_at", b"completed_at", "created_at", b"created_at", "error", b"error", "last_attempted_at", b"last_attempted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at", "_created_at", b"_created_at", "_error", b"_error", "_last_attempted_at", b"_last_attempted_at", "_next_retry_at", b"_next_retry_at", "completed_at", b"completed_at", "created_at", b"created_at", "error", b"error", "last_attempted_at", b"last_attempted_at", "next_retry_at", b"next_retry_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at", "_created_at", b"_created_at", "_error", b"_error", "_last_attempted_at", b"_last_attempted_at", "attempts", b"attempts", "completed_at", b"completed_at", "created_at", b"created_at", "current_state", b"current_state", "dependencies_satisfied", b"dependencies_satisfied", "error", b"error", "last_attempted_at", b"last_attempted_at", "max_attempts", b"max_attempts", "name", b"name", "retry_eligible", b"retry_eligible", "step_uuid", b"step_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at", "_created_at", b"_created_at", "_error", b"_error", "_last_attempted_at", b"_last_attempted_at", "_next_retry_at", b"_next_retry_at", "attempts", b"attempts", "completed_at", b"completed_at", "created_at", b"created_at", "current_state", b"current_state", "dependencies_satisfied", b"dependencies_satisfied", "error", b"error", "last_attempted_at", b"last_attempted_at", "max_attempts", b"max_attempts", "name", b"name", "next_retry_at", b"next_retry_at", "retry_eligible", b"retry_eligible", "step_uuid", b"step_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__completed_at: _TypeAlias = _typing.Literal["completed_at"]  # noqa: Y015
     _WhichOneofArgType__completed_at: _TypeAlias = _typing.Literal["_completed_at", b"_completed_at"]  # noqa: Y015
@@ -1224,6 +1294,8 @@ class StepSummaryInfo(_message.Message):
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
     _WhichOneofReturnType__last_attempted_at: _TypeAlias = _typing.Literal["last_attempted_at"]  # noqa: Y015
     _WhichOneofArgType__last_attempted_at: _TypeAlias = _typing.Literal["_last_attempted_at", b"_last_attempted_at"]  # noqa: Y015
+    _WhichOneofReturnType__next_retry_at: _TypeAlias = _typing.Literal["next_retry_at"]  # noqa: Y015
+    _WhichOneofArgType__next_retry_at: _TypeAlias = _typing.Literal["_next_retry_at", b"_next_retry_at"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__completed_at) -> _WhichOneofReturnType__completed_at | None: ...
     @_typing.overload
@@ -1232,6 +1304,8 @@ class StepSummaryInfo(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_attempted_at) -> _WhichOneofReturnType__last_attempted_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_retry_at) -> _WhichOneofReturnType__next_retry_at | None: ...
 
 Global___StepSummaryInfo: _TypeAlias = StepSummaryInfo  # noqa: Y015
 
@@ -1244,28 +1318,52 @@ class StepErrorSummary(_message.Message):
     ERROR_TYPE_FIELD_NUMBER: _builtins.int
     RETRYABLE_FIELD_NUMBER: _builtins.int
     STATUS_CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ERROR_CLASS_FIELD_NUMBER: _builtins.int
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
     error_type: _builtins.str
     """Kind of error, as the handler or the runtime named it."""
     retryable: _builtins.bool
     status_code: _builtins.int
     """HTTP status behind the failure, if there is one."""
+    message: _builtins.str
+    """What the error says; of a long message the first 500 characters."""
+    error_class: _builtins.str
+    """Class of the exception, if one was raised."""
+    error_code: _builtins.str
+    """The author's own code."""
     def __init__(
         self,
         *,
         error_type: _builtins.str | None = ...,
         retryable: _builtins.bool = ...,
         status_code: _builtins.int | None = ...,
+        message: _builtins.str | None = ...,
+        error_class: _builtins.str | None = ...,
+        error_code: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_type", b"_error_type", "_status_code", b"_status_code", "error_type", b"error_type", "status_code", b"status_code"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_class", b"_error_class", "_error_code", b"_error_code", "_error_type", b"_error_type", "_message", b"_message", "_status_code", b"_status_code", "error_class", b"error_class", "error_code", b"error_code", "error_type", b"error_type", "message", b"message", "status_code", b"status_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_type", b"_error_type", "_status_code", b"_status_code", "error_type", b"error_type", "retryable", b"retryable", "status_code", b"status_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_class", b"_error_class", "_error_code", b"_error_code", "_error_type", b"_error_type", "_message", b"_message", "_status_code", b"_status_code", "error_class", b"error_class", "error_code", b"error_code", "error_type", b"error_type", "message", b"message", "retryable", b"retryable", "status_code", b"status_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error_class: _TypeAlias = _typing.Literal["error_class"]  # noqa: Y015
+    _WhichOneofArgType__error_class: _TypeAlias = _typing.Literal["_error_class", b"_error_class"]  # noqa: Y015
+    _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
+    _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
     _WhichOneofReturnType__error_type: _TypeAlias = _typing.Literal["error_type"]  # noqa: Y015
     _WhichOneofArgType__error_type: _TypeAlias = _typing.Literal["_error_type", b"_error_type"]  # noqa: Y015
+    _WhichOneofReturnType__message: _TypeAlias = _typing.Literal["message"]  # noqa: Y015
+    _WhichOneofArgType__message: _TypeAlias = _typing.Literal["_message", b"_message"]  # noqa: Y015
     _WhichOneofReturnType__status_code: _TypeAlias = _typing.Literal["status_code"]  # noqa: Y015
     _WhichOneofArgType__status_code: _TypeAlias = _typing.Literal["_status_code", b"_status_code"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_class) -> _WhichOneofReturnType__error_class | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_code) -> _WhichOneofReturnType__error_code | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error_type) -> _WhichOneofReturnType__error_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__message) -> _WhichOneofReturnType__message | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__status_code) -> _WhichOneofReturnType__status_code | None: ...
 

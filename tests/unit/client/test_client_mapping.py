@@ -12,13 +12,32 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tasker.client import StepState, StepUpdate, TaskState, TaskUpdate, parsing
-from tasker.v1 import common_pb2, tasks_pb2
+from tasker.v1 import common_pb2, failures_pb2, steps_pb2, tasks_pb2
 from tests.unit.client.scripted import STEP, TASK, step_message, task_message
 
 CAUSE = UUID("01980000-0000-7000-8000-000000000004")
 NOON = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 
 HUGE = 2**63 + 1  # no double holds it
+
+FAILURE = failures_pb2.StepFailure(
+    error_type="permanent_error",
+    message="no money",
+    error_class="CardDeclined",
+    error_code="CARD_DECLINED",
+    retryable=True,
+    status_code=402,
+    backtrace=["File one", "File two"],
+)
+FAILURE_AS_RECORD = {
+    "error_type": "permanent_error",
+    "message": "no money",
+    "error_class": "CardDeclined",
+    "error_code": "CARD_DECLINED",
+    "retryable": True,
+    "status_code": 402,
+    "backtrace": ("File one", "File two"),
+}
 
 
 def struct(**values: Any) -> Struct:
@@ -60,6 +79,17 @@ def test_every_field_of_a_task_arrives() -> None:
         recommended_action="finalize_task",
         completion_percentage=12.5,
         health_status="healthy",
+        failure=failures_pb2.TaskFailure(
+            cause="step_retrying",
+            step_uuid=str(STEP),
+            step_name="pay",
+            step_state=common_pb2.STEP_STATE_WAITING_FOR_RETRY,
+            attempts=1,
+            max_attempts=3,
+            next_retry_at=at(3),
+            step_failure=FAILURE,
+        ),
+        cancellation=failures_pb2.TaskCancellation(cancelled_at=at(4), reason="late", requested_by="bob"),
     )
     assert dataclasses.asdict(parsing.task(message, already_existed=True)) == {
         "task_uuid": TASK,
@@ -88,6 +118,21 @@ def test_every_field_of_a_task_arrives() -> None:
         "recommended_action": "finalize_task",
         "completion_percentage": 12.5,
         "health_status": "healthy",
+        "failure": {
+            "cause": "step_retrying",
+            "step_uuid": STEP,
+            "step_name": "pay",
+            "step_state": StepState.WAITING_FOR_RETRY,
+            "attempts": 1,
+            "max_attempts": 3,
+            "next_retry_at": NOON + timedelta(seconds=3),
+            "step_failure": FAILURE_AS_RECORD,
+        },
+        "cancellation": {
+            "cancelled_at": NOON + timedelta(seconds=4),
+            "reason": "late",
+            "requested_by": "bob",
+        },
         "steps": (),
         "already_existed": True,
     }
@@ -96,6 +141,57 @@ def test_every_field_of_a_task_arrives() -> None:
 def test_what_a_task_lacks_is_none() -> None:
     task = parsing.task(task_message())
     assert (task.completed_at, task.parent_correlation_id, task.context, task.tags) == (None, None, {}, ())
+    assert (task.failure, task.cancellation) == (None, None)
+
+
+def test_what_a_failure_lacks_is_none() -> None:
+    bare = parsing.task_failure(failures_pb2.TaskFailure(cause="staleness_timeout"))
+    assert dataclasses.asdict(bare) == dict.fromkeys(dataclasses.asdict(bare)) | {
+        "cause": "staleness_timeout"
+    }
+    failure = parsing.step_failure(failures_pb2.StepFailure(error_type="worker_lost", message="gone"))
+    assert (failure.error_class, failure.error_code, failure.status_code) == (None, None, None)
+    assert failure.backtrace == ()
+    cancellation = parsing.task_cancellation(failures_pb2.TaskCancellation(cancelled_at=at()))
+    assert (cancellation.reason, cancellation.requested_by) == (None, None)
+
+
+def test_every_field_of_an_audit_record_arrives() -> None:
+    message = steps_pb2.StepAuditRecord(
+        audit_uuid=str(CAUSE),
+        step_uuid=str(STEP),
+        transition_uuid=str(CAUSE),
+        task_uuid=str(TASK),
+        recorded_at=at(1),
+        worker_uuid=str(CAUSE),
+        correlation_id=str(TASK),
+        success=False,
+        execution_time_ms=12,
+        result=struct(value=[1.0]),
+        step_name="pay",
+        from_state=common_pb2.STEP_STATE_IN_PROGRESS,
+        to_state=common_pb2.STEP_STATE_ENQUEUED_AS_ERROR_FOR_ORCHESTRATION,
+        result_json=f"[{HUGE}]",
+        attempt=2,
+        failure=FAILURE,
+    )
+    assert dataclasses.asdict(parsing.audit_record(message)) == {
+        "audit_uuid": CAUSE,
+        "transition_uuid": CAUSE,
+        "task_uuid": TASK,
+        "step_uuid": STEP,
+        "step_name": "pay",
+        "recorded_at": NOON + timedelta(seconds=1),
+        "worker_uuid": CAUSE,
+        "correlation_id": TASK,
+        "attempt": 2,
+        "success": False,
+        "execution_time_ms": 12,
+        "result": [HUGE],
+        "failure": FAILURE_AS_RECORD,
+        "from_state": StepState.IN_PROGRESS,
+        "to_state": StepState.ENQUEUED_AS_ERROR_FOR_ORCHESTRATION,
+    }
 
 
 def test_a_struct_serves_where_a_server_sends_no_exact_text() -> None:
@@ -136,6 +232,7 @@ def test_every_field_of_a_step_arrives() -> None:
         last_attempted_at=at(3),
         last_failure_at=at(4),
         next_retry_at=at(5),
+        failure=FAILURE,
     )
     step = parsing.step(message)
     assert dataclasses.asdict(step) == {
@@ -158,6 +255,7 @@ def test_every_field_of_a_step_arrives() -> None:
         "last_attempted_at": NOON + timedelta(seconds=3),
         "last_failure_at": NOON + timedelta(seconds=4),
         "next_retry_at": NOON + timedelta(seconds=5),
+        "failure": FAILURE_AS_RECORD,
     }
     assert step.result == {"cents": HUGE}
     assert step.error is None

@@ -44,7 +44,7 @@ async def elsewhere(work: Callable[[], Answer]) -> Answer:
 def methods(client: type) -> dict[str, inspect.Signature]:
     return {
         name: inspect.signature(member)
-        for name, member in vars(client).items()
+        for name, member in inspect.getmembers(client)
         if not name.startswith("_") and callable(member)
     }
 
@@ -58,6 +58,18 @@ def test_both_clients_have_the_same_methods() -> None:
     assert inspect.signature(SyncTaskerClient) == inspect.signature(TaskerClient)
     for name in theirs:
         assert inspect.getdoc(getattr(SyncTaskerClient, name)) == inspect.getdoc(getattr(TaskerClient, name))
+
+
+def groups(client: object) -> dict[str, object]:
+    return {name: group for name, group in vars(client).items() if not name.startswith("_")}
+
+
+def test_both_clients_have_the_same_groups_of_methods() -> None:
+    ours, theirs = groups(SyncTaskerClient("127.0.0.1:1")), groups(TaskerClient("127.0.0.1:1"))
+    assert "dlq" in ours
+    assert ours.keys() == theirs.keys()
+    for name, group in ours.items():
+        assert methods(type(group)) == methods(type(theirs[name])) != {}
 
 
 async def test_it_calls_and_repeats_as_the_async_one_does() -> None:

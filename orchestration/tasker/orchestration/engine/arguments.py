@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
-from tasker.domain.storable import ResultNotStorableError, encode_json, text_problem
+from tasker.domain.storable import MAX_RESULT_BYTES, ResultNotStorableError, encode_json, text_problem
 
 
 def check_texts(
@@ -31,13 +31,17 @@ def check_texts(
         raise InvalidArgumentError(violations)
 
 
-def storable(field: str, value: object) -> str:
+def storable(field: str, value: object, *, most_bytes: int = MAX_RESULT_BYTES) -> str:
     """Return a value as the JSON text that is stored.
 
     Raises:
-        InvalidArgumentError: It cannot be stored.
+        InvalidArgumentError: It cannot be stored, or takes more than `most_bytes`.
     """
     try:
-        return encode_json(value)
+        text = encode_json(value)
     except ResultNotStorableError as error:
         raise InvalidArgumentError.of(field, str(error)) from error
+    if (size := len(text.encode())) > most_bytes:
+        problem = f"takes {size} bytes as JSON, maximum {most_bytes}; keep the data elsewhere and refer to it"
+        raise InvalidArgumentError.of(field, problem)
+    return text

@@ -181,6 +181,7 @@ class TaskCreator:
                 template.name,
                 template.version,
                 idempotency_key=request.idempotency_key,
+                existing_task_uuid=task_uuid if request.idempotency_key is None else None,
             )
         return existing
 

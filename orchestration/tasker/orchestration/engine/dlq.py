@@ -16,8 +16,8 @@ from tasker.domain.errors import (
     TaskNotFoundError,
 )
 from tasker.orchestration.engine.arguments import check_texts, storable
+from tasker.persistence.database import Database
 from tasker.persistence.operations.dlq import add_dlq_entry_by_hand, update_dlq_entry
-from tasker.persistence.queries import Queries
 from tasker.persistence.reading.dlq import DlqEntry, DlqReader
 
 #: The longest texts of an entry.
@@ -27,6 +27,8 @@ _LENGTHS: Final[Mapping[str, int]] = {
     "resolution_notes": 10_000,
     "resolved_by": 255,
 }
+#: The largest metadata of an entry as JSON text: an entry shall be readable, and many of them at once.
+_METADATA_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ class Opened:
 class DlqEntries:
     """Makes entries by hand and resolves them. They record: nothing here moves or retries a task."""
 
-    def __init__(self, queries: Queries) -> None:
-        self._queries = queries
-        self._reader = DlqReader(queries)
+    def __init__(self, database: Database) -> None:
+        self._queries = database
+        self._reader = DlqReader(database)
 
     async def open(
         self, task_uuid: UUID, *, reason: str | None = None, requested_by: str | None = None
@@ -93,30 +95,34 @@ class DlqEntries:
             expected_updated_at: The caller knows the entry as of this `updated_at`; None where that does not matter.
 
         Raises:
-            ConcurrentChangeError: The entry has changed since `expected_updated_at`.
+            ConcurrentChangeError: The entry has changed since `expected_updated_at`, if only by being closed.
             DlqEntryNotFoundError: There is no such entry.
-            InvalidArgumentError: A text is too long, or a value cannot be stored.
+            InvalidArgumentError: A text is too long, or a value is too large or cannot be stored.
             DlqEntryClosedError: The entry has left `pending`.
         """
         check_texts(_LENGTHS, {"resolution_notes": resolution_notes, "resolved_by": resolved_by})
+        kept = None if metadata is None else storable("metadata", dict(metadata), most_bytes=_METADATA_BYTES)
         update = await update_dlq_entry(
             self._queries,
             dlq_entry_uuid,
             status=resolution_status,
             notes=resolution_notes,
             resolved_by=resolved_by,
-            metadata=None if metadata is None else storable("metadata", dict(metadata)),
+            metadata=kept,
             expected_updated_at=expected_updated_at,
         )
         if update.status_before is None:
             raise DlqEntryNotFoundError(dlq_entry_uuid=dlq_entry_uuid)
-        if update.status_before is not ResolutionStatus.PENDING:
-            raise DlqEntryClosedError(dlq_entry_uuid, update.status_before)
-        if not update.updated:
+        entry = await self._get(dlq_entry_uuid)
+        if update.updated:
+            return entry
+        # An entry that is closed changes no more, so what was read now is what was refused.
+        if expected_updated_at not in (None, entry.updated_at):
             raise ConcurrentChangeError(
-                f"DLQ entry {dlq_entry_uuid} was changed since {expected_updated_at}; read it again"
+                f"DLQ entry {dlq_entry_uuid} was changed at {entry.updated_at.isoformat()}, after expected_updated_at; "
+                "read it again, and repeat the update if it still holds"
             )
-        return await self._get(dlq_entry_uuid)
+        raise DlqEntryClosedError(dlq_entry_uuid, update.status_before)
 
     async def _get(self, dlq_entry_uuid: UUID) -> DlqEntry:
         entry = await self._reader.get(dlq_entry_uuid)

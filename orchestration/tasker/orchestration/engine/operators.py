@@ -11,7 +11,6 @@ from tasker.domain.errors import (
     GuardFailedError,
     InvalidArgumentError,
     InvalidStepTransitionError,
-    StepNotFoundError,
     TaskNotFoundError,
 )
 from tasker.domain.results import manual_completion
@@ -23,6 +22,7 @@ from tasker.persistence.failures import without_conflict
 from tasker.persistence.operations.cancel import cancel_task
 from tasker.persistence.operations.operate import LockedStep, act_on_step, lock_step, resume_by_hand
 from tasker.persistence.queries import Transaction
+from tasker.persistence.reading.tasks import no_such_step
 from tasker.persistence.sessions import Sessions
 
 #: The longest texts that are kept with a transition.
@@ -81,7 +81,7 @@ class Operators:
             InvalidTaskTransitionError: It is not in `error`.
             TaskNotFoundError: There is no such task.
         """
-        check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
+        check_performer(performed_by, reason)
         metadata = {"event": TaskEvent.RESET, "performed_by": performed_by, "reason": reason}
         task = await resume_by_hand(self._sessions, task_uuid, metadata)
         if task is None:
@@ -103,12 +103,12 @@ class Operators:
         Its checkpoint stays, its results and backoff go.
 
         Raises:
-            InvalidArgumentError: `performed_by` or `reason` is empty or too long.
+            InvalidArgumentError: `performed_by` or `reason` is empty or too long; the step belongs to another task.
             InvalidStepTransitionError: The step is not in `error`, or its task is over for good.
             StepNotFoundError: The task has no such step.
             TaskNotFoundError: There is no such task.
         """
-        check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
+        check_performer(performed_by, reason)
         await self._act(
             task_uuid, step_uuid, StepEvent.RESET_FOR_RETRY, performed_by=performed_by, reason=reason
         )
@@ -119,12 +119,12 @@ class Operators:
         """Declare a step done without a result: its children may run.
 
         Raises:
-            InvalidArgumentError: `performed_by` or `reason` is empty or too long.
+            InvalidArgumentError: `performed_by` or `reason` is empty or too long; the step belongs to another task.
             InvalidStepTransitionError: The step or its task is over for good.
             StepNotFoundError: The task has no such step.
             TaskNotFoundError: There is no such task.
         """
-        check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
+        check_performer(performed_by, reason)
         await self._act(
             task_uuid, step_uuid, StepEvent.RESOLVE_MANUALLY, performed_by=performed_by, reason=reason
         )
@@ -151,12 +151,12 @@ class Operators:
 
         Raises:
             InvalidArgumentError: The result cannot be stored, or is no outcome of the decision or batchable step;
-                `performed_by` or `reason` is empty or too long.
+                `performed_by` or `reason` is empty or too long; the step belongs to another task.
             InvalidStepTransitionError: The step or its task is over for good.
             StepNotFoundError: The task has no such step.
             TaskNotFoundError: There is no such task.
         """
-        check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
+        check_performer(performed_by, reason)
         completion = manual_completion(
             str(step_uuid), result, metadata, completed_by=performed_by, reason=reason
         )
@@ -191,6 +191,8 @@ class Operators:
         async def act() -> None:
             async with self._sessions.transaction() as transaction:
                 step = await lock_step(transaction, task_uuid, step_uuid)
+                if step.step_state is None:
+                    raise await no_such_step(transaction, task_uuid, step_uuid)
                 to_state = _state_after(event, step)
                 if to_state.satisfies_children:
                     resolved = to_state is StepState.RESOLVED_MANUALLY
@@ -215,12 +217,19 @@ class Operators:
             raise InvalidArgumentError.of("result", f"{refusal.error_code}: {refusal}") from refusal
 
 
+def check_performer(performed_by: str, reason: str) -> None:
+    """Refuse an action of which nobody says who acts and why.
+
+    Raises:
+        InvalidArgumentError: One of the two is empty, too long, or cannot be stored.
+    """
+    check_texts(_LENGTHS, {"performed_by": performed_by, "reason": reason}, required=True)
+
+
 def _state_after(event: StepEvent, step: LockedStep) -> StepState:
-    """Return the state to which an event takes a step; raise if it is not there, or may not go."""
-    if step.task_state is None:
-        raise TaskNotFoundError(step.task_uuid)
-    if step.step_state is None:
-        raise StepNotFoundError(step.step_uuid, step.task_uuid)
+    """Return the state to which an event takes a step that is there; raise if it may not go."""
+    assert step.task_state is not None
+    assert step.step_state is not None
     state, task_state = StepState(step.step_state), TaskState(step.task_state)
     if task_state.is_terminal and task_state is not TaskState.ERROR:
         raise InvalidStepTransitionError(f"step of a task that is {task_state}", state, event)

@@ -50,13 +50,14 @@ class PageTokens:
     def __init__(self) -> None:
         self.key = secrets.token_bytes(32)
 
-    def listing(self, *facts: bytes) -> Listing:
+    def listing(self, *facts: bytes, default_limit: int = DEFAULT_LIMIT) -> Listing:
         """Return a listing.
 
         Args:
             facts: Everything that makes it another listing.
+            default_limit: How many rows a page has unless said otherwise.
         """
-        return Listing(self.key, *facts)
+        return Listing(self.key, *facts, default_limit=default_limit)
 
 
 class Listing:
@@ -65,25 +66,31 @@ class Listing:
     Args:
         key: What signs the tokens.
         facts: Everything that makes it another listing.
+        default_limit: How many rows a page has unless said otherwise.
     """
 
-    def __init__(self, key: bytes, *facts: bytes) -> None:
+    def __init__(self, key: bytes, *facts: bytes, default_limit: int = DEFAULT_LIMIT) -> None:
         self._key = key
         self._facts = b"".join(sha256(fact).digest() for fact in facts)
+        self._default_limit = default_limit
 
-    def page(self, request: common_pb2.PaginationRequest) -> Page:
+    def page(self, request: common_pb2.PaginationRequest, *, within: str = "pagination.") -> Page:
         """Return the page that a request asks for.
+
+        Args:
+            request: What it asks for.
+            within: What the names of its fields begin with where the caller looks at them.
 
         Raises:
             InvalidArgumentError: A limit or offset out of range; a token that is not one of this listing, or that
                 comes with an offset.
         """
         violations = []
-        limit = request.limit if request.HasField("limit") else DEFAULT_LIMIT
+        limit = request.limit if request.HasField("limit") else self._default_limit
         if not 1 <= limit <= MAX_LIMIT:
-            violations.append(FieldViolation("pagination.limit", f"{limit} not in 1..{MAX_LIMIT}"))
+            violations.append(FieldViolation(f"{within}limit", f"{limit} not in 1..{MAX_LIMIT}"))
         if request.offset < 0:
-            violations.append(FieldViolation("pagination.offset", f"{request.offset} is negative"))
+            violations.append(FieldViolation(f"{within}offset", f"{request.offset} is negative"))
         if request.offset and request.page_token:
             problem = (
                 "does not go with a page_token, which already tells where to go on; leave one of them out"

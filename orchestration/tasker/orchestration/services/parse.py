@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
 from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.storable import kind_of, text_problem
@@ -14,6 +17,10 @@ from tasker.orchestration.services import json_input
 from tasker.v1 import tasks_pb2, templates_pb2
 
 Value = TypeVar("Value")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: What a protobuf Timestamp may hold: the years 1 to 9999.
+_SECONDS: Final = range(-62_135_596_800, 253_402_300_800)
 
 
 def new_task(request: tasks_pb2.CreateTaskRequest) -> NewTask:
@@ -27,9 +34,9 @@ def new_task(request: tasks_pb2.CreateTaskRequest) -> NewTask:
         namespace=request.namespace,
         name=request.name,
         version=request.version,
-        context=_readable(problems, lambda: _context(request)),
-        correlation_id=_readable(problems, lambda: _optional_uuid(request, "correlation_id")),
-        parent_correlation_id=_readable(problems, lambda: _optional_uuid(request, "parent_correlation_id")),
+        context=readable(problems, lambda: _context(request)),
+        correlation_id=readable(problems, lambda: _optional_uuid(request, "correlation_id")),
+        parent_correlation_id=readable(problems, lambda: _optional_uuid(request, "parent_correlation_id")),
         initiator=request.initiator if request.HasField("initiator") else "grpc",
         source_system=request.source_system if request.HasField("source_system") else "tasker-core",
         reason=request.reason if request.HasField("reason") else "Task created via gRPC",
@@ -45,6 +52,19 @@ def new_task(request: tasks_pb2.CreateTaskRequest) -> NewTask:
 def task_uuid(text: str) -> UUID:
     """Return a task's uuid."""
     return parse_uuid(text, field="task_uuid")
+
+
+def step_uuid(text: str) -> UUID:
+    """Return a step's uuid."""
+    return parse_uuid(text, field="step_uuid")
+
+
+def instant(value: Timestamp, field: str) -> datetime:
+    """Return the first microsecond not before a timestamp: ours have no finer parts, so both ends may be so."""
+    if value.seconds not in _SECONDS or not 0 <= value.nanos < 1_000_000_000:
+        raise InvalidArgumentError.of(field, "is not a timestamp between the years 1 and 9999")
+    microseconds = min(-(-value.nanos // 1000), 999_999 if value.seconds == _SECONDS[-1] else 1_000_000)
+    return _EPOCH + timedelta(seconds=value.seconds, microseconds=microseconds)
 
 
 def namespace(request: templates_pb2.ListTemplatesRequest) -> str | None:
@@ -69,7 +89,7 @@ def template_key(request: templates_pb2.GetTemplateRequest) -> tuple[str, str, s
     return request.namespace, request.name, request.version
 
 
-def _readable(problems: list[FieldViolation], read: Callable[[], Value | None]) -> Value | None:
+def readable(problems: list[FieldViolation], read: Callable[[], Value | None]) -> Value | None:
     """Return what was read; None, and add to the problems, if it cannot be."""
     try:
         return read()

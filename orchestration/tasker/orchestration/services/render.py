@@ -6,19 +6,25 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
+from uuid import uuid5
 
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tasker.domain.states import StepState
+from tasker.domain.results import StepExecutionResult
+from tasker.domain.states import StepState, TaskState
 from tasker.domain.step_counts import StepCounts
 from tasker.domain.templates.document import Step, Template
+from tasker.persistence.reading.audit import AuditRecord
 from tasker.persistence.reading.tasks import StepRecord, TaskRecord
 from tasker.persistence.reading.templates import NamespaceSummary, TemplateSummary
-from tasker.v1 import common_pb2, tasks_pb2, templates_pb2
+from tasker.v1 import common_pb2, failures_pb2, steps_pb2, tasks_pb2, templates_pb2
 
 #: A message nests at most 100 levels when parsed, and each level of JSON takes three of a Struct.
 _MAX_DEPTH: Final = 30
+
+#: Of HTTP; a worker may say anything, and not all of it fits.
+_STATUS_CODES: Final = range(1000)
 
 TASK_STATES: Final = {
     name.removeprefix("TASK_STATE_").lower(): number for name, number in common_pb2.TaskState.items()
@@ -30,14 +36,7 @@ STEP_STATES: Final = {
 
 def task(record: TaskRecord, *, with_context: bool = True) -> tasks_pb2.Task:
     """Return a task with its counts."""
-    counts = StepCounts(
-        total=record.total_steps,
-        completed=record.satisfied_steps,
-        failed=record.failed_steps,
-        in_flight=record.in_flight_steps,
-        waiting_for_retry=record.backoff_steps,
-        ready=record.ready_steps,
-    )
+    counts = step_counts(record)
     status = counts.execution_status
     return tasks_pb2.Task(
         task_uuid=str(record.task_uuid),
@@ -67,12 +66,58 @@ def task(record: TaskRecord, *, with_context: bool = True) -> tasks_pb2.Task:
         recommended_action=status.recommended_action,
         completion_percentage=counts.completion_percentage,
         health_status=counts.health.value,
+        failure=task_failure(record),
+        cancellation=task_cancellation(record),
+    )
+
+
+def step_counts(record: TaskRecord) -> StepCounts:
+    """Return the counts of a task's steps, from which follows what it is doing."""
+    return StepCounts(
+        total=record.total_steps,
+        completed=record.satisfied_steps,
+        failed=record.failed_steps,
+        in_flight=record.in_flight_steps,
+        waiting_for_retry=record.backoff_steps,
+        ready=record.ready_steps,
+    )
+
+
+def task_failure(record: TaskRecord) -> failures_pb2.TaskFailure | None:
+    """Return why a task does not get on or ended in error; None if it does, or ended otherwise."""
+    step, ending = record.failing_step, record.ending
+    in_error = record.state is TaskState.ERROR
+    if step is None and not in_error:
+        return None
+    said = ending.reason if ending is not None and in_error else None
+    retrying = step is not None and step.state is StepState.WAITING_FOR_RETRY
+    failure = failures_pb2.TaskFailure(cause=said or ("step_retrying" if retrying else "step_failed"))
+    if step is not None:
+        failure.step_uuid = str(step.step_uuid)
+        failure.step_name = step.name
+        failure.step_state = STEP_STATES[step.state]
+        failure.attempts = step.attempts
+        failure.max_attempts = step.max_attempts
+        if step.next_retry_at is not None:
+            failure.next_retry_at.FromDatetime(step.next_retry_at)
+        if step.result is not None:
+            failure.step_failure.CopyFrom(_failure(step.result))
+    return failure
+
+
+def task_cancellation(record: TaskRecord) -> failures_pb2.TaskCancellation | None:
+    """Return why a task was cancelled; None if it was not."""
+    ending = record.ending
+    if ending is None or record.state is not TaskState.CANCELLED:
+        return None
+    return failures_pb2.TaskCancellation(
+        cancelled_at=timestamp(ending.at), reason=ending.reason, requested_by=ending.requested_by
     )
 
 
 def step(record: StepRecord) -> tasks_pb2.Step:
     """Return a step with its readiness and its stored result."""
-    retry_eligible = record.attempts == 0 or (record.retryable and record.attempts < record.max_attempts)
+    may_retry = retry_eligible(record)
     due = record.next_retry_at is None or record.next_retry_at <= record.read_at
     waiting = record.state.may_become_ready
     return tasks_pb2.Step(
@@ -86,8 +131,8 @@ def step(record: StepRecord) -> tasks_pb2.Step:
         results=struct(record.envelope) if record.envelope is not None else None,
         results_json=_json_text(record.envelope),
         dependencies_satisfied=record.unmet_parents == 0,
-        retry_eligible=retry_eligible,
-        ready_for_execution=waiting and record.unmet_parents == 0 and retry_eligible and due,
+        retry_eligible=may_retry,
+        ready_for_execution=waiting and record.unmet_parents == 0 and may_retry and due,
         total_parents=record.total_parents,
         completed_parents=record.total_parents - record.unmet_parents,
         attempts=record.attempts,
@@ -96,6 +141,44 @@ def step(record: StepRecord) -> tasks_pb2.Step:
         next_retry_at=optional_timestamp(record.next_retry_at),
         last_attempted_at=optional_timestamp(record.last_attempted_at),
         backoff_request_seconds=record.backoff_request_seconds,
+        failure=step_failure(record.envelope),
+    )
+
+
+def retry_eligible(record: StepRecord) -> bool:
+    """Return whether a step was never tried, or has attempts left."""
+    return record.attempts == 0 or (record.retryable and record.attempts < record.max_attempts)
+
+
+def step_failure(envelope: Mapping[str, Any] | None) -> failures_pb2.StepFailure | None:
+    """Return why a result, whole or in brief, is a failure; None if it is none."""
+    if envelope is None or envelope.get("success"):
+        return None
+    result = StepExecutionResult.from_json(envelope)
+    return _failure(result) if result is not None else None
+
+
+def audit_record(record: AuditRecord) -> steps_pb2.StepAuditRecord:
+    """Return a result that a worker submitted."""
+    value = record.envelope["result"]
+    return steps_pb2.StepAuditRecord(
+        # Results and transitions have keys of their own and no uuids: theirs follow from these.
+        audit_uuid=str(uuid5(record.step_uuid, f"result {record.sort_key}")),
+        step_uuid=str(record.step_uuid),
+        transition_uuid=str(uuid5(record.step_uuid, f"transition {record.sort_key}")),
+        task_uuid=str(record.task_uuid),
+        recorded_at=timestamp(record.recorded_at),
+        worker_uuid=str(record.worker_uuid) if record.worker_uuid else None,
+        correlation_id=str(record.correlation_id),
+        success=record.success,
+        execution_time_ms=record.execution_time_ms,
+        result=struct(value if isinstance(value, Mapping) else {"value": value}),
+        step_name=record.step_name,
+        from_state=STEP_STATES[record.from_state],
+        to_state=STEP_STATES[record.to_state],
+        result_json=_json_text(value),
+        attempt=record.attempt,
+        failure=step_failure(record.envelope),
     )
 
 
@@ -138,7 +221,11 @@ def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskC
         if step.envelope is not None and step.state is StepState.COMPLETE
     }
     return tasks_pb2.TaskContext(
-        inputs=struct(record.context), outputs=struct(outputs), merged=struct({**record.context, **outputs})
+        inputs=struct(record.context),
+        outputs=struct(outputs),
+        merged=struct({**record.context, **outputs}),
+        inputs_json=_json_text(record.context),
+        outputs_json=_json_text(outputs),
     )
 
 
@@ -181,7 +268,22 @@ def _step_definition(step: Step) -> templates_pb2.StepDefinition:
     )
 
 
-def _json_text(value: Mapping[str, Any] | None) -> str | None:
+def _failure(result: StepExecutionResult) -> failures_pb2.StepFailure:
+    error, metadata = result.error, result.metadata
+    error_class = metadata.context.get("exception_class")
+    status_code = error.status_code if error else None
+    return failures_pb2.StepFailure(
+        error_type=(error.error_type if error else metadata.error_type) or "",
+        message=error.message if error else "",
+        error_class=error_class if isinstance(error_class, str) else None,
+        error_code=metadata.error_code,
+        retryable=error.retryable if error else metadata.retryable,
+        status_code=status_code if status_code in _STATUS_CODES else None,
+        backtrace=error.backtrace if error else (),
+    )
+
+
+def _json_text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False) if value is not None else None
 
 

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from tasker.domain.uuids import parse_uuid
+from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.services import parse, render
 from tasker.orchestration.services.paging import PageTokens
+from tasker.orchestration.services.step_resolution import step_resolution
+from tasker.persistence.reading.audit import AuditReader
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
 
 
 class StepService(steps_pb2_grpc.StepServiceServicer):
-    """Reads the steps of tasks."""
+    """Reads the steps of tasks, and acts on them."""
 
-    def __init__(self, reader: TaskReader, tokens: PageTokens) -> None:
+    def __init__(
+        self, reader: TaskReader, audit: AuditReader, operators: Operators, tokens: PageTokens
+    ) -> None:
         self._reader = reader
+        self._audit = audit
+        self._operators = operators
         self._tokens = tokens
 
     async def GetStep(
         self, request: steps_pb2.GetStepRequest, context: ServicerContext
     ) -> steps_pb2.GetStepResponse:
         """Return a step of a task."""
-        task_uuid = parse.task_uuid(request.task_uuid)
-        step_uuid = parse_uuid(request.step_uuid, field="step_uuid")
-        return steps_pb2.GetStepResponse(step=render.step(await self._reader.step(task_uuid, step_uuid)))
+        step = await self._reader.step(parse.task_uuid(request.task_uuid), parse.step_uuid(request.step_uuid))
+        return steps_pb2.GetStepResponse(step=render.step(step))
 
     async def ListSteps(
         self, request: steps_pb2.ListStepsRequest, context: ServicerContext
@@ -47,3 +52,33 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
                 page, found.total, steps, more=more, key=lambda step: [str(step.step_uuid)]
             )
         return steps_pb2.ListStepsResponse(steps=[render.step(step) for step in steps], pagination=pagination)
+
+    async def ResolveStep(
+        self, request: steps_pb2.ResolveStepRequest, context: ServicerContext
+    ) -> steps_pb2.ResolveStepResponse:
+        """Reset, resolve or complete a step by hand, and return it as it is then."""
+        resolution = step_resolution(request)
+        await resolution.carry_out(self._operators)
+        step = await self._reader.step(resolution.task_uuid, resolution.step_uuid)
+        return steps_pb2.ResolveStepResponse(step=render.step(step))
+
+    async def GetStepAudit(
+        self, request: steps_pb2.GetStepAuditRequest, context: ServicerContext
+    ) -> steps_pb2.GetStepAuditResponse:
+        """Return what workers submitted for a step, newest first: a page, or without pagination all that fits."""
+        task_uuid, step_uuid = parse.task_uuid(request.task_uuid), parse.step_uuid(request.step_uuid)
+        listing = self._tokens.listing(b"audit", task_uuid.bytes, step_uuid.bytes)
+        page = listing.page(request.pagination)
+        found = await self._audit.page(
+            task_uuid,
+            step_uuid,
+            before=page.after[0] if page.after else None,
+            skip=page.skip,
+            limit=page.limit if request.HasField("pagination") else None,
+        )
+        return steps_pb2.GetStepAuditResponse(
+            audit_records=[render.audit_record(record) for record in found.rows],
+            pagination=listing.reply(
+                page, found.total, found.rows, more=found.more, key=lambda record: [record.sort_key]
+            ),
+        )

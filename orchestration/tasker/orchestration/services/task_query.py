@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.states import TaskState
 from tasker.domain.storable import text_problem
 from tasker.domain.uuids import parse_uuid
-from tasker.orchestration.services import render
+from tasker.orchestration.services import parse, render
 from tasker.orchestration.services.paging import Listing, Page, PageTokens
 from tasker.persistence.reading.listing import LastTask, TaskFilter, TaskOrder, TaskSort, TimeRange
 from tasker.persistence.reading.tasks import TaskRecord
@@ -22,9 +22,6 @@ from tasker.v1 import common_pb2, tasks_pb2
 
 _MAX_CHARACTERS: Final = 255
 _STATES: Final = {number: TaskState(name) for name, number in render.TASK_STATES.items() if number}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-#: What a protobuf Timestamp may hold: the years 1 to 9999.
-_SECONDS: Final = range(-62_135_596_800, 253_402_300_800)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +135,7 @@ class _Fields:
 
     def _uuid(self, field: str) -> UUID | None:
         text: str = getattr(self._request, field)
-        try:
-            return parse_uuid(text, field=field) if text else None
-        except InvalidArgumentError as error:
-            self.violations.extend(error.violations)
-            return None
+        return parse.readable(self.violations, lambda: parse_uuid(text, field=field)) if text else None
 
     def _range(self, field: str) -> TimeRange:
         span: common_pb2.TimestampRange = getattr(self._request, field)
@@ -153,12 +146,7 @@ class _Fields:
         return TimeRange(start, end)
 
     def _instant(self, field: str, value: Timestamp) -> datetime | None:
-        """Return the first microsecond not before a timestamp: ours have no finer parts, so both ends may be so."""
-        if value.seconds not in _SECONDS or not 0 <= value.nanos < 1_000_000_000:
-            self._refuse(field, "is not a timestamp between the years 1 and 9999")
-            return None
-        microseconds = min(-(-value.nanos // 1000), 999_999 if value.seconds == _SECONDS[-1] else 1_000_000)
-        return _EPOCH + timedelta(seconds=value.seconds, microseconds=microseconds)
+        return parse.readable(self.violations, lambda: parse.instant(value, field))
 
     def _check_text(self, field: str, value: str) -> None:
         if (problem := text_problem(value, _MAX_CHARACTERS)) is not None:

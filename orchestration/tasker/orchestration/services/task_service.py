@@ -11,10 +11,11 @@ from tasker.domain.states import StepState, TaskState
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.watching import TransitionGroup, Watching
-from tasker.orchestration.services import parse, render
+from tasker.orchestration.services import parse, render, render_summary
 from tasker.orchestration.services.paging import PageTokens
 from tasker.orchestration.services.task_query import task_query
 from tasker.persistence.reading.listing import TaskListing
+from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.tasks import StepRecord, TaskReader, TaskRecord, TaskWithSteps
 from tasker.persistence.reading.transitions import TransitionRecord
 from tasker.rpc.interceptor import ServicerContext
@@ -31,6 +32,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         creator: TaskCreator,
         reader: TaskReader,
         listing: TaskListing,
+        summaries: SummaryReader,
         operators: Operators,
         watching: Watching,
         tokens: PageTokens,
@@ -38,6 +40,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         self._creator = creator
         self._reader = reader
         self._listing = listing
+        self._summaries = summaries
         self._operators = operators
         self._watching = watching
         self._tokens = tokens
@@ -104,6 +107,22 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             success=cancellation.success,
             message=cancellation.message,
         )
+
+    async def GetTaskContext(
+        self, request: tasks_pb2.GetTaskContextRequest, context: ServicerContext
+    ) -> tasks_pb2.GetTaskContextResponse:
+        """Return the inputs of a task and what its steps made of them."""
+        task_uuid = parse.task_uuid(request.task_uuid)
+        found = await self._reader.with_steps(task_uuid)
+        if found is None:
+            raise TaskNotFoundError(task_uuid)
+        return tasks_pb2.GetTaskContextResponse(context=render.task_context(found.task, found.steps))
+
+    async def GetTaskSummary(
+        self, request: tasks_pb2.GetTaskSummaryRequest, context: ServicerContext
+    ) -> tasks_pb2.GetTaskSummaryResponse:
+        """Return all that a page about one task shows."""
+        return render_summary.summary(await self._summaries.summary(parse.task_uuid(request.task_uuid)))
 
     async def StreamTaskStatus(
         self, request: tasks_pb2.StreamTaskStatusRequest, context: ServicerContext

@@ -13,12 +13,9 @@ from uuid import UUID
 from tasker.domain.states import TaskState
 from tasker.persistence.database import Database
 from tasker.persistence.queries import statement
-from tasker.persistence.reading.tasks import TaskRecord
+from tasker.persistence.reading.pages import EXACT_TOTAL
+from tasker.persistence.reading.tasks import TaskRecord, task_record, tasks_statement
 
-#: Totals are counted up to here; one more stands for any number beyond.
-EXACT_TOTAL: Final = 10_000
-
-_TASKS: Final = statement("tasks")
 _COUNT: Final = statement("listing_count").replace("{exact}", str(EXACT_TOTAL))
 _FEW: Final = statement("listing_keys_few")
 _MANY: Final = statement("listing_keys_many")
@@ -201,7 +198,7 @@ class TaskListing:
             if after is not None:
                 params |= {"after_value": after.value, "after_uuid": after.task_uuid}
             found = await snapshot.fetch_all(
-                TaskRecord, _page(keys, order, with_context=with_context), params
+                task_record, _page(keys, order, with_context=with_context), params
             )
         tasks = list(itertools.takewhile(lambda task: task.context is not None, found[:limit]))
         return TaskPage(total, tasks, more=len(found) > len(tasks))
@@ -251,7 +248,7 @@ def _keys(conditions: Mapping[str, str], order: TaskOrder, *, continued: bool, f
 def _page(keys: str, order: TaskOrder, *, with_context: bool) -> str:
     """Return the statement that reads the tasks of some keys."""
     window = f"WINDOW page AS (ORDER BY {_ordered(order)})\n" if with_context else ""
-    tasks = _TASKS.replace("{keys}", keys).replace("{context}", _CONTEXT if with_context else _NO_CONTEXT)
+    tasks = tasks_statement(keys, context=_CONTEXT if with_context else _NO_CONTEXT)
     return f"{tasks}{window}ORDER BY {_ordered(order)}"
 
 

@@ -1,11 +1,9 @@
--- Steps of a task, oldest first, each with its newest result and its last failure.
--- Parameters: task; after, only those behind this step; skip so many; limit, null for all.
+-- Steps of a task, oldest first, each with its newest result and its last failure. To be filled in: envelope, how much
+-- of the result. Parameters: task; after, only those behind this step; skip so many; limit, null for all.
 SELECT s.task_uuid, s.step_uuid, s.name, s.state, s.attempts, s.max_attempts, s.retryable, s.total_parents,
        s.unmet_parents, s.backoff_request_seconds, s.next_retry_at, s.last_attempted_at, f.created_at AS last_failure_at,
        s.created_at, s.updated_at, s.completed_at,
-       CASE WHEN r.sort_key IS NOT NULL THEN jsonb_build_object(
-           'step_uuid', s.step_uuid, 'success', r.success, 'status', r.status, 'result', r.result, 'error', r.error,
-           'metadata', r.metadata, 'orchestration_metadata', r.orchestration) END AS envelope,
+       CASE WHEN r.sort_key IS NOT NULL THEN {envelope} END AS envelope,
        clock.now AS read_at
 FROM (SELECT tasker.now() AS now OFFSET 0) clock
 CROSS JOIN (

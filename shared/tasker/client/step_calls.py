@@ -1,0 +1,212 @@
+"""The client's calls about steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from functools import cached_property
+from typing import Any, Final
+from uuid import UUID
+
+from google.protobuf.struct_pb2 import Struct
+
+from tasker.client import parsing
+from tasker.client.connection import Connection
+from tasker.client.fields import optional
+from tasker.client.records import Step, StepAuditRecord
+from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
+
+_RESET: Final = steps_pb2.STEP_MANUAL_ACTION_TYPE_RESET_FOR_RETRY
+_RESOLVE: Final = steps_pb2.STEP_MANUAL_ACTION_TYPE_RESOLVE_MANUALLY
+_COMPLETE: Final = steps_pb2.STEP_MANUAL_ACTION_TYPE_COMPLETE_MANUALLY
+
+
+class StepCalls:
+    """Reads steps, and acts on them as operators do: the task of a step goes on by itself."""
+
+    _connection: Connection
+
+    async def steps(self, task_uuid: UUID | str, *, timeout: float | None = None) -> tuple[Step, ...]:
+        """Return the steps of a task with their results, oldest first.
+
+        Args:
+            task_uuid: The task.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such task.
+        """
+        request = steps_pb2.ListStepsRequest(task_uuid=str(task_uuid))
+        answer = await self._connection.call(self._steps.ListSteps, request, timeout=timeout)
+        return tuple(parsing.step(step) for step in answer.steps)
+
+    async def step(
+        self, task_uuid: UUID | str, step_uuid: UUID | str, *, timeout: float | None = None
+    ) -> Step:
+        """Return one step of a task with its result.
+
+        Args:
+            task_uuid: The task.
+            step_uuid: The step.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such step.
+            InvalidArgumentError: It belongs to another task.
+        """
+        request = steps_pb2.GetStepRequest(task_uuid=str(task_uuid), step_uuid=str(step_uuid))
+        answer = await self._connection.call(self._steps.GetStep, request, timeout=timeout)
+        return parsing.step(answer.step)
+
+    async def reset_step(
+        self,
+        task_uuid: UUID | str,
+        step_uuid: UUID | str,
+        *,
+        performed_by: str,
+        reason: str,
+        timeout: float | None = None,
+    ) -> Step:
+        """Give a step in `error` all its attempts again; return it as it is then.
+
+        Args:
+            task_uuid: The task.
+            step_uuid: The step.
+            performed_by: Who acts; kept with the change.
+            reason: Why; kept with the change.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such step.
+            InvalidArgumentError: It is not in `error`, its task is over for good, or it belongs to another task.
+        """
+        return await self._act(
+            steps_pb2.ResolveStepRequest(
+                task_uuid=str(task_uuid),
+                step_uuid=str(step_uuid),
+                action_type=_RESET,
+                performed_by=performed_by,
+                reason=reason,
+            ),
+            timeout,
+        )
+
+    async def resolve_step(
+        self,
+        task_uuid: UUID | str,
+        step_uuid: UUID | str,
+        *,
+        performed_by: str,
+        reason: str,
+        timeout: float | None = None,
+    ) -> Step:
+        """Declare a step done without a result, so that the steps behind it run; return it as it is then.
+
+        Args:
+            task_uuid: The task.
+            step_uuid: The step.
+            performed_by: Who acts; kept with the change.
+            reason: Why; kept with the change.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such step.
+            InvalidArgumentError: It or its task is over for good, or it belongs to another task.
+        """
+        return await self._act(
+            steps_pb2.ResolveStepRequest(
+                task_uuid=str(task_uuid),
+                step_uuid=str(step_uuid),
+                action_type=_RESOLVE,
+                performed_by=performed_by,
+                reason=reason,
+            ),
+            timeout,
+        )
+
+    async def complete_step(
+        self,
+        task_uuid: UUID | str,
+        step_uuid: UUID | str,
+        result: Any,
+        *,
+        performed_by: str,
+        reason: str,
+        metadata: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> Step:
+        """Give a step a result in place of its handler, which the steps behind it see; return it as it is then.
+
+        Args:
+            task_uuid: The task.
+            step_uuid: The step.
+            result: Any JSON value, sent exactly.
+            performed_by: Who acts; kept with the change and with the result.
+            reason: Why; kept with the change and with the result.
+            metadata: Facts to keep with the result.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such step.
+            InvalidArgumentError: It or its task is over for good, it belongs to another task, or the result cannot be
+                stored or is no outcome of a decision or batchable step.
+            TypeError: The result holds something that JSON does not know.
+            ValueError: The result holds NaN or an infinity.
+        """
+        request = steps_pb2.ResolveStepRequest(
+            task_uuid=str(task_uuid),
+            step_uuid=str(step_uuid),
+            action_type=_COMPLETE,
+            performed_by=performed_by,
+            reason=reason,
+            result_json=json.dumps(result, allow_nan=False),
+        )
+        if metadata is not None:
+            struct = Struct()
+            struct.update(metadata)
+            request.metadata.CopyFrom(struct)
+        return await self._act(request, timeout)
+
+    async def step_audit(
+        self,
+        task_uuid: UUID | str,
+        step_uuid: UUID | str,
+        *,
+        page_size: int = 50,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[StepAuditRecord, None]:
+        """Yield the results that workers submitted for a step, newest first; pages are fetched when needed.
+
+        Args:
+            task_uuid: The task.
+            step_uuid: The step.
+            page_size: How many to fetch at once, 1 to 1000.
+            timeout: Seconds each page may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such step.
+            InvalidArgumentError: It belongs to another task.
+        """
+        token: str | None = None
+        while True:
+            request = steps_pb2.GetStepAuditRequest(
+                task_uuid=str(task_uuid),
+                step_uuid=str(step_uuid),
+                pagination=common_pb2.PaginationRequest(limit=page_size, page_token=token),
+            )
+            answer = await self._connection.call(self._steps.GetStepAudit, request, timeout=timeout)
+            for record in answer.audit_records:
+                yield parsing.audit_record(record)
+            if (token := optional(answer.pagination, "next_page_token")) is None:
+                return
+
+    async def _act(self, request: steps_pb2.ResolveStepRequest, timeout: float | None) -> Step:
+        # Not repeated: what came through although it failed would be refused the second time.
+        answer = await self._connection.call(
+            self._steps.ResolveStep, request, timeout=timeout, repeatable=False
+        )
+        return parsing.step(answer.step)
+
+    @cached_property
+    def _steps(self) -> steps_pb2_grpc.StepServiceAsyncStub:
+        return steps_pb2_grpc.StepServiceStub(self._connection.channel)
