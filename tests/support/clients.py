@@ -13,8 +13,15 @@ from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
+from tasker.v1 import (
+    dlq_pb2_grpc,
+    steps_pb2_grpc,
+    tasks_pb2,
+    tasks_pb2_grpc,
+    templates_pb2_grpc,
+    worker_pb2_grpc,
+)
 from tasker.v1 import health_pb2_grpc as tasker_health_pb2_grpc
-from tasker.v1 import steps_pb2_grpc, tasks_pb2, tasks_pb2_grpc, templates_pb2_grpc, worker_pb2_grpc
 from tests.support.waiting import PATIENCE_SECONDS
 
 Update = tasks_pb2.TaskStatusUpdate
@@ -27,6 +34,7 @@ class Client:
         self.channel = aio.insecure_channel(address)
         self.tasks = tasks_pb2_grpc.TaskServiceStub(self.channel)
         self.steps = steps_pb2_grpc.StepServiceStub(self.channel)
+        self.dlq = dlq_pb2_grpc.DlqServiceStub(self.channel)
         self.templates = templates_pb2_grpc.TemplateServiceStub(self.channel)
         self.health = tasker_health_pb2_grpc.HealthServiceStub(self.channel)
         self.worker_health = worker_pb2_grpc.WorkerHealthServiceStub(self.channel)

@@ -154,6 +154,11 @@ ROWS = [
         info("IDENTITY_CONFLICT", namespace="shop", name="checkout", version="1.0.0"),
     ),
     (
+        errors.IdentityConflictError("shop", "checkout", "1.0.0", existing_task_uuid=TASK),
+        StatusCode.ALREADY_EXISTS,
+        info("IDENTITY_CONFLICT", namespace="shop", name="checkout", version="1.0.0", task_uuid=str(TASK)),
+    ),
+    (
         errors.TemplateInUseError("shop", "checkout", "1.0.0", 3),
         StatusCode.FAILED_PRECONDITION,
         info("TEMPLATE_IN_USE", namespace="shop", name="checkout", version="1.0.0", running_tasks="3"),

@@ -276,13 +276,18 @@ async def test_every_violation_of_the_schema_is_listed(client: Client, engine: E
 # Identity
 
 
-async def test_an_equal_task_is_refused_without_the_first_ones_id(client: Client, engine: Engine) -> None:
+async def test_an_equal_task_is_refused_with_the_first_one_and_what_to_do(
+    client: Client, engine: Engine
+) -> None:
     await engine.register(chain(2) | {"identity_strategy": "strict"})
     first = await client.create(context={"order": 1})
     before = await rows(engine)
     refusal = await refused(client.create(context={"order": 1}))
     assert (refusal.code, refusal.reason) == (StatusCode.ALREADY_EXISTS, "IDENTITY_CONFLICT")
-    assert first.task_uuid not in str(refusal)
+    template = {"namespace": "test", "name": "workflow", "version": "1.0.0"}
+    assert refusal.facts == template | {"task_uuid": first.task_uuid}
+    assert first.task_uuid in refusal.message
+    assert "read or watch that one, or pass an idempotency_key" in refusal.message
     assert await rows(engine) == before
     await client.create(context={"order": 2})
 
@@ -328,7 +333,7 @@ async def test_50_equal_calls_at_once_make_one_task(client: Client, engine: Engi
     refusals = [await refused(_raise(error)) for error in answers if isinstance(error, BaseException)]
     assert {refusal.code for refusal in refusals} == {StatusCode.ALREADY_EXISTS}
     assert len(refusals) == 49
-    assert not any(created[0].task_uuid in str(refusal) for refusal in refusals)
+    assert {refusal.facts["task_uuid"] for refusal in refusals} == {created[0].task_uuid}
     counts = await rows(engine)
     assert (counts["tasker.tasks"], counts["tasker.workflow_steps"]) == (1, 2)
 

@@ -53,7 +53,12 @@ def test_an_unknown_template_is_a_bad_argument_to_create_and_not_found_to_get() 
     assert unknown.metadata["known_versions"] == "1.0.0,1.1.0"
 
 
-def test_an_identity_conflict_never_tells_the_other_task() -> None:
-    conflict = errors.IdentityConflictError("shop", "checkout", "1.0.0")
-    assert set(conflict.metadata) == {"namespace", "name", "version"}
-    assert "idempotency_key" in str(conflict)
+def test_an_identity_conflict_tells_the_other_task_to_those_who_may_know_it() -> None:
+    template = ("shop", "checkout", "1.0.0")
+    hidden = errors.IdentityConflictError(*template)
+    assert set(hidden.metadata) == {"namespace", "name", "version"}
+    assert "pass an idempotency_key" in str(hidden)
+    assert "read or watch" not in str(hidden)
+    told = errors.IdentityConflictError(*template, existing_task_uuid=TASK)
+    assert told.metadata == {**hidden.metadata, "task_uuid": str(TASK)}
+    assert f"exists already: {TASK}; read or watch that one" in str(told)

@@ -159,7 +159,8 @@ _WHOLE: Final = """jsonb_build_object(
 _BRIEF: Final = """jsonb_build_object(
     'success', r.success, 'status', r.status,
     'error', CASE WHEN r.error IS NOT NULL THEN jsonb_build_object(
-        'message', left(r.error ->> 'message', 500), 'error_type', r.error -> 'error_type',
+        'message', CASE jsonb_typeof(r.error -> 'message') WHEN 'string' THEN left(r.error ->> 'message', 500) END,
+        'error_type', r.error -> 'error_type',
         'retryable', r.error -> 'retryable', 'status_code', r.error -> 'status_code') END,
     'metadata', CASE WHEN NOT r.success THEN jsonb_build_object(
         'error_code', r.metadata -> 'error_code', 'error_type', r.metadata -> 'error_type', 'context',
