@@ -52,7 +52,7 @@ async def blocked(engine: Engine, client: Client, database_url: str) -> AsyncIte
             cursor = await observer.execute(
                 "SELECT count(*) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND %s = ANY (pg_blocking_pids(pid)) "
-                "AND query ~ '(FROM \\(SELECT|total_steps FROM|count\\(\\*\\) FROM \\(|cancel_task)'",
+                "AND query ~ '(Steps of a task|Tasks with|How many tasks|SELECT total_steps|cancel_task)'",
                 (pid,),
             )
             ((count,),) = await cursor.fetchall()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import urlsafe_b64encode
 from hashlib import sha256
 from typing import Any
@@ -240,7 +241,7 @@ async def test_pages_of_large_contexts_stay_small_and_lose_nothing(client: Clien
         )
         reply = await client.tasks.ListTasks(request, timeout=PATIENCE_SECONDS)
         sizes.append(reply.ByteSize())
-        seen += [task.context["n"] for task in reply.tasks]
+        seen += [json.loads(task.context_json)["n"] for task in reply.tasks]
         assert reply.pagination.has_more == (reply.pagination.next_page_token != "")
         assert reply.pagination.count == len(reply.tasks)
         token = reply.pagination.next_page_token

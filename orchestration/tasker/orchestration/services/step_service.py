@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.services import parse, render
 from tasker.orchestration.services.paging import PageTokens
+from tasker.orchestration.services.step_listing import all_steps, step_listing, steps_page
 from tasker.orchestration.services.step_resolution import step_resolution
 from tasker.persistence.reading.audit import AuditReader
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.rpc.interceptor import ServicerContext
-from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
+from tasker.v1 import steps_pb2, steps_pb2_grpc
 
 
 class StepService(steps_pb2_grpc.StepServiceServicer):
@@ -37,21 +36,10 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
     ) -> steps_pb2.ListStepsResponse:
         """Return the steps of a task, oldest first: a page of them, or all without pagination."""
         task_uuid = parse.task_uuid(request.task_uuid)
-        listing = self._tokens.listing(b"steps", task_uuid.bytes)
-        page = listing.page(request.pagination) if request.HasField("pagination") else None
-        if page is None:
-            found = await self._reader.steps(task_uuid)
-            steps = found.steps
-            pagination = common_pb2.PaginationResponse(total=found.total, count=len(steps))
-        else:
-            after = UUID(page.after[0]) if page.after else None
-            found = await self._reader.steps(task_uuid, after=after, skip=page.skip, limit=page.limit + 1)
-            more = len(found.steps) > page.limit
-            steps = found.steps[: page.limit]
-            pagination = listing.reply(
-                page, found.total, steps, more=more, key=lambda step: [str(step.step_uuid)]
-            )
-        return steps_pb2.ListStepsResponse(steps=[render.step(step) for step in steps], pagination=pagination)
+        listing = step_listing(self._tokens, task_uuid)
+        if not request.HasField("pagination"):
+            return all_steps(await self._reader.steps(task_uuid), listing)
+        return await steps_page(self._reader, task_uuid, listing, listing.page(request.pagination))
 
     async def ResolveStep(
         self, request: steps_pb2.ResolveStepRequest, context: ServicerContext

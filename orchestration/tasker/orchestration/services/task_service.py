@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from typing import Final
 from uuid import UUID
 
 from tasker.domain.errors import TaskNotFoundError
@@ -12,7 +13,9 @@ from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.watching import TransitionGroup, Watching
 from tasker.orchestration.services import parse, render, render_summary
-from tasker.orchestration.services.paging import PageTokens
+from tasker.orchestration.services.paging import Page, PageTokens
+from tasker.orchestration.services.sizing import REPLY_BYTES, fitting, steps_within
+from tasker.orchestration.services.step_listing import place_of_step, step_listing
 from tasker.orchestration.services.task_query import task_query
 from tasker.persistence.reading.listing import TaskListing
 from tasker.persistence.reading.summaries import SummaryReader
@@ -22,6 +25,9 @@ from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import tasks_pb2, tasks_pb2_grpc
 
 _Update = tasks_pb2.TaskStatusUpdate
+
+#: How many failed steps the last message of a stream names.
+_MOST_PROBLEMS: Final = 20
 
 
 class TaskService(tasks_pb2_grpc.TaskServiceServicer):
@@ -64,11 +70,19 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         found = await self._reader.with_steps(task_uuid)
         if found is None:
             raise TaskNotFoundError(task_uuid)
-        return tasks_pb2.GetTaskResponse(
+        reply = tasks_pb2.GetTaskResponse(
             task=render.task(found.task),
-            steps=[render.step(step) for step in found.steps] if request.include_steps else (),
             context=render.task_context(found.task, found.steps) if request.include_context else None,
         )
+        if request.include_steps:
+            steps = steps_within(map(render.step, found.steps), REPLY_BYTES - reply.ByteSize())
+            reply.steps.extend(steps)
+            if len(steps) < len(found.steps):
+                listing, page = step_listing(self._tokens, task_uuid), Page(len(steps))
+                reply.steps_pagination.CopyFrom(
+                    listing.reply(page, len(found.steps), steps, more=True, key=place_of_step)
+                )
+        return reply
 
     async def ListTasks(
         self, request: tasks_pb2.ListTasksRequest, context: ServicerContext
@@ -83,13 +97,14 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             after=query.after,
             with_context=not request.omit_context,
         )
+        tasks = fitting(render.task(task, with_context=not request.omit_context) for task in found.tasks)
         return tasks_pb2.ListTasksResponse(
-            tasks=[render.task(task, with_context=not request.omit_context) for task in found.tasks],
+            tasks=tasks,
             pagination=query.listing.reply(
                 query.page,
                 found.total,
-                found.tasks,
-                more=found.more,
+                found.tasks[: len(tasks)],
+                more=found.more or len(tasks) < len(found.tasks),
                 key=query.place_of,
             ),
         )
@@ -165,7 +180,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     async def _ending(self, task_uuid: UUID, state: TaskState, cursor: str) -> _Update | None:
         """Return the last message; None if the task has moved on since its transition to this state was read."""
         succeeded = state in (TaskState.COMPLETE, TaskState.RESOLVED_MANUALLY)
-        found = None if succeeded else await self._reader.with_steps(task_uuid)
+        found = None if succeeded else await self._reader.with_steps(task_uuid, in_brief=True)
         if found is not None and found.task.state is not state:
             return None
         update = _Update(
@@ -182,7 +197,10 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
 
 def _problems(found: TaskWithSteps | None) -> str:
     failed = [step for step in found.steps if step.state is StepState.ERROR] if found else []
-    return "; ".join(_problem(step) for step in failed)
+    told = [_problem(step) for step in failed[:_MOST_PROBLEMS]]
+    if len(failed) > len(told):
+        told.append(f"and {len(failed) - len(told)} more failed")
+    return "; ".join(told)
 
 
 def _problem(step: StepRecord) -> str:
