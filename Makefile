@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 export BUF_CACHE_DIR := $(CURDIR)/$(VENV)/buf-cache
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint proto schema bench bench-stored bench-readers bench-pairs bench-peers lock clean
+.PHONY: help setup demo dev test fuzz lint proto schema bench bench-stored bench-readers bench-pairs bench-peers lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ dev: $(STAMP) ## PostgreSQL and both services in this terminal until Ctrl-C
 
 test: $(STAMP) ## Run every test
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3
+
+fuzz: $(STAMP) ## Send both servers what nobody would send (FUZZ_SECONDS=60, FUZZ_SEED)
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-60} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -s tests/chaos/test_fuzzed_calls.py
 
 lint: $(STAMP) ## Style, types, import rules, the contract and what is generated from it
 	@$(BIN)/ruff check .

@@ -11,6 +11,8 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
+from tasker.rpc.permissions import PERMISSION_OF
+
 PACKAGE = "tasker.v1"
 #: Served by workers; all other services are orchestration's.
 WORKER_FILE = "tasker/v1/worker.proto"
@@ -32,6 +34,7 @@ Generated from [proto/tasker/v1](../proto/tasker/v1) by `make proto`.
 - **Presence**: `optional` fields know absent from empty; of the others, an absent one reads as the empty value of its
   type. Fields from number 100 on may always be absent.
 - **Where**: the services of `worker.proto` are on the worker's port, all others on orchestration's.
+- **Needs**: the permission that a method asks for where authentication is on; methods without one are open to all.
 """
 
 
@@ -75,6 +78,8 @@ def _service(service: ServiceDescriptorProto, at: Path, said: Said) -> Iterator[
     for index, method in enumerate(service.method):
         request, reply = _type(method.input_type), _type(method.output_type)
         yield f"- **{method.name}**({request}) → {'stream ' * method.server_streaming}{reply}  "
+        if needed := PERMISSION_OF.get(f"{PACKAGE}.{service.name}", {}).get(method.name):
+            yield f"  Needs `{needed}`.  "
         yield f"  {_prose(said((*at, _METHOD, index)), indent='  ')}"
 
 

@@ -185,10 +185,37 @@ BEGIN
     FROM touched e WHERE e.ready;
 
     IF v_blocked IS NOT NULL THEN
+        v_done := tasker.tell_blocked_v1(v_blocked);
         v_done := tasker.add_blocked_entries_v1(v_blocked);
     END IF;
     v_done := tasker.hint_watchers_v1(v_moved = 0);
     RETURN v_outbox;
+END;
+$$;
+
+-- tell_blocked_v1: have the log of whoever calls say which tasks failures have blocked, and which steps failed.
+CREATE OR REPLACE FUNCTION tasker.tell_blocked_v1(p_tasks uuid[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_task record;
+BEGIN
+    FOR v_task IN
+        SELECT t.task_uuid, named.namespace, named.name, failed.steps
+        FROM unnest(p_tasks) AS w(task_uuid)
+        CROSS JOIN LATERAL (
+            SELECT t.task_uuid, t.named_task_uuid FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
+        ) t
+        CROSS JOIN LATERAL tasker.task_name_v1(t.named_task_uuid) AS named
+        CROSS JOIN LATERAL (
+            SELECT array_agg(s.name ORDER BY s.name) AS steps FROM tasker.workflow_steps s
+            WHERE s.task_uuid = t.task_uuid AND s.state = 'error'
+        ) failed
+    LOOP
+        RAISE NOTICE 'task_blocked' USING SCHEMA = 'tasker', DETAIL = jsonb_build_object(
+            'task_uuid', v_task.task_uuid, 'namespace', v_task.namespace, 'task_name', v_task.name,
+            'failed_steps', v_task.steps);
+    END LOOP;
+    RETURN true;
 END;
 $$;
 

@@ -1,18 +1,39 @@
--- cancel_task_v1: cancel an open task. Returns the state it was in, null when there is no such task; `cancelled` tells
--- whether that was now: a task that is over stays as it is.
+-- cancel_task_v1: cancel_open_tasks_v1 for one task, as services of the release before call it.
 CREATE OR REPLACE FUNCTION tasker.cancel_task_v1(
     p_task uuid, p_metadata jsonb, OUT from_state text, OUT cancelled boolean)
+LANGUAGE sql VOLATILE AS $$
+    SELECT min(c.from_state), coalesce(bool_or(c.cancelled), false)
+    FROM tasker.cancel_open_tasks_v1(ARRAY[p_task], p_metadata, false) c
+$$;
+
+-- cancel_open_tasks_v1: cancel those of some tasks that are open, all at once. Returns the state in which each task was
+-- and whether it was cancelled now, and no row for what does not exist. With p_all_or_nothing none is cancelled if one
+-- of them does not exist.
+CREATE OR REPLACE FUNCTION tasker.cancel_open_tasks_v1(p_tasks uuid[], p_metadata jsonb, p_all_or_nothing boolean)
+RETURNS TABLE (task_uuid uuid, from_state text, cancelled boolean)
 LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
 DECLARE
+    v_found  uuid[];
+    v_states text[];
+    v_open   boolean[];
     v_hinted boolean;
 BEGIN
-    SELECT t.state, t.terminal_at IS NULL INTO from_state, cancelled
-    FROM tasker.tasks t WHERE t.task_uuid = p_task
-    FOR NO KEY UPDATE;
-    cancelled := coalesce(cancelled, false);
-    IF cancelled THEN
-        v_hinted := tasker.cancel_tasks_v1(ARRAY[p_task], p_metadata);
+    SELECT array_agg(t.task_uuid), array_agg(t.state::text), array_agg(t.open) INTO v_found, v_states, v_open
+    FROM (SELECT DISTINCT w.task_uuid FROM unnest(p_tasks) AS w(task_uuid) ORDER BY w.task_uuid) w
+    CROSS JOIN LATERAL (
+        SELECT t.task_uuid, t.state, t.terminal_at IS NULL AS open FROM tasker.tasks t
+        WHERE t.task_uuid = w.task_uuid
+        FOR NO KEY UPDATE
+    ) t;
+    IF p_all_or_nothing AND EXISTS (SELECT FROM unnest(p_tasks) AS w(task_uuid) WHERE w.task_uuid <> ALL (v_found)) THEN
+        v_open := array_fill(false, ARRAY[cardinality(v_found)]);
     END IF;
+    IF true = ANY (v_open) THEN
+        v_hinted := tasker.cancel_tasks_v1(
+            ARRAY(SELECT t.task_uuid FROM unnest(v_found, v_open) AS t(task_uuid, open) WHERE t.open), p_metadata);
+    END IF;
+    RETURN QUERY SELECT * FROM unnest(v_found, v_states, v_open);
 END;
 $$;
 

@@ -3,6 +3,7 @@
 -- would see messages whose steps the claim cannot see yet, and lose them.
 -- A step whose handler is not among p_handlers goes back with a growing delay (rolling deploys), unless it has
 -- been refused for p_refusal_limit and no live worker offers it: then it is claimed to fail for good.
+-- Queues of paused namespaces are left alone.
 -- Returns the highest msg_id popped with each step, for the caller's low-water marks. p_only limits it to one message.
 CREATE OR REPLACE FUNCTION tasker.claim_steps_v1(
     p_queues text[], p_low_waters bigint[], p_limit integer, p_worker uuid, p_token uuid, p_lease interval,
@@ -11,11 +12,12 @@ CREATE OR REPLACE FUNCTION tasker.claim_steps_v1(
     queue text, msg_id bigint,
     task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
     template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
-    inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
+    suspect boolean, inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     v_now      timestamptz := tasker.now();
+    v_paused   text[] := tasker.paused_queues_v1();
     v_pop      text;
     v_messages jsonb[];
     v_top      bigint;
@@ -27,6 +29,7 @@ DECLARE
 BEGIN
     FOR i IN 1 .. cardinality(p_queues) LOOP
         EXIT WHEN v_left <= 0;
+        CONTINUE WHEN p_queues[i] = ANY (v_paused);
         v_pop := format('tasker.%I', 'pop_from_' || p_queues[i]);
         CONTINUE WHEN to_regproc(v_pop) IS NULL;
 
@@ -61,15 +64,15 @@ $$;
 -- Takes the steps that are still `enqueued` and whose handler is among p_handlers (null: any), counts the attempt,
 -- starts their lease under the worker's token and returns all a handler needs. Steps that moved on are left out:
 -- their message is no longer needed. Context and dependency results that together take more than p_hydration_bytes
--- stay behind (`hydrated` is false then); hydrate_step_v1 fetches them outside this transaction. The caller hints to
--- watchers.
+-- stay behind (`hydrated` is false then); hydrate_step_v1 fetches them outside this transaction. A `suspect` has lost so
+-- many workers that it shall run alone: its lease says that it waits for that. The caller hints to watchers.
 CREATE OR REPLACE FUNCTION tasker.claim_by_ids_v1(
     p_tasks uuid[], p_steps uuid[], p_handlers text[], p_worker uuid, p_token uuid, p_lease interval,
     p_hydration_bytes integer
 ) RETURNS TABLE (
     task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
     template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
-    inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
+    suspect boolean, inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -112,13 +115,15 @@ BEGIN
         SET state = 'in_progress', sort_key = s.sort_key + 1, attempts = s.attempts + 1,
             last_attempted_at = v_now, updated_at = v_now
         WHERE s.ctid = ANY (v_rows)
-        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts
+        RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, s.losses
     ), leased AS (
-        INSERT INTO tasker.step_leases (task_uuid, step_uuid, lease_token, worker_uuid, attempt, expires_at)
-        SELECT c.task_uuid, c.step_uuid, p_token, p_worker, c.attempts, v_now + p_lease FROM claimed c
+        INSERT INTO tasker.step_leases (task_uuid, step_uuid, lease_token, worker_uuid, attempt, expires_at, company)
+        SELECT c.task_uuid, c.step_uuid, p_token, p_worker, c.attempts, v_now + p_lease,
+               CASE WHEN c.losses >= 2 THEN 'waiting' ELSE 'beside' END
+        FROM claimed c
         ON CONFLICT (task_uuid, step_uuid) DO UPDATE
         SET lease_token = excluded.lease_token, worker_uuid = excluded.worker_uuid,
-            attempt = excluded.attempt, expires_at = excluded.expires_at
+            attempt = excluded.attempt, expires_at = excluded.expires_at, company = excluded.company
     ), recorded AS (
         INSERT INTO tasker.workflow_step_transitions
                (task_uuid, step_uuid, sort_key, from_state, to_state, attempt, worker_uuid, created_at)
@@ -136,12 +141,12 @@ CREATE OR REPLACE FUNCTION tasker.read_claims_v1(p_tasks uuid[], p_steps uuid[],
 RETURNS TABLE (
     task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
     template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
-    inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
+    suspect boolean, inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
 LANGUAGE sql STABLE AS $$
     SELECT c.task_uuid, c.step_uuid, c.name, c.template_step_name, c.handler,
            (SELECT ns.name FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id),
            t.template_digest::bytea,
-           t.correlation_id, c.attempts, c.max_attempts, c.timeout_seconds, c.inputs, c.checkpoint,
+           t.correlation_id, c.attempts, c.max_attempts, c.timeout_seconds, c.losses >= 2, c.inputs, c.checkpoint,
            CASE WHEN h.all_small THEN t.context END,
            CASE WHEN h.all_small THEN d.results ELSE '{}' END,
            h.all_small

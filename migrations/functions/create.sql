@@ -1,5 +1,6 @@
 -- create_tasks_v1: insert_tasks_v1 and its messages in one transaction. Returns one row a task: when it was
--- created and started or, if it was refused, the task that already has its identity.
+-- created and started or, if it was refused, the task that already has its identity; neither if its version is not in
+-- use any more.
 CREATE OR REPLACE FUNCTION tasker.create_tasks_v1(p_environment text, p_tasks jsonb, p_contexts jsonb)
 RETURNS TABLE (task_uuid uuid, existing_uuid uuid, created_at timestamptz, updated_at timestamptz)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -25,23 +26,34 @@ $$;
 -- p_tasks is an array of objects, one a task; `context` is its place in p_contexts, from 0, `step_uuids` holds an id
 -- for every planned position, `ttl` is null for tasks that never expire.
 -- Identities go first and in order, so that two groups that share one wait instead of deadlocking; the
--- constraint decides who wins. Returns what to send, the refused tasks and those that have their identities.
+-- constraint decides who wins; of equal ones in a group it is the first. Versions that are deactivated are refused.
+-- Returns what to send, the refused tasks and those that have their identities (none for a deactivated version).
 CREATE OR REPLACE FUNCTION tasker.insert_tasks_v1(
     p_environment text, p_tasks jsonb, p_contexts jsonb,
     OUT queues text[], OUT tasks uuid[], OUT steps uuid[], OUT refused uuid[], OUT existing uuid[])
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    v_now  timestamptz;
-    v_soon boolean;
-    v_done boolean;
+    v_now      timestamptz;
+    v_inactive uuid[] := '{}';
+    v_soon     boolean;
+    v_done     boolean;
 BEGIN
+    IF EXISTS (SELECT FROM tasker.named_tasks n WHERE NOT n.active) THEN
+        SELECT coalesce(array_agg(r.task_uuid), '{}') INTO v_inactive
+        FROM jsonb_to_recordset(p_tasks) AS r(task_uuid uuid, named_task_uuid uuid)
+        CROSS JOIN LATERAL (
+            SELECT n.active FROM tasker.named_tasks n WHERE n.named_task_uuid = r.named_task_uuid LIMIT 1
+        ) n
+        WHERE NOT n.active;
+    END IF;
+
     v_now := tasker.now();
     INSERT INTO tasker.task_identities (identity_hash, task_uuid, created_at)
     SELECT decode(r.identity, 'hex'), r.task_uuid, v_now
     FROM jsonb_to_recordset(p_tasks) AS r(task_uuid uuid, identity text)
-    WHERE r.identity IS NOT NULL
-    ORDER BY r.identity
+    WHERE r.identity IS NOT NULL AND r.task_uuid <> ALL (v_inactive)
+    ORDER BY r.identity, r.task_uuid
     ON CONFLICT DO NOTHING;
 
     SELECT array_agg(r.task_uuid), array_agg(i.task_uuid) INTO refused, existing
@@ -49,7 +61,10 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT i.task_uuid FROM tasker.task_identities i WHERE i.identity_hash = decode(r.identity, 'hex') LIMIT 1
     ) i
-    WHERE i.task_uuid <> r.task_uuid;
+    WHERE i.task_uuid <> r.task_uuid AND r.task_uuid <> ALL (v_inactive);
+    IF v_inactive <> '{}' THEN
+        refused := refused || v_inactive;
+    END IF;
 
     v_now := tasker.now();
     WITH wanted AS MATERIALIZED (

@@ -67,7 +67,7 @@ END;
 $$;
 
 -- add_unserved_entries_v1: make entries for up to p_limit tasks of which a step has been queued for p_grace in a
--- namespace that no live worker serves. Returns the namespaces and how many tasks of each.
+-- namespace that no live worker serves, unless it is paused. Returns the namespaces and how many tasks of each.
 CREATE OR REPLACE FUNCTION tasker.add_unserved_entries_v1(p_grace interval, p_limit integer)
 RETURNS TABLE (namespace text, tasks integer)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -82,7 +82,8 @@ BEGIN
     FROM tasker.task_namespaces ns
     WHERE NOT EXISTS (
         SELECT FROM tasker.workers w
-        WHERE w.stopped_at IS NULL AND w.heartbeat_at > v_now - interval '90 seconds' AND ns.name = ANY (w.namespaces));
+        WHERE w.stopped_at IS NULL AND w.heartbeat_at > v_now - interval '90 seconds' AND ns.name = ANY (w.namespaces))
+      AND NOT EXISTS (SELECT FROM tasker.paused_namespaces p WHERE p.namespace = ns.name);
 
     SELECT array_agg(t.task_uuid) INTO v_tasks
     FROM (

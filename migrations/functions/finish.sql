@@ -4,7 +4,7 @@
 -- this moment and has no failed step the plain successes are completed here; what is left, and all that needs
 -- judgement, goes to orchestration's queues. Tasks are locked before steps, and none is waited for.
 -- Of the steps that become ready at most p_limit are claimed under p_token, without a message, if their queue is among
--- p_queues and their handler among p_handlers; the others get their message.
+-- p_queues and of no paused namespace, and their handler among p_handlers; the others get their message.
 -- p_repeated: the reply to the same call may have been lost. Then what that one has claimed is returned again.
 -- Returns a row with the accepted steps, and nothing else in it; then one for each claim.
 CREATE OR REPLACE FUNCTION tasker.finish_steps_v1(
@@ -15,7 +15,7 @@ CREATE OR REPLACE FUNCTION tasker.finish_steps_v1(
     accepted uuid[],
     task_uuid uuid, step_uuid uuid, name text, template_step_name text, handler text, namespace text,
     template_digest bytea, correlation_id uuid, attempt integer, max_attempts integer, timeout_seconds integer,
-    inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
+    suspect boolean, inputs jsonb, checkpoint jsonb, context jsonb, dependencies jsonb, hydrated boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -23,6 +23,8 @@ DECLARE
     v_submitted record;
     v_ready     tasker.outbox;
     v_claims    tasker.outbox;
+    v_paused    text[];
+    v_queues    text[] := p_queues;
     v_claimed   integer;
     v_setting   text;
     v_done      boolean;
@@ -62,7 +64,11 @@ BEGIN
     END IF;
 
     IF v_ready.steps IS NOT NULL AND p_limit > 0 THEN
-        IF cardinality(v_ready.steps) <= p_limit AND v_ready.queues <@ p_queues THEN
+        v_paused := tasker.paused_queues_v1();
+        IF v_paused <> '{}' THEN
+            v_queues := ARRAY(SELECT q.queue FROM unnest(p_queues) AS q(queue) WHERE q.queue <> ALL (v_paused));
+        END IF;
+        IF cardinality(v_ready.steps) <= p_limit AND v_ready.queues <@ v_queues THEN
             v_claims := v_ready;
             v_ready := NULL;
         ELSE
@@ -72,8 +78,8 @@ BEGIN
                    array_agg(m.step_uuid) FILTER (WHERE m.mine)
             INTO v_ready.queues, v_ready.tasks, v_ready.steps, v_claims.queues, v_claims.tasks, v_claims.steps
             FROM (
-                SELECT m.*, m.queue = ANY (p_queues)
-                            AND row_number() OVER (PARTITION BY m.queue = ANY (p_queues)) <= p_limit AS mine
+                SELECT m.*, m.queue = ANY (v_queues)
+                            AND row_number() OVER (PARTITION BY m.queue = ANY (v_queues)) <= p_limit AS mine
                 FROM unnest(v_ready.queues, v_ready.tasks, v_ready.steps) AS m(queue, task_uuid, step_uuid)
             ) m;
         END IF;

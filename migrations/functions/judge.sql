@@ -6,7 +6,7 @@
 CREATE OR REPLACE FUNCTION tasker.take_judgements_v1(p_limit integer, p_low_water bigint, p_only bigint)
 RETURNS TABLE (
     top_msg_id bigint, delayed integer, task_uuid uuid, step_uuid uuid, name text, step_type text, state text,
-    attempts integer, max_attempts integer, retryable boolean, on_worker_lost text, backoff text,
+    attempts integer, max_attempts integer, losses smallint, forgiven_attempts smallint, retryable boolean, on_worker_lost text, backoff text,
     backoff_base_ms integer, max_backoff_ms integer, success boolean, status text, result jsonb, error jsonb,
     metadata jsonb, orchestration jsonb, judged_at timestamptz, inputs jsonb, checkpoint jsonb)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -22,7 +22,7 @@ BEGIN
 
     RETURN QUERY
     SELECT h.top, h.busy, s.task_uuid, s.step_uuid, s.name, s.step_type::text, s.state::text, s.attempts,
-           s.max_attempts, s.retryable, s.on_worker_lost::text, s.backoff::text, s.backoff_base_ms, s.max_backoff_ms,
+           s.max_attempts, s.losses, s.forgiven_attempts, s.retryable, s.on_worker_lost::text, s.backoff::text, s.backoff_base_ms, s.max_backoff_ms,
            r.success, r.status::text, r.result, r.error, r.metadata, r.orchestration, tasker.now(),
            CASE WHEN s.batch_step_uuid IS NOT NULL THEN s.inputs END,
            CASE WHEN s.batch_step_uuid IS NOT NULL THEN s.checkpoint END
@@ -46,8 +46,8 @@ LANGUAGE sql VOLATILE AS $$
 $$;
 
 -- judge_by_ids_v1: apply verdicts to submitted steps and advance their tasks. The caller has locked the tasks.
--- p_verdicts: [{task_uuid, step_uuid, verdict: complete | retry | error | poison | none, delay_seconds, reason,
---               replacement: {result, error, metadata}}]
+-- p_verdicts: [{task_uuid, step_uuid, verdict: complete | retry | error | poison | none, delay_seconds, forgiven, lost,
+--               reason, replacement: {result, error, metadata}}]
 -- `none` only has the task evaluated; `poison` is an error that may strike a step anywhere in flight. Other steps
 -- past their notification state keep their state. Where there is a `replacement`, it becomes the step's newest result.
 -- Returns what to send.
@@ -101,6 +101,8 @@ BEGIN
                    'metadata', '{"retryable": false, "error_type": "result_processing_error"}'::jsonb)
                ELSE nullif(w.value -> 'replacement', 'null') END AS replacement,
                (w.value ->> 'delay_seconds')::double precision AS delay_seconds,
+               coalesce((w.value ->> 'forgiven')::boolean, false)::integer AS forgiven,
+               coalesce((w.value ->> 'lost')::boolean, false)::integer AS lost,
                CASE w.value ->> 'verdict' WHEN 'complete' THEN 'complete' WHEN 'retry' THEN 'waiting_for_retry'
                                           ELSE 'error' END AS to_state
         FROM unnest(v_rows, v_states, v_verdicts) AS w(ctid, from_state, value)
@@ -111,7 +113,9 @@ BEGIN
             next_retry_at = CASE WHEN v.to_state = 'waiting_for_retry'
                                  THEN v_now + make_interval(secs => v.delay_seconds) END,
             backoff_request_seconds = CASE WHEN v.to_state = 'waiting_for_retry' THEN ceil(v.delay_seconds)::integer
-                                           ELSE s.backoff_request_seconds END
+                                           ELSE s.backoff_request_seconds END,
+            losses = s.losses + v.lost, forgiven_attempts = s.forgiven_attempts + v.forgiven,
+            max_attempts = s.max_attempts + v.forgiven
         FROM verdict v
         WHERE s.ctid = v.ctid
         RETURNING s.task_uuid, s.step_uuid, s.sort_key, s.attempts, s.state, v.from_state, v.reason, v.replacement

@@ -76,6 +76,13 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
            || CASE WHEN p_priority > 0 THEN '_high' WHEN p_priority < 0 THEN '_low' ELSE '' END || '_queue'
 $$;
 
+-- worker_queues_v1: the queues of a namespace, the highest band first.
+CREATE OR REPLACE FUNCTION tasker.worker_queues_v1(p_namespace text) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ARRAY[tasker.worker_queue_v1(p_namespace, 1::smallint), tasker.worker_queue_v1(p_namespace, 0::smallint),
+                 tasker.worker_queue_v1(p_namespace, (-1)::smallint)]
+$$;
+
 -- push_steps_v1: send messages for steps to one queue and hint its readers once.
 CREATE OR REPLACE FUNCTION tasker.push_steps_v1(p_queue text, p_tasks uuid[], p_steps uuid[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
@@ -129,6 +136,23 @@ BEGIN
     RETURN QUERY EXECUTE format(
         'SELECT m.msg_id FROM pgmq.%I m WHERE m.vt <= $1 ORDER BY m.msg_id LIMIT $2', 'q_' || p_queue)
     USING tasker.now(), p_limit;
+END;
+$$;
+
+-- queue_status_v1: what is in a queue, of its oldest p_most messages: how many are visible, how many were put off, and
+-- since when the oldest is there (null if none is). No row for a queue that nobody has used yet.
+CREATE OR REPLACE FUNCTION tasker.queue_status_v1(p_queue text, p_most integer)
+RETURNS TABLE (visible bigint, delayed bigint, oldest_at timestamptz)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF to_regclass(format('pgmq.%I', 'q_' || p_queue)) IS NULL THEN
+        RETURN;
+    END IF;
+    RETURN QUERY EXECUTE format($sql$
+        SELECT count(*) FILTER (WHERE m.vt <= $1), count(*) FILTER (WHERE m.vt > $1), min(m.enqueued_at)
+        FROM (SELECT m.vt, m.enqueued_at FROM pgmq.%I m WHERE m.msg_id > 0 ORDER BY m.msg_id LIMIT $2) m
+    $sql$, 'q_' || p_queue)
+    USING tasker.now(), p_most;
 END;
 $$;
 

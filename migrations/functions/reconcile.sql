@@ -13,10 +13,7 @@ DECLARE
     v_changes tasker.task_change[];
     v_drift   jsonb;
     v_unmet   jsonb;
-    v_queue   text;
-    v_tasks   uuid[];
-    v_steps   uuid[];
-    v_resent  uuid[] := '{}';
+    v_resent  uuid[];
     v_sent    boolean;
 BEGIN
     SELECT array_agg(l.task_uuid) INTO v_open
@@ -87,25 +84,7 @@ BEGIN
     ) s
     ON CONFLICT DO NOTHING;
 
-    FOR v_queue, v_tasks, v_steps IN
-        SELECT w.queue, array_agg(w.task_uuid), array_agg(w.step_uuid)
-        FROM (
-            SELECT s.task_uuid, s.step_uuid, CASE
-                WHEN s.state = 'enqueued' THEN tasker.worker_queue_v1(ns.name, t.priority)
-                WHEN s.state = 'enqueued_for_orchestration' AND s.step_type NOT IN ('decision', 'batchable')
-                THEN 'orchestration_step_results'
-                ELSE 'orchestration_step_judgements' END AS queue
-            FROM tasker.workflow_steps s
-            JOIN tasker.tasks t ON t.task_uuid = s.task_uuid
-            JOIN tasker.task_namespaces ns ON ns.namespace_id = t.namespace_id
-            WHERE s.task_uuid = ANY (v_open) AND s.updated_at <= v_now - p_grace
-              AND s.state IN ('enqueued', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
-        ) w
-        GROUP BY w.queue
-    LOOP
-        v_steps := tasker.resend_steps_v1(v_queue, v_tasks, v_steps);
-        v_resent := v_resent || v_steps;
-    END LOOP;
+    v_resent := tasker.resend_messages_v1(v_open, v_now - p_grace);
 
     RETURN QUERY
     SELECT o.task_uuid,
@@ -115,6 +94,63 @@ BEGIN
            (SELECT count(*)::integer FROM tasker.workflow_steps s
             WHERE s.task_uuid = o.task_uuid AND s.step_uuid = ANY (v_resent))
     FROM unnest(v_open) AS o(task_uuid);
+END;
+$$;
+
+-- requeue_task_v1: send again the messages of an open task that are in no queue. Returns the state of the task (null:
+-- there is no such task) and how many were sent, null when it is over.
+CREATE OR REPLACE FUNCTION tasker.requeue_task_v1(p_task uuid, OUT from_state text, OUT messages integer)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_open boolean;
+BEGIN
+    SELECT t.state, t.terminal_at IS NULL INTO from_state, v_open FROM tasker.tasks t
+    WHERE t.task_uuid = p_task
+    FOR NO KEY UPDATE;
+    IF v_open THEN
+        messages := cardinality(tasker.resend_messages_v1(ARRAY[p_task], 'infinity'));
+    END IF;
+END;
+$$;
+
+-- resend_messages_v1: send again the messages that are in no queue, of steps of some tasks that nothing has changed
+-- since p_before and that wait for a worker or for orchestration; return these steps.
+CREATE OR REPLACE FUNCTION tasker.resend_messages_v1(p_tasks uuid[], p_before timestamptz) RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_queue  text;
+    v_tasks  uuid[];
+    v_steps  uuid[];
+    v_resent uuid[] := '{}';
+BEGIN
+    FOR v_queue, v_tasks, v_steps IN
+        SELECT w.queue, array_agg(w.task_uuid), array_agg(w.step_uuid)
+        FROM (
+            SELECT s.task_uuid, s.step_uuid, CASE
+                WHEN s.state = 'enqueued' THEN t.queue
+                WHEN s.state = 'enqueued_for_orchestration' AND s.step_type NOT IN ('decision', 'batchable')
+                THEN 'orchestration_step_results'
+                ELSE 'orchestration_step_judgements' END AS queue
+            FROM unnest(p_tasks) AS w(task_uuid)
+            CROSS JOIN LATERAL (
+                SELECT (SELECT tasker.worker_queue_v1(ns.name, t.priority)
+                        FROM tasker.task_namespaces ns WHERE ns.namespace_id = t.namespace_id) AS queue
+                FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
+            ) t
+            CROSS JOIN LATERAL (
+                -- Ordered, so that the planner takes the primary key and no index that has the task second.
+                SELECT s.task_uuid, s.step_uuid, s.state, s.step_type FROM tasker.workflow_steps s
+                WHERE s.task_uuid = w.task_uuid AND s.updated_at <= p_before
+                  AND s.state IN ('enqueued', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
+                ORDER BY s.step_uuid OFFSET 0
+            ) s
+        ) w
+        GROUP BY w.queue
+    LOOP
+        v_steps := tasker.resend_steps_v1(v_queue, v_tasks, v_steps);
+        v_resent := v_resent || v_steps;
+    END LOOP;
+    RETURN v_resent;
 END;
 $$;
 

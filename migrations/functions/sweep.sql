@@ -1,3 +1,13 @@
+-- any_expired_leases_v1: the engine's time, and whether any lease has ended. A statement of its own before the sweep: one
+-- that PostgreSQL holds up for a while must not sweep what nobody could renew meanwhile.
+CREATE OR REPLACE FUNCTION tasker.any_expired_leases_v1(OUT instant timestamptz, OUT expired boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    instant := tasker.now();
+    expired := EXISTS (SELECT FROM tasker.step_leases l WHERE l.expires_at <= instant);
+END;
+$$;
+
 -- sweep_leases_v1: submit a `worker_lost` result for up to p_limit steps whose lease has expired.
 -- It acts as their worker: same token, same function, so a late real result that comes first wins. Like a submit it
 -- locks the step before its lease; steps that somebody has locked are left for the next sweep. It does nothing until
@@ -30,7 +40,8 @@ BEGIN
         'success', false, 'status', 'error', 'result', '{}'::jsonb,
         'error', jsonb_build_object(
             'message', format('worker %s stopped renewing the lease of attempt %s', l.worker_uuid, l.attempt),
-            'error_type', 'worker_lost', 'retryable', true, 'backtrace', '[]'::jsonb, 'context', '{}'::jsonb),
+            'error_type', 'worker_lost', 'retryable', true, 'backtrace', '[]'::jsonb,
+            'context', jsonb_build_object('company', l.company)),
         'metadata', jsonb_build_object(
             'retryable', true, 'error_type', 'worker_lost', 'worker_id', 'worker_' || l.worker_uuid,
             'completed_at', v_now)))

@@ -13,6 +13,21 @@ LANGUAGE sql VOLATILE AS $$
         heartbeat_at = excluded.heartbeat_at, stopped_at = NULL
 $$;
 
+-- beat_v1: note that a worker lives, and how many of its slots are taken. It does not wait for whoever has locked the
+-- workers: returns false then.
+CREATE OR REPLACE FUNCTION tasker.beat_v1(p_worker uuid, p_slots_in_use integer) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_setting text := set_config('lock_timeout', '100ms', true);
+BEGIN
+    UPDATE tasker.workers w SET heartbeat_at = tasker.now(), slots_in_use = p_slots_in_use
+    WHERE w.worker_uuid = p_worker;
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
+END;
+$$;
+
 -- retire_worker_v1: note that a worker has stopped.
 CREATE OR REPLACE FUNCTION tasker.retire_worker_v1(p_worker uuid) RETURNS void
 LANGUAGE sql VOLATILE AS $$

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from tasker.client import TaskerClient
+from tasker.client.operations import Operations
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
+from tests.support import services
 from tests.support.engine import Engine, diamond
 from tests.support.faults import send_by_hand
 from tests.support.rivals import assert_history_is_whole, assert_nothing_drifted
@@ -38,7 +43,15 @@ def test_the_settings_it_names_exist_with_the_defaults_it_gives() -> None:
 
 
 @pytest.mark.parametrize(
-    "event", ["old_tasks_deleted", "task_expired", "message_poisoned", "database_warning"]
+    "event",
+    [
+        "old_tasks_deleted",
+        "task_expired",
+        "message_poisoned",
+        "database_warning",
+        "namespace_paused",
+        "namespace_resumed",
+    ],
 )
 def test_the_log_lines_it_names_are_written(event: str) -> None:
     assert f"`{event}`" in PAGE
@@ -119,3 +132,28 @@ def test_tables_that_the_engine_updates_by_place_are_those_it_says() -> None:
     assert not {name for name in by_place if f"`{name}`" in partitioned}
     assert {"tasks", "workflow_steps", "step_leases"} <= by_place
     assert {name for name in by_place if f"`{name}`" in whole} >= {"tasks", "workflow_steps", "step_leases"}
+
+
+async def test_its_program_pauses_and_resumes(database_url: str, engine: Engine) -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
+    await engine.create(diamond() | {"namespace_name": "shop"})
+    async with services.orchestration(database_url) as service:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            program.replace("127.0.0.1:9190", service.address),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, err.decode()) == (0, "")
+    assert out.decode() == "[('worker_shop_queue', 1)]\n"
+    assert await engine.sql("SELECT namespace FROM tasker.paused_namespaces") == []
+    assert len(await engine.worker.claim(["worker_shop_queue"], ["work"], 10)) == 1
+
+
+def test_what_mends_a_task_are_calls_of_the_client() -> None:
+    section = PAGE.partition("## Mending tasks")[2].partition("\n## ")[0]
+    called = set(re.findall(r"`(\w+_(?:task|step|dlq))`", section))
+    assert len(called) >= 6
+    assert called <= set(dir(TaskerClient)) | set(dir(Operations))

@@ -11,16 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
-from google.protobuf import json_format, message_factory
-from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from tasker.client import TaskerClient, TaskState
 from tests.support.commands import Command, environment, running
+from tests.support.reflection import call_by_reflection
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -133,24 +129,6 @@ class Reader:
         )
         out, err = await process.communicate()
         return process.returncode, out.decode(), err.decode()
-
-
-def call_by_reflection(address: str, method: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Call a method of which nothing is known but its name."""
-    with grpc.insecure_channel(address) as channel:
-        pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-        service_name, _, method_name = method.partition("/")
-        descriptor = pool.FindServiceByName(service_name).FindMethodByName(method_name)
-        message = json_format.ParseDict(
-            request, message_factory.GetMessageClass(descriptor.input_type)(), descriptor_pool=pool
-        )
-        call = channel.unary_unary(
-            f"/{method}",
-            request_serializer=type(message).SerializeToString,
-            response_deserializer=message_factory.GetMessageClass(descriptor.output_type).FromString,
-        )
-        answer: dict[str, Any] = json_format.MessageToDict(call(message, timeout=30), descriptor_pool=pool)
-        return answer
 
 
 @pytest.fixture

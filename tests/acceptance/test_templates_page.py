@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from google.protobuf import json_format
+from grpc import aio
 from pydantic_core import PydanticUndefined
 
 from tasker.domain.identity import IdentityStrategy
@@ -23,10 +25,13 @@ from tasker.domain.templates.loading import load_documents
 from tasker.domain.templates.normalisation import TEMPLATE, Section
 from tasker.domain.templates.plan import plan
 from tasker.domain.templates.validation import validate
+from tasker.v1 import template_admin_pb2, template_admin_pb2_grpc
 from tasker.worker.runtime.templates import register_directory
 from tasker.worker.testing import make_context, run_handler
+from tests.support import services
 from tests.support.dynamic import decide, split
-from tests.support.engine import Engine
+from tests.support.engine import Engine, chain
+from tests.support.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "templates.md").read_text(encoding="utf-8")
@@ -163,6 +168,20 @@ def test_the_command_prints_the_schema() -> None:
     assert program == "python"
     printed = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
     assert printed == (ROOT / "docs" / target).read_text(encoding="utf-8")
+
+
+async def test_the_request_of_the_page_deactivates(engine: Engine) -> None:
+    (block,) = [block for block in BLOCKS if block.language == "json"]
+    request = json_format.Parse(block.body, template_admin_pb2.DeactivateRequest())
+    await engine.register(chain(1) | {"namespace_name": "shop", "name": "welcome", "version": "1.0.0"})
+    await engine.register(chain(1) | {"namespace_name": "shop", "name": "welcome", "version": "1.1.0"})
+    async with (
+        services.orchestration(engine.url) as service,
+        aio.insecure_channel(service.address) as channel,
+    ):
+        stub = template_admin_pb2_grpc.TemplateAdminServiceStub(channel)
+        answer = await stub.Deactivate(request, timeout=PATIENCE_SECONDS)
+    assert (answer.version.deactivated_by, answer.default_version) == ("anna", "1.0.0")
 
 
 # Tables

@@ -11,9 +11,11 @@ import pytest
 from tasker.domain import errors
 from tasker.v1 import common_pb2, tasks_pb2
 from tests.support.commands import TASKER, environment, running, tasker
+from tests.support.verbs import CALLS
 from tests.unit.client.scripted import TASK, fails, played, sends, task_message
 
 UUID = str(TASK)
+WHY = ("--reason", "because")
 
 COMMANDS = [
     ("task", "create", "test/workflow"),
@@ -22,6 +24,35 @@ COMMANDS = [
     ("task", "cancel", UUID),
     ("task", "watch", UUID),
     ("task", "steps", UUID),
+    ("task", "summary", UUID),
+    ("task", "context", UUID),
+    ("task", "audit", UUID),
+    ("task", "retry", UUID, *WHY),
+    ("task", "resume", UUID, *WHY),
+    ("task", "requeue", "--failed", *WHY),
+    ("step", "list", UUID),
+    ("step", "show", UUID, "charge"),
+    ("step", "retry", UUID, "charge", *WHY),
+    ("step", "resolve", UUID, "charge", *WHY),
+    ("step", "complete", UUID, "charge", "--result", "{}", *WHY),
+    ("dlq", "add", UUID, *WHY),
+    ("dlq", "list"),
+    ("dlq", "queue"),
+    ("dlq", "show", UUID),
+    ("dlq", "update", UUID, "--notes", "x"),
+    ("dlq", "stats"),
+    ("dlq", "staleness"),
+    ("queue", "list"),
+    ("queue", "pause", "shop", *WHY),
+    ("queue", "resume", "shop"),
+    ("queue", "poison"),
+    ("queue", "requeue", "1", *WHY),
+    ("system", "metrics"),
+    ("system", "bottlenecks"),
+    ("system", "config"),
+    ("template", "versions", "test/workflow"),
+    ("template", "activate", "test/workflow/1.0.0", *WHY),
+    ("template", "deactivate", "test/workflow/1.0.0", *WHY),
     ("template", "list"),
     ("template", "show", "test/workflow"),
     ("health",),
@@ -38,9 +69,14 @@ REFUSALS = [
 ]
 
 
+def test_every_command_that_calls_is_among_them() -> None:
+    reading_files_before = {("template", "register")}
+    assert {command[:2] for command in COMMANDS} == CALLS - reading_files_before | {("health",)}
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 async def test_nobody_there(command: tuple[str, ...], tmp_path: Path) -> None:
-    ended = await tasker(*command, "--timeout", "0.1", cwd=tmp_path, TASKER_ADDRESS="127.0.0.1:1")
+    ended = await tasker(*command, "--timeout", "0.5", cwd=tmp_path, TASKER_ADDRESS="127.0.0.1:1")
     assert (ended.code, ended.out) == (5, "")
     assert ended.error == (
         "error: cannot use the service at 127.0.0.1:1: nothing listens there; start it, or name another one with "

@@ -165,6 +165,21 @@ async def test_a_task_is_shown_with_its_steps(call: Call, client: TaskerClient) 
     assert [line.split()[0] for line in table] == ["STEP", "s1", "s2"]
 
 
+async def test_the_beginning_of_a_uuid_will_do(call: Call, client: TaskerClient) -> None:
+    task = await client.create("test", "workflow")
+    await client.wait(task.task_uuid, timeout=30)
+    uuid = str(task.task_uuid)
+    for command in ("get", "watch", "steps", "cancel"):
+        short, whole = await call("task", command, uuid[:23]), await call("task", command, uuid)
+        assert (short.code, short.out, short.err) == (whole.code, whole.out, "")
+    others = [await client.create("test", "workflow") for _ in range(2)]  # of the same minute
+    ended = await call("task", "get", uuid[:6], "--json")
+    assert (ended.code, ended.out, ended.refusal["reason"]) == (2, "", "INVALID_ARGUMENT")
+    assert all(str(one.task_uuid) in ended.refusal["message"] for one in (task, *others))
+    nobody = await call("task", "get", f"{uuid[:23]}-0000", "--json")
+    assert (nobody.code, nobody.out, nobody.refusal["code"]) == (4, "", "NOT_FOUND")
+
+
 async def test_tasks_are_listed(call: Call, client: TaskerClient) -> None:
     created = [await client.create("test", "workflow", tags=[f"t{n}"], priority=n) for n in range(3)]
     other = await client.create("test", "diamond", initiator="ada")

@@ -55,10 +55,24 @@ async def test_its_programs_print_what_it_shows(address: str) -> None:
         out, err = await asyncio.wait_for(process.communicate(), 60)
         assert (process.returncode, err.decode()) == (0, "")
         printed = out.decode()
-    assert [language for language, _ in BLOCKS] == ["python", "text"] * 4
+    assert [language for language, _ in BLOCKS] == ["python", "text"] * 5
 
 
 def test_it_names_every_method() -> None:
     (table,) = re.findall(r"^\| Method .*?\n\n", PAGE, re.M | re.S)
     public = {name for name in vars(TaskerClient) if not name.startswith("_")}
     assert set(re.findall(r"`(\w+)\(", table)) == public - {"close"}
+
+
+def test_it_names_every_call_of_the_groups() -> None:
+    client = TaskerClient("127.0.0.1:1")
+    (table,) = re.findall(r"^\| Call .*?\n\n", PAGE, re.M | re.S)
+    named = set(re.findall(r"`(\w+)\.(\w+)\(", table))
+    groups = {group for group, _ in named}
+    assert groups >= {"batches", "registry", "operations"}
+    assert named == {
+        (group, name)
+        for group in groups
+        for name in vars(type(getattr(client, group)))
+        if not name.startswith("_")
+    }

@@ -14,6 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from tasker.v1 import (
+    analytics_pb2_grpc,
+    config_pb2_grpc,
     dlq_pb2_grpc,
     steps_pb2_grpc,
     tasks_pb2,
@@ -36,8 +38,12 @@ class Client:
         self.steps = steps_pb2_grpc.StepServiceStub(self.channel)
         self.dlq = dlq_pb2_grpc.DlqServiceStub(self.channel)
         self.templates = templates_pb2_grpc.TemplateServiceStub(self.channel)
+        self.analytics = analytics_pb2_grpc.AnalyticsServiceStub(self.channel)
+        self.config = config_pb2_grpc.ConfigServiceStub(self.channel)
         self.health = tasker_health_pb2_grpc.HealthServiceStub(self.channel)
+        self.worker_config = worker_pb2_grpc.WorkerConfigServiceStub(self.channel)
         self.worker_health = worker_pb2_grpc.WorkerHealthServiceStub(self.channel)
+        self.worker_templates = worker_pb2_grpc.WorkerTemplateServiceStub(self.channel)
         self.probes = health_pb2_grpc.HealthStub(self.channel)
 
     async def __aenter__(self) -> Self:

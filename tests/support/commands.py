@@ -101,7 +101,7 @@ class Forked:
         self.stderr: asyncio.StreamReader | None
         self.stdout, self.stderr = streams or (None, None)
         self.returncode: int | None = None
-        self._pid = pid
+        self.pid = pid
         self._end = asyncio.create_task(self._wait(end))
 
     @classmethod
@@ -125,7 +125,7 @@ class Forked:
     def send_signal(self, signal: int) -> None:
         """Send a signal."""
         if self.returncode is None:
-            os.kill(self._pid, signal)
+            os.kill(self.pid, signal)
 
     async def wait(self) -> int:
         """Wait for the end."""

@@ -41,7 +41,7 @@ from tasker.persistence.operations.retain import DeletedTasks, delete_old_tasks
 from tasker.persistence.operations.submit import ResultToSubmit
 from tasker.persistence.operations.sweep import sweep_leases
 from tasker.persistence.operations.timers import FiredTimers, fire_timers
-from tasker.persistence.operations.workers import register_worker, retire_worker
+from tasker.persistence.operations.workers import beat, register_worker, retire_worker
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.persistence.reading.transitions import TransitionReader
@@ -238,8 +238,12 @@ class Engine:
         return await delete_old_tasks(self.sessions, limit, age, after)
 
     async def renew(self, leases: Sequence[Lease]) -> set[UUID]:
-        """Renew leases, and the worker's sign of life; return the steps whose lease is lost."""
-        return await renew_leases(self.worker_sessions, self.worker_uuid, leases)
+        """Renew leases; return the steps whose lease is lost."""
+        return await renew_leases(self.worker_sessions, leases)
+
+    async def beat(self, *, slots_in_use: int) -> bool:
+        """Say that the worker lives; False if somebody has locked the workers."""
+        return await beat(self.worker_sessions, self.worker_uuid, slots_in_use=slots_in_use)
 
     async def checkpoint(self, lease: Lease, checkpoint: str) -> dict[str, Any] | None:
         """Store how far a step has come."""
@@ -326,9 +330,9 @@ class Engine:
             return await cursor.fetchall() if cursor.description else []
 
 
-def success(step: ClaimedStep, result: object) -> ResultToSubmit:
+def success(step: ClaimedStep, result: object, **more: Any) -> ResultToSubmit:
     """Return a success as a worker sends it."""
-    return _result(step, success=True, status="completed", result=result)
+    return _result(step, **{"success": True, "status": "completed", "result": result} | more)
 
 
 def failure(step: ClaimedStep, *, retryable: bool = True, **more: Any) -> ResultToSubmit:

@@ -52,6 +52,7 @@ class Fleet:
         orchestrators: int = 1,
         workers: int = 1,
         direct: Sequence[bool] = (),
+        slots: int = 3,  # so that the work lasts as long as the chaos
         templates: Sequence[Mapping[str, Any]] = TEMPLATES,
     ) -> None:
         """`direct` says which workers complete steps themselves, from the first on; those it leaves out do."""
@@ -63,7 +64,7 @@ class Fleet:
             "TASKER_TEMPLATE_PATH": str(write_templates(self.folder / "templates", *templates)),
             "PYTHON_HANDLER_PATH": str(Path(__file__).with_name("fleet_handlers.py")),
             "TASKER_SHUTDOWN_TIMEOUT_SECONDS": "10",
-            "TASKER_WORKER_SLOTS": "3",  # so that the work lasts as long as the chaos
+            "TASKER_WORKER_SLOTS": str(slots),
             "CHAOS_FOLDER": str(self.folder),
         }
         self.orchestrators = [

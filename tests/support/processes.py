@@ -63,6 +63,13 @@ class ServiceProcess:
         """Whether it has not ended."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def resident_bytes(self) -> int:
+        """How much memory it has."""
+        assert self._process is not None
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     async def kill(self) -> None:
         """End it without a word."""
         await self._end(signal.SIGKILL)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from threading import current_thread, main_thread
 from typing import Any, Final
 
 import psycopg
@@ -97,7 +98,10 @@ class Warmth:
 
     async def connect(self, conninfo: str = "", **options: Any) -> AsyncConnection[Any]:
         """Connect as psycopg does; to a kept database with a parked session, if one is there."""
-        if options.keys() - {"autocommit"} or _database(conninfo) not in self._databases:
+        elsewhere = (
+            current_thread() is not main_thread()
+        )  # its loop ends with it, and nobody could resume there
+        if elsewhere or options.keys() - {"autocommit"} or _database(conninfo) not in self._databases:
             return await self._connect(conninfo, **options)
         while session := self._taken(conninfo):
             if session.is_alive and session.loop is asyncio.get_running_loop():

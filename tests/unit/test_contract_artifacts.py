@@ -18,6 +18,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message_factory import GetMessageClass
 
+from tasker.rpc.permissions import PERMISSION_OF
+
 ROOT: Final = Path(__file__).parents[2]
 BUF: Final = Path(sys.executable).with_name("buf")
 PAGE: Final = (ROOT / "docs" / "contract-reference.md").read_text()
@@ -78,7 +80,10 @@ def test_the_page_has_every_method_field_and_value(file: FileDescriptorProto) ->
     below = sections()
     for service in file.service:
         for method in service.method:
-            assert f"- **{method.name}**(" in below[service.name]
+            (said,) = re.findall(rf"^- \*\*{method.name}\*\*\(.*\n(.*)$", below[service.name], re.MULTILINE)
+            needed = PERMISSION_OF.get(f"tasker.v1.{service.name}", {}).get(method.name)
+            assert said.startswith("  Needs") == bool(needed)
+            assert not needed or f"`{needed}`" in said
     for name, message in messages("", iter(file.message_type)):
         rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", below[name], re.MULTILINE)
         assert rows == [(field.name, str(field.number)) for field in message.field], name

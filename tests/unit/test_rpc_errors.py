@@ -169,6 +169,11 @@ ROWS = [
         info("CONCURRENT_CHANGE"),
     ),
     (
+        errors.AbandonedError(7),
+        StatusCode.ABORTED,
+        info("ABANDONED", refused_index="7"),
+    ),
+    (
         errors.UnauthenticatedError("invalid or expired credentials"),
         StatusCode.UNAUTHENTICATED,
         info("UNAUTHENTICATED"),

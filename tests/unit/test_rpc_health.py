@@ -76,6 +76,19 @@ async def test_a_check_looks_before_it_answers_while_ready(
     assert await status_of(probe, "liveness") == SERVING
 
 
+async def test_all_names_are_listed_with_what_a_check_says(
+    server: RpcServer, probe: health_pb2_grpc.HealthStub
+) -> None:
+    async def listed() -> dict[str, int]:
+        answer = await probe.List(health_pb2.HealthListRequest(), timeout=10)
+        return {name: status.status for name, status in answer.statuses.items()}
+
+    assert await listed() == dict.fromkeys(READINESS_NAMES, NOT_SERVING) | {"liveness": SERVING}
+    await server.health.set_ready(True)
+    server.health.refresh_by(lambda: server.health.set_ready(False))
+    assert (await listed())[""] == NOT_SERVING  # it looked
+
+
 async def test_liveness_does_not_follow_readiness(
     server: RpcServer, probe: health_pb2_grpc.HealthStub
 ) -> None:

@@ -134,6 +134,14 @@ async def test_what_the_server_does_not_serve_is_not_found(reflected: Reflected,
     assert answer.error_response.error_code == StatusCode.NOT_FOUND.value[0]
 
 
+async def test_a_question_whose_answer_could_not_be_read_is_refused(reflected: Reflected) -> None:
+    with pytest.raises(aio.AioRpcError, match="ask for one symbol") as caught:
+        await reflected.ask(file_containing_symbol="x" * 4_190_000)
+    assert caught.value.code() is StatusCode.INVALID_ARGUMENT
+    answer = await reflected.ask(file_containing_symbol="x" * 4000)
+    assert answer.error_response.error_code == StatusCode.NOT_FOUND.value[0]
+
+
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_can_be_switched_off(version: str) -> None:
     options = ServerOptions(enable_reflection=False)

@@ -46,15 +46,26 @@ def template_name(text: str) -> TemplateName:
     return TemplateName(found[1], found[2], found[3] or "")
 
 
-def context_object(text: str) -> dict[str, Any]:
-    """Return the JSON object in a text, in the file that `@FILE` names, or on standard input (`@-`).
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A JSON value, null included.
+
+    Attributes:
+        value: It.
+    """
+
+    value: Any
+
+
+def json_value(text: str) -> Json:
+    """Return the JSON value in a text, in the file that `@FILE` names, or on standard input (`@-`).
 
     Raises:
-        BadParameter: There is no such file, or what it holds is no JSON object.
+        BadParameter: There is no such file, or what it holds is not JSON.
     """
     given, source = (_read(text[1:]), text) if text.startswith("@") else (text, "it")
     try:
-        value = json.loads(given, parse_constant=_refuse_constant)
+        return Json(json.loads(given, parse_constant=_refuse_constant))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         fix = (
@@ -64,7 +75,17 @@ def context_object(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         problem = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise typer.BadParameter(f"{source} is not JSON: {problem}") from None
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object in a text, in the file that `@FILE` names, or on standard input (`@-`).
+
+    Raises:
+        BadParameter: There is no such file, or what it holds is no JSON object.
+    """
+    value = json_value(text).value
     if not isinstance(value, dict):
+        source = text if text.startswith("@") else "it"
         kind = "null" if value is None else type(value).__name__
         raise typer.BadParameter(f'{source} must be a JSON object such as {{"number": 6}}, got {kind}')
     return value

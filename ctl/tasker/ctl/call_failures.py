@@ -29,7 +29,7 @@ _EXIT_CODE_OF: Final[Mapping[type[TaskerClientError], ExitCode]] = {
 }
 
 
-def call_failure(error: Exception) -> Failure | None:
+def call_failure(error: BaseException) -> Failure | None:
     """Return what to say about a call that failed; None if the error is none of a call's."""
     if not isinstance(error, TaskerClientError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,11 +12,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from tasker.ctl.failures import ExitCode, complain, failure_of, usage_failure
-from tasker.ctl.options import LazyCommand, LazyGroup
+from tasker.ctl.options import LazyCommand, LazyGroup, check_text
 
 #: In the order of the help. Each is the function of that name in the module of that name; a group is its callback,
 #: and the module's `app` holds what is in it.
-COMMANDS: Final = ("health", "demo", "dev", "migrate", "orchestration", "worker", "task", "template")
+COMMANDS: Final = (
+    "health", "demo", "dev", "migrate", "orchestration", "worker", "task", "step", "dlq", "queue", "template",
+    "system",
+)  # fmt: skip
 
 
 class AllCommands(LazyGroup):
@@ -70,6 +74,8 @@ def run_command() -> int:
         The exit code.
     """
     try:
+        for argument in sys.argv[1:]:
+            check_text(argument)
         code = app(standalone_mode=False, prog_name="tasker")
     except SystemExit as done:  # nobody reads what is printed
         code = done.code

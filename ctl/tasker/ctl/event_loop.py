@@ -23,13 +23,30 @@ def run(main: Coroutine[Any, Any, Returned]) -> Returned:
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     loop = runner.get_loop()
     try:
-        return runner.run(main)
+        return _run_to_its_end(runner, loop.create_task(main))
     finally:
         try:
             runner.run(_end_tasks())
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+
+def _run_to_its_end(runner: asyncio.Runner, main: asyncio.Task[Returned]) -> Returned:
+    """Run until the coroutine ends; a callback that raises SystemExit stops the loop, and shall not end a service."""
+    while True:
+        try:
+            return runner.run(_result_of(main))
+        except SystemExit as error:
+            if main.done():
+                raise
+            import structlog  # here: next to no command comes to this point
+
+            structlog.get_logger(__name__).error("exit_in_callback_ignored", exc_info=error)
+
+
+async def _result_of(main: asyncio.Task[Returned]) -> Returned:
+    return await main
 
 
 async def _end_tasks() -> None:

@@ -29,6 +29,7 @@ class ExitCode(IntEnum):
 #: The status of what no service said, by how the command ends.
 _CODE_OF: Final[Mapping[ExitCode, str]] = {
     ExitCode.USAGE: "INVALID_ARGUMENT",
+    ExitCode.NOT_FOUND: "NOT_FOUND",
     ExitCode.UNAVAILABLE: "UNAVAILABLE",
 }
 
@@ -67,20 +68,33 @@ class Failure:
         )
 
     @property
-    def json(self) -> str:
-        """The failure as one JSON object on a line."""
-        facts = {
+    def facts(self) -> dict[str, object]:
+        """All of it, as JSON knows it."""
+        return {
             "code": self.code,
             "message": self.line,
             "reason": self.reason,
             "fields": [{"field": one.field, "description": one.description} for one in self.fields],
             "metadata": dict(self.metadata),
         }
-        return json.dumps(facts)
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked to.
+
+    Attributes:
+        exit_code: How it ends.
+    """
+
+    def __init__(self, line: str, exit_code: ExitCode) -> None:
+        super().__init__(line)
+        self.exit_code = exit_code
 
 
 def failure_of(error: Exception) -> Failure | None:
     """Return what to say about an error, or None if it is a bug and the trace is what is needed."""
+    if isinstance(error, CommandError):
+        return Failure.of(error, str(error), error.exit_code)
     if isinstance(error, OSError):
         what = f"cannot use {error.filename}: {error.strerror}" if error.filename else str(error)
         return Failure.of(error, what, ExitCode.FAILURE) if what else None
@@ -109,7 +123,7 @@ def usage_failure(error: typer.TyperException) -> Failure:
 def complain(failure: Failure) -> None:
     """Say on stderr what stopped the command, in the form that was asked for."""
     if "--json" in sys.argv[1:]:
-        typer.echo(failure.json, err=True)
+        typer.echo(json.dumps(failure.facts), err=True)
         return
     # Imported here: few commands fail.
     from rich.console import Console

@@ -1,12 +1,17 @@
-"""Commands whose options are converted only if they have to be.
+"""Options that many commands share, and options that are converted only if they have to be.
 
 Typer converts every option through pydantic, even those that nobody gave. To import that takes longer than a call.
 """
 
 from __future__ import annotations
 
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
+from typer import BadParameter
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 
@@ -19,6 +24,8 @@ class LazyOption(TyperOption):
 
     def coerce(self, value: Any, param: TyperOption, ctx: Any) -> Any:
         """Return a value as the command takes it."""
+        if isinstance(value, str):  # from the environment: arguments have been checked
+            check_text(value, ctx=ctx, param=param)
         if value is None and self.multiple:
             return ()
         if value is self.default or (self._takes_text and isinstance(value, str)):
@@ -52,3 +59,47 @@ def _with_lazy_options(parameters: list[Any]) -> list[Any]:
         if isinstance(parameter, TyperOption):
             parameter.__class__ = LazyOption  # Typer makes them itself, and lets nobody choose the class
     return parameters
+
+
+def check_text(given: str, **where: Any) -> None:
+    """Refuse what is not in the encoding of the terminal: nothing that it names could be asked for.
+
+    Raises:
+        BadParameter: It is no text.
+    """
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        spelt = os.fsencode(given).decode("utf-8", "backslashreplace")
+        raise BadParameter(f"'{spelt}' is no UTF-8 text", **where) from None
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command as Typer can read it: what is made of several options is replaced by these.
+
+    That is each parameter whose class has a method `from_options`, and its options are the parameters of that.
+    """
+    made = {
+        name: parameter.annotation.from_options
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
+        if hasattr(parameter.annotation, "from_options")
+    }
+
+    @wraps(command)
+    def call(**options: Any) -> None:
+        for name, make in made.items():
+            options[name] = make(**{one: options.pop(one) for one in inspect.signature(make).parameters})
+        command(**options)
+
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in _spread(command, made)]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    return call
+
+
+def _spread(command: Callable[..., None], made: dict[str, Callable[..., Any]]) -> Iterator[inspect.Parameter]:
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        if name in made:
+            yield from inspect.signature(made[name], eval_str=True).parameters.values()
+        else:
+            yield parameter

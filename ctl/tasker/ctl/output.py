@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from rich.console import Console, RenderableType
 from rich.text import Text
+
+Shown = TypeVar("Shown")
 
 #: Where nobody looks at the width, such as a file, a table is as wide as what is in it.
 _ENDLESS: Final = 10_000
@@ -51,6 +53,27 @@ class Output:
             sys.stdout.write("\n".join(line.rstrip(" ") for line in printed.get().split("\n")))
             sys.stdout.flush()
 
+    def show(self, record: Shown, look: Callable[[Shown], RenderableType]) -> None:
+        """Print one record: as an object for programs, as it looks to people for them."""
+        if self.as_json:
+            self.write(record)
+        else:
+            self.say(look(record))
+
+    def show_all(
+        self,
+        records: Sequence[Shown],
+        look: Callable[[Sequence[Shown]], RenderableType],
+        *,
+        none: str = "",
+    ) -> None:
+        """Print several records: an object a line for programs, as they look to people for them; `none` for none."""
+        if self.as_json:
+            for record in records:
+                self.write(record)
+        else:
+            self.say(look(records) if records or not none else none)
+
     def write(self, record: object, **more: object) -> None:
         """Print one object for programs, on a line of its own and at once."""
         sys.stdout.write(json.dumps(more | plain(record)) + "\n")
@@ -77,6 +100,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value) if isinstance(value, UUID) else value
+
+
+def brief(value: object, most: int, style: str = "") -> Text:
+    """Return a text as `shown` does, on one line, and shortened to so many characters if it has more."""
+    line = " ".join(str(value).split())
+    if len(line) > most:
+        line = f"{line[:most].rstrip()} ... ({len(line):,} characters)"
+    return shown(line, style)
 
 
 def shown(value: object, style: str = "") -> Text:

@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tasker.client import StepState, StepUpdate, Task, TaskState, TaskUpdate, Template
-from tasker.ctl.output import shown
-from tasker.ctl.tables import state, template_name
+from tasker.ctl.output import brief, shown
+from tasker.ctl.tables import REASON, state
+from tasker.ctl.task_views import template_name
 
 _MARKS: Final[Mapping[StepState, str]] = {
     StepState.PENDING: "·",
@@ -45,6 +46,7 @@ class StepView:
         attempt: Attempts made so far.
         began: When the last attempt began.
         ended: When it left that attempt.
+        why: Why that attempt failed, if it did and somebody said why.
     """
 
     name: str
@@ -54,10 +56,11 @@ class StepView:
     attempt: int = 0
     began: datetime | None = None
     ended: datetime | None = None
+    why: str = ""
 
     def move(self, update: StepUpdate) -> None:
         """Take an update."""
-        self.state, self.attempt = update.state, update.attempt
+        self.state, self.attempt, self.why = update.state, update.attempt, ""
         if update.state is StepState.IN_PROGRESS:
             self.began, self.ended = update.at, None
         elif self.ended is None:
@@ -116,6 +119,10 @@ class TaskPicture:
             self.steps = dict(sorted(grown.items(), key=lambda item: item[1].level))
         self.steps[update.name].move(update)
 
+    def explain(self, update: StepUpdate, reason: str) -> None:
+        """Take why an attempt at a step failed."""
+        self.steps[update.name].why = reason
+
     def __rich__(self) -> RenderableType:
         head = Text.assemble(
             "task ", str(self.task.task_uuid), "  ", template_name(self.task), "  ", state(self.state),
@@ -144,6 +151,7 @@ class TaskPicture:
                 state(step.state),
                 step.took(now) or (shown(f"after {', '.join(step.parents)}", "dim") if waits else ""),
                 f"attempt {step.attempt}" if step.attempt > 1 else "",
+                brief(step.why, REASON, "red"),
             )
             last = step.level
         return grid

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Annotated, Final, TypeVar
-from uuid import UUID
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Final, Self, TypeVar
 
 import typer
 
@@ -24,23 +24,8 @@ Returned = TypeVar("Returned")
 
 ADDRESS_VARIABLE: Final = "TASKER_ADDRESS"
 DEFAULT_ADDRESS: Final = "127.0.0.1:9190"
-DEFAULT_TIMEOUT: Final = 10.0
 
-Address = Annotated[
-    str,
-    typer.Option(
-        "--address",
-        help="Where the orchestration service listens; unix:/path for a socket.",
-        envvar=ADDRESS_VARIABLE,
-        metavar="HOST:PORT",
-    ),
-]
-Timeout = Annotated[
-    float,
-    typer.Option("--timeout", help="How long the service may take to answer.", min=0.1, metavar="SECONDS"),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line; errors too, on stderr.")]
-TaskUuid = Annotated[UUID, typer.Argument(help="The task.", metavar="TASK_UUID", show_default=False)]
 
 # What gRPC says when it found nobody to talk to, in words for people.
 _REASONS: Final = (
@@ -51,32 +36,67 @@ _REASONS: Final = (
 )
 
 
-def ask(
-    question: Callable[[TaskerClient], Awaitable[Returned]], address: str, timeout: float, output: Output
-) -> Returned:
-    """Return what a service answers to one question, and show meanwhile that it is asked."""
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The service that a command asks.
 
-    async def work() -> Returned:
-        async with connected(address, timeout) as client:
-            with output.busy(f"Asking {address}"):
-                return await question(client)
+    Attributes:
+        address: Where it listens.
+        timeout_seconds: How long it may take to answer.
+        output: Where the command prints what it says.
+    """
 
-    return run(work())
+    address: str
+    timeout_seconds: float
+    output: Output
+
+    @classmethod
+    def from_options(
+        cls,
+        address: Annotated[
+            str,
+            typer.Option(
+                help="Where the orchestration service listens; unix:/path for a socket.",
+                envvar=ADDRESS_VARIABLE,
+                metavar="HOST:PORT",
+            ),
+        ] = DEFAULT_ADDRESS,
+        timeout: Annotated[
+            float,
+            typer.Option(help="How long the service may take to answer.", min=0.1, metavar="SECONDS"),
+        ] = 10.0,
+        as_json: AsJson = False,
+    ) -> Self:
+        """Return the service that the options of a command name."""
+        return cls(address, timeout, Output(as_json=as_json))
+
+    def ask(self, question: Callable[[TaskerClient], Awaitable[Returned]]) -> Returned:
+        """Return what the service answers to one question, and show meanwhile that it is asked."""
+
+        async def work() -> Returned:
+            async with self.connected() as client:
+                with self.busy():
+                    return await question(client)
+
+        return run(work())
+
+    def busy(self) -> AbstractContextManager[None]:
+        """Show that the service is asked, for as long as the block takes."""
+        return self.output.busy(f"Asking {self.address}")
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[TaskerClient]:
+        """Yield a client; an error that has to do with the address says which one and how to name another."""
+        try:
+            async with TaskerClient(self.address, timeout_seconds=self.timeout_seconds) as client:
+                yield client
+        except (UnavailableError, DeadlineExceededError, UnimplementedError) as error:
+            raise _located(error, self.address, self.timeout_seconds) from None
 
 
-@asynccontextmanager
-async def connected(address: str, timeout: float) -> AsyncIterator[TaskerClient]:
-    """Yield a client of a service; an error that has to do with the address says which one and how to name another."""
-    try:
-        async with TaskerClient(address, timeout_seconds=timeout) as client:
-            yield client
-    except (UnavailableError, DeadlineExceededError, UnimplementedError) as error:
-        raise _located(error, address, timeout) from None
-
-
-def _located(error: TaskerClientError, address: str, timeout: float) -> TaskerClientError:
+def _located(error: TaskerClientError, address: str, timeout_seconds: float) -> TaskerClientError:
     if isinstance(error, DeadlineExceededError):
-        problem = f"it did not answer within {timeout:g} s"
+        problem = f"it did not answer within {timeout_seconds:g} s"
         remedy = "give it more time with --timeout, or check how it is with `tasker health`"
     elif isinstance(error, UnimplementedError):
         problem = "it does not know this call"

@@ -18,6 +18,30 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LAST_SECONDS: Final = 5.0
 
 
+#: Whether this process hears the signals itself; its children shall not.
+_hearing = False
+
+
+def _block_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _unblock_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def _end_by_signals() -> None:
+    if _hearing:
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+    _unblock_signals()
+
+
+# A forked child shares the pipe by which signals reach the loop: what is sent to it would stop its parent.
+os.register_at_fork(before=_block_signals, after_in_parent=_unblock_signals, after_in_child=_end_by_signals)
+
+
 class Service(Protocol):
     """What can be run: started in order, stopped in reverse."""
 
@@ -82,11 +106,13 @@ class StopRequest:
 @asynccontextmanager
 async def stop_request() -> AsyncIterator[StopRequest]:
     """Hear the signals for as long as the block runs."""
+    global _hearing
     loop = asyncio.get_running_loop()
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
         loop.add_signal_handler(number, request.hear)
+    _hearing = True
     try:
         yield request
     except asyncio.CancelledError:
@@ -94,6 +120,7 @@ async def stop_request() -> AsyncIterator[StopRequest]:
             raise
         raise ForcedExitError("stopped at once, as asked twice; steps that ran will run again") from None
     finally:
+        _hearing = False
         for number, handler in before.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""How tasks, steps, templates and health look to people."""
+"""What everything that people are shown is made of: tables, names with values, states in their colours."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tasker.client import (
-    Health,
-    Step,
-    StepDefinition,
-    StepState,
-    Task,
-    TaskState,
-    Template,
-    TemplateListing,
-)
-from tasker.ctl.output import shown
+from tasker.client import StepState, TaskState
+from tasker.ctl.output import brief, shown
+
+#: How many characters are shown of a value in a table, of why something failed, and of a value beside its name. --json
+#: prints all of it.
+CELL: Final = 100
+REASON: Final = 250
+FACT: Final = 1000
 
 _COLOURS: Final[Mapping[str, str]] = {
     StepState.IN_PROGRESS: "cyan",
@@ -35,6 +32,9 @@ _COLOURS: Final[Mapping[str, str]] = {
     TaskState.RESOLVED_MANUALLY: "green",
     "healthy": "green",
     "ready": "green",
+    "pending": "yellow",
+    "warning": "yellow",
+    "stale": "red",
     "degraded": "yellow",
     "unknown": "yellow",
     "unhealthy": "red",
@@ -51,6 +51,14 @@ def local(instant: datetime | None) -> str:
     return instant.astimezone().isoformat(" ", "seconds") if instant is not None else ""
 
 
+def duration(seconds: float) -> str:
+    """Return how long so many seconds are, in the largest unit of which there is one."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds * 1000:.0f} ms"
+
+
 def table(*columns: str, right: Iterable[str] = ()) -> Table:
     """Return an empty table without lines."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -59,137 +67,17 @@ def table(*columns: str, right: Iterable[str] = ()) -> Table:
     return made
 
 
-def task_table(tasks: Iterable[Task]) -> Table:
-    """Return one line a task."""
-    made = table("TASK", "TEMPLATE", "STATE", "STEPS", "CREATED", right=("STEPS",))
-    for task in tasks:
-        made.add_row(
-            str(task.task_uuid),
-            template_name(task),
-            state(task.state),
-            f"{task.completed_steps}/{task.total_steps}",
-            local(task.created_at),
-        )
-    return made
-
-
-def task_details(task: Task) -> RenderableType:
-    """Return all about one task, its steps included if they came with it."""
-    facts: list[tuple[str, object]] = [
-        ("task", task.task_uuid),
-        ("template", template_name(task)),
-        ("state", state(task.state)),
-        ("status", _status(task)),
-        ("steps", f"{task.completed_steps} of {task.total_steps} done ({task.completion_percentage:g} %)"),
-        ("priority", task.priority),
-        ("tags", ", ".join(task.tags)),
-        ("initiator", task.initiator),
-        ("source system", task.source_system),
-        ("reason", task.reason),
-        ("correlation", task.correlation_id),
-        ("caused by", task.parent_correlation_id or ""),
-        ("created", local(task.created_at)),
-        ("updated", local(task.updated_at)),
-        ("completed", local(task.completed_at)),
-        ("context", json_text(task.context)),
-    ]
-    parts: list[RenderableType] = [_facts(facts)]
-    if task.steps:
-        parts += ["", step_table(task.steps)]
-    return Group(*parts)
-
-
-def step_table(steps: Iterable[Step]) -> Table:
-    """Return one line a step, with what it returned or why it failed."""
-    made = table("STEP", "STATE", "ATTEMPTS", "RESULT", right=("ATTEMPTS",))
-    for step in steps:
-        made.add_row(
-            shown(step.name), state(step.state), f"{step.attempts}/{step.max_attempts}", _result(step)
-        )
-    return made
-
-
-def template_table(listing: TemplateListing) -> Table:
-    """Return one line a version of a template."""
-    made = table("TEMPLATE", "VERSION", "STEPS", "DESCRIPTION", right=("STEPS",))
-    for template in listing.templates:
-        made.add_row(
-            shown(f"{template.namespace}/{template.name}"),
-            shown(template.version),
-            str(template.step_count),
-            shown(template.description or ""),
-        )
-    return made
-
-
-def template_details(template: Template) -> RenderableType:
-    """Return all about one version of a template."""
-    facts = [
-        ("template", shown(f"{template.namespace}/{template.name}:{template.version}")),
-        ("description", template.description or ""),
-        ("input schema", json_text(template.input_schema) if template.input_schema is not None else ""),
-    ]
-    steps = table("STEP", "TYPE", "HANDLER", "ATTEMPTS", "TIMEOUT", "AFTER", right=("ATTEMPTS", "TIMEOUT"))
-    for step in template.steps:
-        steps.add_row(
-            shown(step.name),
-            shown(step.step_type),
-            shown(step.handler),
-            str(_attempts(step)),
-            f"{step.timeout_seconds} s" if step.timeout_seconds is not None else "",
-            shown(", ".join(step.dependencies)),
-        )
-    return Group(_facts(facts), "", steps)
-
-
-def health_details(health: Health) -> RenderableType:
-    """Return what a probe found."""
-    facts: list[tuple[str, object]] = [("status", state(health.status))]
-    if health.info is not None:
-        facts += [
-            ("version", health.info.version),
-            ("environment", health.info.environment),
-            ("operation", health.info.operational_state),
-        ]
-    if not health.checks:
-        return _facts(facts)
-    checks = table("CHECK", "STATUS", "MS", "FOUND", right=("MS",))
-    for name, check in health.checks.items():
-        checks.add_row(shown(name), state(check.status), str(check.duration_ms), shown(check.message or ""))
-    return Group(_facts(facts), "", checks)
-
-
-def template_name(task: Task) -> Text:
-    """Return the template of a task as people write it."""
-    return shown(f"{task.namespace}/{task.name}:{task.version}")
-
-
 def json_text(value: Any) -> str:
     """Return a JSON value as text for people."""
     return json.dumps(value, ensure_ascii=False)
 
 
-def _facts(facts: Iterable[tuple[str, object]]) -> RenderableType:
+def facts(given: Iterable[tuple[str, object]]) -> RenderableType:
     """Return names and values, one a line; what is empty is left out."""
     made = Table.grid(padding=(0, 2))
     made.add_column(style="bold")
     made.add_column(overflow="fold")
-    for name, value in facts:
+    for name, value in given:
         if str(value):
-            made.add_row(name, value if isinstance(value, Text) else shown(value))
+            made.add_row(name, value if isinstance(value, Text) else brief(value, FACT))
     return Padding(made, 0, expand=False)
-
-
-def _result(step: Step) -> Text:
-    if step.error is not None:
-        return shown(step.error.get("message") or "", "red")
-    return shown(json_text(step.result)) if step.state is StepState.COMPLETE else Text()
-
-
-def _attempts(step: StepDefinition) -> int:
-    return step.max_attempts if step.retryable else 1
-
-
-def _status(task: Task) -> str:
-    status = f"{task.execution_status}, {task.health_status}"
-    return status if task.state.is_terminal else f"{status}; {task.recommended_action}"

@@ -1,46 +1,46 @@
-"""`tasker task`: create tasks, look at them, watch them, cancel them."""
+"""`tasker task`: create tasks, look at them, watch them."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
-from tasker.client import SortField, Task, TaskQuery, TaskState
-from tasker.ctl import tables
-from tasker.ctl.arguments import TemplateName, context_object, instant, template_name
+from tasker.client import (
+    SortField,
+    Step,
+    StepAuditRecord,
+    Task,
+    TaskContext,
+    TaskerClient,
+    TaskQuery,
+    TaskSummary,
+)
+from tasker.ctl import task_actions, task_views
+from tasker.ctl.arguments import TemplateName, json_object, template_name
 from tasker.ctl.event_loop import run
 from tasker.ctl.failures import ExitCode
-from tasker.ctl.output import Output, shown
-from tasker.ctl.remote import (
-    DEFAULT_ADDRESS,
-    DEFAULT_TIMEOUT,
-    Address,
-    AsJson,
-    TaskUuid,
-    Timeout,
-    ask,
-    connected,
-)
+from tasker.ctl.filters import TaskFilters
+from tasker.ctl.limits import Everything, Limit, show_some
+from tasker.ctl.options import with_options
+from tasker.ctl.output import Output
+from tasker.ctl.prefixes import TaskPrefix, find_step, find_task
+from tasker.ctl.remote import Service
 
 app = typer.Typer(no_args_is_help=True)
 
 #: Tasks that are asked for at once, so that the first ones show soon.
 _PAGE: Final = 100
 
-#: The first and the second end of a span.
-From = Annotated[datetime | None, typer.Option(parser=instant, metavar="TIME", help="At TIME or later.")]
-Until = Annotated[datetime | None, typer.Option(parser=instant, metavar="TIME", help="Before TIME.")]
-
 
 @app.callback()
 def task() -> None:
-    """Create, list, watch and cancel tasks."""
+    """Create, list, watch, cancel and mend tasks."""
 
 
 @app.command()
+@with_options
 def create(
     template: Annotated[
         TemplateName,
@@ -54,7 +54,7 @@ def create(
     context: Annotated[
         dict[str, Any] | None,
         typer.Option(
-            parser=context_object,
+            parser=json_object,
             metavar="JSON|@FILE|@-",
             help="What the task is about: a JSON object, here, in a file or on standard input.",
             show_default=False,
@@ -79,9 +79,8 @@ def create(
     watch: Annotated[
         bool, typer.Option("--watch", help="Show every step until the task is settled.")
     ] = False,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT,
-    as_json: AsJson = False,
+    *,
+    service: Service,
 ) -> None:
     """Create a task.
 
@@ -89,11 +88,9 @@ def create(
     """
     from tasker.ctl import watching  # here: most commands show nothing that moves
 
-    output = Output(as_json=as_json)
-
     async def work() -> ExitCode:
-        async with connected(address, timeout) as client:
-            with output.busy(f"Asking {address}"):
+        async with service.connected() as client:
+            with service.busy():
                 task = await client.create(
                     template.namespace,
                     template.name,
@@ -108,122 +105,72 @@ def create(
                     priority=priority,
                     tags=tag or (),
                 )
-            _show_created(task, output, alone=not (wait or watch), streaming=watch)
+            _show_created(task, service.output, alone=not (wait or watch), streaming=watch)
             if watch:
-                return await watching.watch(client, task, output)
+                return await watching.watch(client, task, service.output)
             if not wait:
                 return ExitCode.CLEAN
-            settled = await watching.wait(client, task, output)
-        _show_task(settled, output)
+            settled = await watching.wait(client, task, service.output)
+        service.output.show(settled, task_views.task_details)
         return watching.ending(settled.state)
 
     raise typer.Exit(run(work()))
 
 
 @app.command()
+@with_options
 def get(
-    task_uuid: TaskUuid,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT,
-    as_json: AsJson = False,
+    task: TaskPrefix,
+    *,
+    service: Service,
 ) -> None:
     """Show a task with its steps."""
-    output = Output(as_json=as_json)
-    _show_task(ask(lambda client: client.get(task_uuid, steps=True), address, timeout, output), output)
+
+    async def ask(client: TaskerClient) -> Task:
+        return await client.get(await find_task(client, task), steps=True)
+
+    service.output.show(service.ask(ask), task_views.task_details)
 
 
 @app.command("list")
+@with_options
 def list_tasks(
-    namespace: Annotated[str | None, typer.Option(metavar="TEXT", help="Namespace of the template.")] = None,
-    name: Annotated[str | None, typer.Option(metavar="TEXT", help="Name of the template.")] = None,
-    state: Annotated[
-        list[TaskState] | None,
-        typer.Option(help=f"Any of these states: {', '.join(TaskState)}.", metavar="STATE"),
-    ] = None,
-    tag: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="All of these labels.")] = None,
-    tag_any: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="One of these labels.")] = None,
-    initiator: Annotated[str | None, typer.Option(metavar="TEXT", help="Who asked for the task.")] = None,
-    source_system: Annotated[str | None, typer.Option(metavar="TEXT", help="Where it came from.")] = None,
-    correlation_id: Annotated[UUID | None, typer.Option(help="What it is tied to.")] = None,
-    parent_correlation_id: Annotated[UUID | None, typer.Option(help="What caused it.")] = None,
-    created_after: From = None,
-    created_before: Until = None,
-    updated_after: From = None,
-    updated_before: Until = None,
+    filters: TaskFilters,
     sort: Annotated[SortField, typer.Option(help="What to sort by.")] = "created_at",
     ascending: Annotated[
         bool, typer.Option("--ascending", help="Oldest or smallest first; newest or largest by default.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many tasks at most.")] = 20,
-    everything: Annotated[bool, typer.Option("--all", help="As many as there are.")] = False,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT,
-    as_json: AsJson = False,
+    limit: Limit = 20,
+    everything: Everything = False,
+    *,
+    service: Service,
 ) -> None:
     """List tasks, newest first.
 
     Every filter given must hold. TIME is an instant (2026-01-31T12:00:00Z; in local time without a zone) or how long
     ago (90m, 2d). With --json each line is a task with its context.
     """
-    given: dict[str, Any] = {
-        "namespace": namespace,
-        "name": name,
-        "states": state,
-        "tags": tag,
-        "tags_any": tag_any,
-        "initiator": initiator,
-        "source_system": source_system,
-        "correlation_id": correlation_id,
-        "parent_correlation_id": parent_correlation_id,
-        "created_after": created_after,
-        "created_before": created_before,
-        "updated_after": updated_after,
-        "updated_before": updated_before,
+    query: TaskQuery = filters.query | {
         "sort": sort,
         "ascending": ascending,
-        "context": as_json,
+        "context": service.output.as_json,
     }
-    query = cast("TaskQuery", {name: value for name, value in given.items() if value is not None})
-    run(_list(query, None if everything else limit, address, timeout, Output(as_json=as_json)))
-
-
-@app.command()
-def cancel(
-    task_uuid: TaskUuid,
-    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None,
-    requested_by: Annotated[str | None, typer.Option(metavar="TEXT", help="Who asks.")] = None,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT,
-    as_json: AsJson = False,
-) -> None:
-    """Cancel a task and all of its open steps.
-
-    Repeating it is harmless. The exit code is 1 if the task had ended otherwise before.
-    """
-    output = Output(as_json=as_json)
-    done = ask(
-        lambda client: client.cancel(task_uuid, reason=reason, requested_by=requested_by),
-        address,
-        timeout,
-        output,
+    most = None if everything else limit
+    show_some(
+        lambda client: client.list(page_size=_PAGE if most is None else min(most + 1, _PAGE), **query),
+        most,
+        task_views.task_table,
+        "No task matches.",
+        service,
     )
-    if as_json:
-        output.write(done)
-    elif done.success:
-        output.say(f"Task {task_uuid} is cancelled.")
-    else:
-        output.say(
-            shown(f"Nothing was cancelled: {done.message or f'task {task_uuid} is {done.task.state}'}")
-        )
-    raise typer.Exit(ExitCode.CLEAN if done.task.state is TaskState.CANCELLED else ExitCode.FAILURE)
 
 
 @app.command()
+@with_options
 def watch(
-    task_uuid: TaskUuid,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT,
-    as_json: AsJson = False,
+    task: TaskPrefix,
+    *,
+    service: Service,
 ) -> None:
     """Watch a task until it is settled.
 
@@ -232,60 +179,85 @@ def watch(
     """
     from tasker.ctl import watching  # here: most commands show nothing that moves
 
-    output = Output(as_json=as_json)
-
     async def work() -> ExitCode:
-        async with connected(address, timeout) as client:
-            with output.busy(f"Asking {address}"):
-                task = await client.get(task_uuid)
-            return await watching.watch(client, task, output)
+        async with service.connected() as client:
+            with service.busy():
+                found = await client.get(await find_task(client, task))
+            return await watching.watch(client, found, service.output)
 
     raise typer.Exit(run(work()))
 
 
 @app.command()
+@with_options
 def steps(
-    task_uuid: TaskUuid,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT,
-    as_json: AsJson = False,
+    task: TaskPrefix,
+    *,
+    service: Service,
 ) -> None:
     """List the steps of a task.
 
     With their results, oldest first; with --json one a line.
     """
-    output = Output(as_json=as_json)
-    found = ask(lambda client: client.steps(task_uuid), address, timeout, output)
-    if not as_json:
-        output.say(tables.step_table(found))
-    for step in found if as_json else ():
-        output.write(step)
+
+    async def ask(client: TaskerClient) -> tuple[Step, ...]:
+        return await client.steps(await find_task(client, task))
+
+    service.output.show_all(service.ask(ask), task_views.step_table)
 
 
-async def _list(query: TaskQuery, limit: int | None, address: str, timeout: float, output: Output) -> None:
-    """Print the tasks that match: as JSON while they come, for people when all are there."""
-    found: list[Task] = []
-    count = 0
-    more = False
-    async with connected(address, timeout) as client:
-        with output.busy(f"Asking {address}"):
-            size = _PAGE if limit is None else min(limit + 1, _PAGE)
-            async for task in client.list(page_size=size, **query):
-                if count == limit:
-                    more = True
-                    break
-                count += 1
-                if output.as_json:
-                    output.write(task)
-                else:
-                    found.append(task)
-    if output.as_json:
-        return
-    output.say(tables.task_table(found) if found else "No task matches.")
-    if more:
-        output.errors.print(
-            f"There are more; --limit N shows more than {limit}, --all shows all.", style="dim"
-        )
+@app.command()
+@with_options
+def summary(task: TaskPrefix, *, service: Service) -> None:
+    """Show a task in brief.
+
+    Its steps with their handlers and errors, and whether it waits for a person; without its context and results.
+    """
+
+    async def ask(client: TaskerClient) -> TaskSummary:
+        return await client.summary(await find_task(client, task))
+
+    service.output.show(service.ask(ask), task_views.task_summary)
+
+
+@app.command()
+@with_options
+def context(task: TaskPrefix, *, service: Service) -> None:
+    """Show a task's context and the results of its steps.
+
+    Both whole, however long they are; the results by the names of the steps.
+    """
+
+    async def ask(client: TaskerClient) -> TaskContext:
+        return await client.context(await find_task(client, task))
+
+    service.output.show(service.ask(ask), task_views.task_context)
+
+
+@app.command()
+@with_options
+def audit(
+    task: TaskPrefix,
+    step: Annotated[
+        str | None,
+        typer.Argument(metavar="STEP", help="Only this step: its name, its uuid, or the beginning of that."),
+    ] = None,
+    *,
+    service: Service,
+) -> None:
+    """List every result of a task's steps, oldest first.
+
+    As workers submitted them: every attempt is there, and those before a retry by hand, too. With --json one a line.
+    """
+
+    async def ask(client: TaskerClient) -> list[StepAuditRecord]:
+        task_uuid = await find_task(client, task)
+        steps = await client.steps(task_uuid)
+        wanted = steps if step is None else [find_step(steps, step)]
+        records = [record for one in wanted async for record in client.step_audit(task_uuid, one.step_uuid)]
+        return sorted(records, key=lambda record: (record.recorded_at, record.audit_uuid))
+
+    service.output.show_all(service.ask(ask), task_views.audit_table, none="No result was submitted yet.")
 
 
 def _show_created(task: Task, output: Output, *, alone: bool, streaming: bool) -> None:
@@ -297,11 +269,7 @@ def _show_created(task: Task, output: Output, *, alone: bool, streaming: bool) -
             output.write(task, type="task")
         return
     found = "was created by an earlier call with this key" if task.already_existed else "is created"
-    output.say(f"Task {task.task_uuid} ({tables.template_name(task)}) {found}.")
+    output.say(f"Task {task.task_uuid} ({task_views.template_name(task)}) {found}.")
 
 
-def _show_task(task: Task, output: Output) -> None:
-    if output.as_json:
-        output.write(task)
-    else:
-        output.say(tables.task_details(task))
+app.registered_commands += task_actions.app.registered_commands

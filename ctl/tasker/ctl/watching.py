@@ -7,13 +7,28 @@ from typing import Final
 
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from tasker.client import StepUpdate, Task, TaskerClient, TaskerClientError, TaskState, TaskUpdate, Template
+from tasker.client import (
+    StepState,
+    StepUpdate,
+    Task,
+    TaskerClient,
+    TaskerClientError,
+    TaskState,
+    TaskUpdate,
+    Template,
+)
 from tasker.ctl.failures import ExitCode
-from tasker.ctl.output import Output, shown
+from tasker.ctl.output import Output, brief, shown
 from tasker.ctl.picture import TaskPicture
+from tasker.ctl.reasons import step_reason, task_reason
+from tasker.ctl.tables import REASON
 
 Update = TaskUpdate | StepUpdate
+
+#: Where a step is when an attempt at it has failed.
+_FAILED: Final = (StepState.WAITING_FOR_RETRY, StepState.ERROR)
 
 #: Lines of a terminal that the picture leaves free: its head, and the prompt below it.
 _MARGIN: Final = 3
@@ -30,9 +45,14 @@ async def watch(client: TaskerClient, task: Task, output: Output) -> ExitCode:
     elif output.is_live:
         last = await _show_picture(client, task, output)
     else:
-        last = await _each_update(client, task, lambda update: _say(update, output))
-    if last.error_message and not output.as_json:
-        output.say(shown(last.error_message, "red"))
+        last = await _each_update(
+            client,
+            task,
+            lambda update: _say(update, output),
+            lambda _, reason: output.say(Text("    ") + brief(reason, REASON, "red")),
+        )
+    if not output.as_json and (reason := await _last_words(client, last)):
+        output.say(shown(reason, "red"))
     return ending(last.state)
 
 
@@ -61,14 +81,40 @@ def ending(state: TaskState) -> ExitCode:
     return ExitCode.CLEAN if good else ExitCode.FAILURE
 
 
-async def _each_update(client: TaskerClient, task: Task, show: Callable[[Update], None]) -> TaskUpdate:
-    """Show each update; return the last one about the task."""
+async def _each_update(
+    client: TaskerClient,
+    task: Task,
+    show: Callable[[Update], None],
+    explain: Callable[[StepUpdate, str], None] = lambda _, reason: None,
+) -> TaskUpdate:
+    """Show each update, and explain each failure of a step; return the last update about the task."""
     last = TaskUpdate(task_uuid=task.task_uuid, at=task.updated_at, state=task.state)
     async for update in client.watch(task.task_uuid, steps=True, from_start=True):
         show(update)
         if isinstance(update, TaskUpdate):
             last = update
+        elif update.state in _FAILED and (reason := await _reason(client, update)):
+            explain(update, reason)
     return last
+
+
+async def _reason(client: TaskerClient, update: StepUpdate) -> str:
+    """Return why a step failed; nothing if it has moved on, or this user may not read it."""
+    try:
+        step = await client.step(update.task_uuid, update.step_uuid)
+    except TaskerClientError:
+        return ""
+    return step_reason(step) if (step.state, step.attempts) == (update.state, update.attempt) else ""
+
+
+async def _last_words(client: TaskerClient, last: TaskUpdate) -> str:
+    """Return why a task came to no good end: as it is stored, else as the watch told."""
+    if ending(last.state) is ExitCode.CLEAN:
+        return ""
+    try:
+        return task_reason(await client.get(last.task_uuid)) or last.error_message or ""
+    except TaskerClientError:
+        return last.error_message or ""
 
 
 async def _show_picture(client: TaskerClient, task: Task, output: Output) -> TaskUpdate:
@@ -76,7 +122,7 @@ async def _show_picture(client: TaskerClient, task: Task, output: Output) -> Tas
     template = await _template_of(client, task)
     picture = TaskPicture.of(task, names, template, room=output.console.size.height - _MARGIN)
     with Live(picture, console=output.console, refresh_per_second=8):
-        return await _each_update(client, task, picture.move)
+        return await _each_update(client, task, picture.move, picture.explain)
 
 
 async def _template_of(client: TaskerClient, task: Task) -> Template | None:

@@ -9,11 +9,16 @@ import structlog
 
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.engine.orchestrator import Orchestrator
+from tasker.orchestration.services.analytics_service import AnalyticsService
+from tasker.orchestration.services.batch_service import BatchService
+from tasker.orchestration.services.config_service import ConfigService
 from tasker.orchestration.services.dlq_service import DlqService
 from tasker.orchestration.services.health_service import HealthService
+from tasker.orchestration.services.operations_service import OperationsService
 from tasker.orchestration.services.paging import PageTokens
 from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
+from tasker.orchestration.services.template_admin_service import TemplateAdminService
 from tasker.orchestration.services.template_service import TemplateService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
@@ -28,16 +33,22 @@ from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistrat
 from tasker.v1 import (
     analytics_pb2,
     analytics_pb2_grpc,
+    batch_pb2,
+    batch_pb2_grpc,
     config_pb2,
     config_pb2_grpc,
     dlq_pb2,
     dlq_pb2_grpc,
     health_pb2,
     health_pb2_grpc,
+    operations_pb2,
+    operations_pb2_grpc,
     steps_pb2,
     steps_pb2_grpc,
     tasks_pb2,
     tasks_pb2_grpc,
+    template_admin_pb2,
+    template_admin_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
 )
@@ -138,7 +149,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"],
-                analytics_pb2_grpc.AnalyticsServiceServicer(),
+                AnalyticsService(engine.analytics),
                 analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -155,8 +166,30 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 config_pb2.DESCRIPTOR.services_by_name["ConfigService"],
-                config_pb2_grpc.ConfigServiceServicer(),
+                ConfigService(self._settings, engine.database),
                 config_pb2_grpc.add_ConfigServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                batch_pb2.DESCRIPTOR.services_by_name["BatchService"],
+                BatchService(engine.groups),
+                batch_pb2_grpc.add_BatchServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                template_admin_pb2.DESCRIPTOR.services_by_name["TemplateAdminService"],
+                TemplateAdminService(engine.versions, self._tokens),
+                template_admin_pb2_grpc.add_TemplateAdminServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                operations_pb2.DESCRIPTOR.services_by_name["OperationsService"],
+                OperationsService(
+                    engine.namespaces,
+                    engine.operators,
+                    engine.dlq,
+                    engine.poison,
+                    engine.reader,
+                    self._tokens,
+                ),
+                operations_pb2_grpc.add_OperationsServiceServicer_to_server,
             ),
             ServiceRegistration(
                 health_pb2.DESCRIPTOR.services_by_name["HealthService"],

@@ -3,7 +3,10 @@
 May import the domain and the generated stubs, nothing else of ours.
 """
 
+from tasker.client.analytics_records import Bottlenecks, Metrics, SlowStep, SlowTask
+from tasker.client.batches import CancelledTask, CreatedTask, ResolvedStep
 from tasker.client.client import TaskerClient
+from tasker.client.config import AuthConfig, ServiceConfig
 from tasker.client.dlq_records import DlqEntry, DlqStats, QueuedDlqEntry, TaskStaleness
 from tasker.client.errors import (
     AbortedError,
@@ -22,6 +25,16 @@ from tasker.client.errors import (
 from tasker.client.failure_records import StepFailure, TaskCancellation, TaskFailure
 from tasker.client.health_records import Health, HealthCheck, HealthInfo, HealthProbe
 from tasker.client.listing import SortField, TaskQuery
+from tasker.client.new_task import NewTask
+from tasker.client.operation_records import (
+    NamespacePause,
+    PoisonMessage,
+    QueueStatus,
+    RequeuedPoison,
+    RequeuedTask,
+    RetriedTask,
+    SentToDlq,
+)
 from tasker.client.records import (
     Cancellation,
     Step,
@@ -31,6 +44,14 @@ from tasker.client.records import (
     TaskPage,
     TaskUpdate,
 )
+from tasker.client.registry_records import (
+    ChosenVersion,
+    RegisteredTemplate,
+    TemplateCheck,
+    TemplateProblem,
+    TemplateVersion,
+)
+from tasker.client.step_action import StepAction
 from tasker.client.summary_records import StepErrorSummary, StepSummary, TaskContext, TaskSummary
 from tasker.client.sync import SyncTaskerClient
 from tasker.client.template_records import (
@@ -47,7 +68,12 @@ from tasker.domain.states import StepState, TaskState
 __all__ = [
     "AbortedError",
     "AlreadyExistsError",
+    "AuthConfig",
+    "Bottlenecks",
     "Cancellation",
+    "CancelledTask",
+    "ChosenVersion",
+    "CreatedTask",
     "DeadlineExceededError",
     "DlqEntry",
     "DlqReason",
@@ -59,15 +85,30 @@ __all__ = [
     "HealthInfo",
     "HealthProbe",
     "InvalidArgumentError",
+    "Metrics",
+    "NamespacePause",
     "NamespaceSummary",
+    "NewTask",
     "NotFoundError",
     "PermissionDeniedError",
+    "PoisonMessage",
+    "QueueStatus",
     "QueuedDlqEntry",
+    "RegisteredTemplate",
+    "RequeuedPoison",
+    "RequeuedTask",
     "ResolutionStatus",
+    "ResolvedStep",
     "ResourceExhaustedError",
+    "RetriedTask",
+    "SentToDlq",
+    "ServiceConfig",
+    "SlowStep",
+    "SlowTask",
     "SortField",
     "StalenessHealth",
     "Step",
+    "StepAction",
     "StepAuditRecord",
     "StepDefinition",
     "StepErrorSummary",
@@ -89,8 +130,11 @@ __all__ = [
     "TaskerClient",
     "TaskerClientError",
     "Template",
+    "TemplateCheck",
     "TemplateListing",
+    "TemplateProblem",
     "TemplateSummary",
+    "TemplateVersion",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, Unpack
 from uuid import UUID
 
-from grpc import StatusCode
-
 from tasker.client import parsing, summary_parsing
+from tasker.client.analytics import AnalyticsCalls
+from tasker.client.batches import Batches
+from tasker.client.config import ConfigCalls
 from tasker.client.connection import Connection
 from tasker.client.dlq import DlqCalls
-from tasker.client.errors import InvalidArgumentError
 from tasker.client.health_records import Health, HealthProbe
 from tasker.client.listing import TaskQuery, list_request
+from tasker.client.new_task import NewTask
+from tasker.client.operations import Operations
 from tasker.client.records import Cancellation, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.registry import Registry
 from tasker.client.step_calls import StepCalls
 from tasker.client.summary_records import TaskContext, TaskSummary
 from tasker.client.template_records import Template, TemplateListing
 from tasker.client.watching import watch
-from tasker.domain.errors import FieldViolation
-from tasker.domain.storable import MAX_RESULT_BYTES
 from tasker.v1 import (
     health_pb2,
     health_pb2_grpc,
@@ -51,7 +51,12 @@ class TaskerClient(StepCalls):
     It connects when first used, and belongs to the event loop of that use.
 
     Attributes:
+        batches: Creates, cancels and mends many at once.
+        registry: Registers and checks templates, and says which versions may be used.
+        operations: Looks after queues and namespaces, and after tasks as a whole.
         dlq: Calls about tasks that need a person.
+        analytics: Calls about how work went lately.
+        config: Calls about the settings of the service.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -63,7 +68,12 @@ class TaskerClient(StepCalls):
                 and give up when the service has been unavailable for that long.
         """
         self._connection = Connection(address, timeout_seconds=timeout_seconds)
+        self.batches = Batches(self._connection)
+        self.registry = Registry(self._connection)
+        self.operations = Operations(self._connection)
         self.dlq = DlqCalls(self._connection)
+        self.analytics = AnalyticsCalls(self._connection)
+        self.config = ConfigCalls(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,7 +110,7 @@ class TaskerClient(StepCalls):
             namespace: Namespace of the template.
             name: Name of the template.
             context: What the task is about: a JSON object, sent exactly, integers of any size included.
-            version: Version of the template; the highest one by default.
+            version: Version of the template; the highest one in use by default.
             idempotency_key: Names this request. Sent again with the same context it returns the same task.
             correlation_id: Ties the task to other work; a new one by default.
             parent_correlation_id: Correlation id of the work that causes the task.
@@ -117,20 +127,20 @@ class TaskerClient(StepCalls):
             TypeError: The context holds something that JSON does not know.
             ValueError: The context holds NaN or an infinity.
         """
-        request = tasks_pb2.CreateTaskRequest(
-            namespace=namespace,
-            name=name,
+        request = NewTask(
+            namespace,
+            name,
+            context,
             version=version,
-            context_json=_text(context),
             idempotency_key=idempotency_key,
-            correlation_id=str(correlation_id) if correlation_id else None,
-            parent_correlation_id=str(parent_correlation_id) if parent_correlation_id else None,
+            correlation_id=correlation_id,
+            parent_correlation_id=parent_correlation_id,
             initiator=initiator,
             source_system=source_system,
             reason=reason,
             priority=priority,
             tags=tags,
-        )
+        ).request()
         answer = await self._connection.call(
             self._tasks.CreateTask, request, timeout=timeout, repeatable=idempotency_key is not None
         )
@@ -374,21 +384,3 @@ class TaskerClient(StepCalls):
     @cached_property
     def _health(self) -> health_pb2_grpc.HealthServiceAsyncStub:
         return health_pb2_grpc.HealthServiceStub(self._connection.channel)
-
-
-def _text(context: Mapping[str, Any] | None) -> str | None:
-    """Return a context as JSON text; refused here if the transport would not even take it to the service."""
-    if context is None:
-        return None
-    text = json.dumps(context, allow_nan=False)
-    if len(text) <= MAX_RESULT_BYTES:
-        return text
-    size = len(json.dumps(context, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    if size > MAX_RESULT_BYTES:
-        violation = FieldViolation("context", f"takes {size} bytes as JSON, maximum {MAX_RESULT_BYTES}")
-        raise InvalidArgumentError(
-            f"{violation}; keep the data elsewhere and refer to it",
-            code=StatusCode.INVALID_ARGUMENT,
-            violations=[violation],
-        )
-    return text

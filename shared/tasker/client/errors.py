@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode, aio
 
 from tasker.domain.errors import FieldViolation
+from tasker.v1 import batch_pb2
 
 _DETAILS: Final = "grpc-status-details-bin"
 
@@ -104,6 +105,17 @@ _CLASS_OF: Final[Mapping[StatusCode, type[TaskerClientError]]] = {
     StatusCode.UNAVAILABLE: UnavailableError,
     StatusCode.UNIMPLEMENTED: UnimplementedError,
 }
+_CODES: Final = {code.value[0]: code for code in StatusCode}
+
+
+def item_error(status: batch_pb2.ItemStatus) -> TaskerClientError | None:
+    """Return the exception that a call of its own would have raised for one of many items; None if it succeeded."""
+    if not status.code:
+        return None
+    code = _CODES.get(status.code, StatusCode.UNKNOWN)
+    return _CLASS_OF.get(code, TaskerClientError)(
+        status.message, code=code, reason=status.reason, metadata=status.metadata
+    )
 
 
 def client_error(error: aio.AioRpcError) -> TaskerClientError:

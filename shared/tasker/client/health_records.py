@@ -34,11 +34,13 @@ class HealthInfo:
         version: Version of the service.
         environment: Its TASKER_ENV.
         operational_state: `Normal`, `Startup`, `GracefulShutdown`, `Stopped` or `Emergency`.
+        paused_namespaces: Namespaces whose steps nobody claims; none unless `detailed` was asked.
     """
 
     version: str
     environment: str
     operational_state: str
+    paused_namespaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -258,6 +258,7 @@ def health(message: HealthAnswer) -> Health:
         version=message.info.version,
         environment=message.info.environment,
         operational_state=message.info.operational_state,
+        paused_namespaces=tuple(message.info.paused_namespaces),
     )
     return Health(status=message.status, at=at, checks=checks, info=info)
 

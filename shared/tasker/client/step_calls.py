@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Mapping
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
-
-from google.protobuf.struct_pb2 import Struct
 
 from tasker.client import parsing
 from tasker.client.connection import Connection
 from tasker.client.fields import optional
 from tasker.client.records import Step, StepAuditRecord
+from tasker.client.step_action import StepAction
 from tasker.client.step_reading import StepReading
 from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
-
-_RESET: Final = steps_pb2.STEP_MANUAL_ACTION_TYPE_RESET_FOR_RETRY
-_RESOLVE: Final = steps_pb2.STEP_MANUAL_ACTION_TYPE_RESOLVE_MANUALLY
-_COMPLETE: Final = steps_pb2.STEP_MANUAL_ACTION_TYPE_COMPLETE_MANUALLY
 
 
 class StepCalls:
@@ -85,10 +79,10 @@ class StepCalls:
             InvalidArgumentError: It is not in `error`, its task is over for good, or it belongs to another task.
         """
         return await self._act(
-            steps_pb2.ResolveStepRequest(
-                task_uuid=str(task_uuid),
-                step_uuid=str(step_uuid),
-                action_type=_RESET,
+            StepAction(
+                action="reset",
+                task_uuid=task_uuid,
+                step_uuid=step_uuid,
                 performed_by=performed_by,
                 reason=reason,
             ),
@@ -118,10 +112,10 @@ class StepCalls:
             InvalidArgumentError: It or its task is over for good, or it belongs to another task.
         """
         return await self._act(
-            steps_pb2.ResolveStepRequest(
-                task_uuid=str(task_uuid),
-                step_uuid=str(step_uuid),
-                action_type=_RESOLVE,
+            StepAction(
+                action="resolve",
+                task_uuid=task_uuid,
+                step_uuid=step_uuid,
                 performed_by=performed_by,
                 reason=reason,
             ),
@@ -157,19 +151,18 @@ class StepCalls:
             TypeError: The result holds something that JSON does not know.
             ValueError: The result holds NaN or an infinity.
         """
-        request = steps_pb2.ResolveStepRequest(
-            task_uuid=str(task_uuid),
-            step_uuid=str(step_uuid),
-            action_type=_COMPLETE,
-            performed_by=performed_by,
-            reason=reason,
-            result_json=json.dumps(result, allow_nan=False),
+        return await self._act(
+            StepAction(
+                action="complete",
+                task_uuid=task_uuid,
+                step_uuid=step_uuid,
+                performed_by=performed_by,
+                reason=reason,
+                result=result,
+                metadata=metadata,
+            ),
+            timeout,
         )
-        if metadata is not None:
-            struct = Struct()
-            struct.update(metadata)
-            request.metadata.CopyFrom(struct)
-        return await self._act(request, timeout)
 
     async def step_audit(
         self,
@@ -204,10 +197,10 @@ class StepCalls:
             if (token := optional(answer.pagination, "next_page_token")) is None:
                 return
 
-    async def _act(self, request: steps_pb2.ResolveStepRequest, timeout: float | None) -> Step:
+    async def _act(self, action: StepAction, timeout: float | None) -> Step:
         # Not repeated: what came through although it failed would be refused the second time.
         answer = await self._connection.call(
-            self._steps.ResolveStep, request, timeout=timeout, repeatable=False
+            self._steps.ResolveStep, action.request(), timeout=timeout, repeatable=False
         )
         return parsing.step(answer.step)
 

@@ -5,9 +5,59 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from tasker.client.analytics import AnalyticsCalls
+from tasker.client.batches import Batches
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
 from tasker.client.client import TaskerClient
+from tasker.client.config import ConfigCalls
 from tasker.client.dlq import DlqCalls
+from tasker.client.operations import Operations
+from tasker.client.registry import Registry
+
+
+class SyncAnalyticsCalls(Synchronous[AnalyticsCalls]):
+    """The calls of `SyncTaskerClient.analytics`."""
+
+    metrics = waits(AnalyticsCalls.metrics)
+    bottlenecks = waits(AnalyticsCalls.bottlenecks)
+
+
+class SyncConfigCalls(Synchronous[ConfigCalls]):
+    """The calls of `SyncTaskerClient.config`."""
+
+    get = waits(ConfigCalls.get)
+
+
+class SyncBatches(Synchronous[Batches]):
+    """`Batches` for programs without asyncio."""
+
+    create = waits(Batches.create)
+    cancel = waits(Batches.cancel)
+    resolve = waits(Batches.resolve)
+
+
+class SyncRegistry(Synchronous[Registry]):
+    """`Registry` for programs without asyncio."""
+
+    register = waits(Registry.register)
+    validate = waits(Registry.validate)
+    versions = waits(Registry.versions)
+    deactivate = waits(Registry.deactivate)
+    activate = waits(Registry.activate)
+
+
+class SyncOperations(Synchronous[Operations]):
+    """`Operations` for programs without asyncio."""
+
+    queues = waits(Operations.queues)
+    pause_namespace = waits(Operations.pause_namespace)
+    resume_namespace = waits(Operations.resume_namespace)
+    retry_task = waits(Operations.retry_task)
+    resume_task = waits(Operations.resume_task)
+    requeue_task = waits(Operations.requeue_task)
+    send_to_dlq = waits(Operations.send_to_dlq)
+    poison = iterates(Operations.poison)
+    requeue_poison = waits(Operations.requeue_poison)
 
 
 class SyncDlqCalls(Synchronous[DlqCalls]):
@@ -36,7 +86,12 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     It connects when first used. Whoever makes one without `with` ends it with `close`.
 
     Attributes:
+        batches: Creates, cancels and mends many at once.
+        registry: Registers and checks templates, and says which versions may be used.
+        operations: Looks after queues and namespaces, and after tasks as a whole.
         dlq: Calls about tasks that need a person.
+        analytics: Calls about how work went lately.
+        config: Calls about the settings of the service.
     """
 
     def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
@@ -49,7 +104,12 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
         """
         calls, bridge = TaskerClient(address, timeout_seconds=timeout_seconds), Bridge()
         super().__init__(calls, bridge)
+        self.batches = SyncBatches(calls.batches, bridge)
+        self.registry = SyncRegistry(calls.registry, bridge)
+        self.operations = SyncOperations(calls.operations, bridge)
         self.dlq = SyncDlqCalls(calls.dlq, bridge)
+        self.analytics = SyncAnalyticsCalls(calls.analytics, bridge)
+        self.config = SyncConfigCalls(calls.config, bridge)
 
     def __enter__(self) -> Self:
         return self

@@ -303,6 +303,23 @@ class ConcurrentChangeError(TaskerError):
     reason: ClassVar[str] = "CONCURRENT_CHANGE"
 
 
+class AbandonedError(TaskerError):
+    """One of several things to be done all or none was refused, so that this one was not done, either."""
+
+    reason: ClassVar[str] = "ABANDONED"
+
+    def __init__(self, refused_index: int) -> None:
+        self.refused_index = refused_index
+        super().__init__(
+            f"not done, since item {refused_index} was refused; mend that or leave it out, and repeat"
+        )
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Which item was refused, from 0; if several were, the first one."""
+        return {"refused_index": str(self.refused_index)}
+
+
 class UnavailableError(TaskerError):
     """The service cannot take the request now; the same request may succeed later."""
 

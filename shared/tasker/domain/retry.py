@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from tasker.domain.losses import Company, is_culprit
 from tasker.domain.results import BackoffType, ErrorType, OrchestrationMetadata, StepExecutionResult
 
 #: How long a worker may be silent before its steps run elsewhere: the life of a lease, whatever the step's timeout.
@@ -63,8 +64,12 @@ class RetryPolicy:
 
     def allows_another(self, attempts: int) -> bool:
         """Tell whether a step that was executed `attempts` times may be executed again."""
-        limit = DEFAULT_MAX_ATTEMPTS if self.max_attempts is None else self.max_attempts
-        return attempts == 0 or (self.retryable and attempts < limit)
+        return attempts == 0 or (self.retryable and attempts < self.attempts_in_all)
+
+    @property
+    def attempts_in_all(self) -> int:
+        """Executions in all, by default three."""
+        return DEFAULT_MAX_ATTEMPTS if self.max_attempts is None else self.max_attempts
 
 
 class FailReason(StrEnum):
@@ -74,13 +79,41 @@ class FailReason(StrEnum):
     ERROR_NOT_RETRYABLE = "error_not_retryable"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     WORKER_LOST = "worker_lost"
+    ENDS_WORKERS = "ends_workers"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How a step lost its worker.
+
+    Attributes:
+        company: What else that worker ran.
+        losses: Workers it has lost before.
+        forgiven_attempts: How many of its attempts were lost without fault, by which `max_attempts` has grown.
+    """
+
+    company: Company = Company.BESIDE
+    losses: int = 0
+    forgiven_attempts: int = 0
+
+    def max_attempts(self, policy: RetryPolicy) -> int:
+        """Return how often the step's template has it run."""
+        return policy.attempts_in_all - self.forgiven_attempts
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The step runs again after `delay`."""
+    """The step runs again after `delay`.
+
+    Attributes:
+        delay: From now.
+        forgiven: Whether the attempt does not count, since it was its worker that failed.
+        lost: Whether it has lost a worker by which it may be to blame.
+    """
 
     delay: timedelta
+    forgiven: bool = False
+    lost: bool = False
 
     @property
     def backoff_request_seconds(self) -> int:
@@ -106,6 +139,7 @@ def judge_failure(
     now: datetime,
     jitter: float,
     on_worker_lost: OnWorkerLost = OnWorkerLost.RETRY,
+    loss: Loss | None = None,
 ) -> Verdict:
     """Decide what becomes of a step whose execution failed.
 
@@ -116,13 +150,18 @@ def judge_failure(
         now: The time a Retry-After date is relative to; aware.
         jitter: A number in [-1, 1], see `backoff_delay`.
         on_worker_lost: What the template wants for a lost worker.
+        loss: How it lost its worker, if that is why it failed.
 
-    The first that holds: a lost worker where the template says `fail`; an error or a step that is not retryable;
-    no attempt left. Else it runs again.
+    The first that holds: a lost worker where the template says `fail`; one lost worker too many; an error or a step
+    that is not retryable; no attempt left, where the loss of a worker costs none that may run more than once. Else it
+    runs again.
     """
-    error_type = _error_type(result)
-    if error_type == ErrorType.WORKER_LOST and on_worker_lost is OnWorkerLost.FAIL:
-        return Fail(FailReason.WORKER_LOST)
+    if _error_type(result) == ErrorType.WORKER_LOST:
+        if on_worker_lost is OnWorkerLost.FAIL:
+            return Fail(FailReason.WORKER_LOST)
+        lost = Loss() if loss is None else loss
+        if policy.retryable and lost.max_attempts(policy) > 1:
+            return _judge_loss(policy, lost, attempts=attempts, jitter=jitter)
     if result is not None and not result.metadata.retryable:
         return Fail(FailReason.ERROR_NOT_RETRYABLE)
     if not policy.retryable:
@@ -131,6 +170,13 @@ def judge_failure(
         return Fail(FailReason.ATTEMPTS_EXHAUSTED)
     hint = server_hint(result.orchestration_metadata, now=now) if result is not None else None
     return Retry(backoff_delay(policy, attempts, jitter=jitter) if hint is None else hint)
+
+
+def _judge_loss(policy: RetryPolicy, loss: Loss, *, attempts: int, jitter: float) -> Verdict:
+    begun = loss.company is not Company.WAITING
+    if begun and is_culprit(loss.losses + 1, loss.company, max_attempts=loss.max_attempts(policy)):
+        return Fail(FailReason.ENDS_WORKERS)
+    return Retry(backoff_delay(policy, attempts, jitter=jitter), forgiven=True, lost=begun)
 
 
 def backoff_delay(policy: RetryPolicy, attempt: int, *, jitter: float) -> timedelta:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -70,8 +71,10 @@ async def check(connection: Connection) -> None:
 
 
 def _pass_on(diagnostic: psycopg.errors.Diagnostic) -> None:
-    """Log what a function of ours, or the server, warns of."""
-    if diagnostic.severity_nonlocalized == "WARNING":
+    """Log what a function of ours has to tell, and what it, or the server, warns of."""
+    if diagnostic.schema_name == "tasker" and diagnostic.message_primary:
+        log.warning(diagnostic.message_primary, **json.loads(diagnostic.message_detail or "{}"))
+    elif diagnostic.severity_nonlocalized == "WARNING":
         log.warning("database_warning", message=diagnostic.message_primary, detail=diagnostic.message_detail)
 
 

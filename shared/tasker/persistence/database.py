@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from psycopg import AsyncConnection, IsolationLevel
 from psycopg.rows import AsyncRowFactory
@@ -13,6 +14,34 @@ from tasker.persistence.connections import Connection, check, configure, conninf
 from tasker.persistence.failures import without_conflict
 from tasker.persistence.queries import Params, Queries, Record, Transaction, run
 from tasker.persistence.sessions import Pulse, Session, Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUsage:
+    """How many connections of a pool are used, and what became of those who asked for one.
+
+    Attributes:
+        active: Connections that are lent.
+        idle: Connections that wait to be.
+        most: As many as there may be.
+        acquired: How often one was asked for since the start.
+        waited: How often among them none was free at once.
+        refused: How often among them none came free in time.
+        waited_ms: How long all who waited did so together, in milliseconds.
+    """
+
+    active: int
+    idle: int
+    most: int
+    acquired: int
+    waited: int
+    refused: int
+    waited_ms: int
+
+    @property
+    def utilization(self) -> float:
+        """The share of all possible connections that is lent, 0 to 1."""
+        return self.active / self.most
 
 
 class Database(Queries):
@@ -122,9 +151,19 @@ class Database(Queries):
         """
         return Sessions(self._conninfo, self._session_settings, self.pulse, at_most=at_most)
 
-    def statistics(self) -> Mapping[str, int]:
-        """Return the pool's counters, as psycopg_pool names them."""
-        return self._pool.get_stats()
+    def usage(self) -> PoolUsage:
+        """Return how the pool is used right now."""
+        counters = self._pool.get_stats()
+        idle = counters.get("pool_available", 0)
+        return PoolUsage(
+            active=counters.get("pool_size", 0) - idle,
+            idle=idle,
+            most=max(1, counters.get("pool_max", 1)),
+            acquired=counters.get("requests_num", 0),
+            waited=counters.get("requests_queued", 0),
+            refused=counters.get("requests_errors", 0),
+            waited_ms=counters.get("requests_wait_ms", 0),
+        )
 
     @property
     def url_parameters(self) -> str:

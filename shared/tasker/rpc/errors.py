@@ -30,6 +30,7 @@ STATUS_OF: Final[Mapping[type[Exception], StatusCode]] = {
     domain.AlreadyExistsError: StatusCode.ALREADY_EXISTS,
     domain.FailedPreconditionError: StatusCode.FAILED_PRECONDITION,
     domain.ConcurrentChangeError: StatusCode.ABORTED,
+    domain.AbandonedError: StatusCode.ABORTED,
     domain.UnauthenticatedError: StatusCode.UNAUTHENTICATED,
     domain.PermissionDeniedError: StatusCode.PERMISSION_DENIED,
     domain.UnavailableError: StatusCode.UNAVAILABLE,
@@ -59,11 +60,15 @@ class RpcStatus:
     Attributes:
         code: Status code.
         message: For people; repeated in `trailers`.
+        reason: As `google.rpc.ErrorInfo` has it.
+        facts: The facts of that.
         trailers: `grpc-status-details-bin`, and `retry-after` where repeating helps.
     """
 
     code: StatusCode
     message: str
+    reason: str
+    facts: Mapping[str, str]
     trailers: tuple[tuple[str, str | bytes], ...]
 
 
@@ -108,7 +113,7 @@ def _status(
     trailers: tuple[tuple[str, str | bytes], ...] = rpc_status.to_status(status).trailing_metadata
     if retry_after_seconds is not None:
         trailers += (("retry-after", str(math.ceil(retry_after_seconds))),)
-    return RpcStatus(code, status.message, trailers)
+    return RpcStatus(code, status.message, reason, facts, trailers)
 
 
 def _bad_request(violations: Iterable[FieldViolation], room: int) -> error_details_pb2.BadRequest | None:

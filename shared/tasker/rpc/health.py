@@ -27,6 +27,12 @@ class _Servicer(health.aio.HealthServicer):  # type: ignore[misc, name-defined] 
         super().__init__()
         self.ending = asyncio.Event()
         self._look = look
+        self._statuses: dict[str, health_pb2.HealthCheckResponse] = {}
+
+    async def set(self, service: str, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        """Set the status of one name."""
+        self._statuses[service] = health_pb2.HealthCheckResponse(status=status)
+        await super().set(service, status)
 
     async def Check(  # noqa: N802 - its name in the contract
         self, request: health_pb2.HealthCheckRequest, context: Any
@@ -35,6 +41,13 @@ class _Servicer(health.aio.HealthServicer):  # type: ignore[misc, name-defined] 
         if request.service != LIVENESS:
             await self._look()
         return await super().Check(request, context)
+
+    async def List(  # noqa: N802 - its name in the contract
+        self, request: health_pb2.HealthListRequest, context: Any
+    ) -> health_pb2.HealthListResponse:
+        """Answer the status of every name."""
+        await self._look()
+        return health_pb2.HealthListResponse(statuses=self._statuses)
 
     async def Watch(  # noqa: N802 - its name in the contract
         self, request: health_pb2.HealthCheckRequest, context: Any

@@ -112,6 +112,7 @@ PERMISSION_OF: Final[Mapping[str, Mapping[str, Permission]]] = {
         "RequeueTask": Permission.SYSTEM_OPERATE,
         "SendToDlq": Permission.SYSTEM_OPERATE,
         "ListPoison": Permission.SYSTEM_OPERATE,
+        "RequeuePoison": Permission.SYSTEM_OPERATE,
     },
     "tasker.v1.WorkerConfigService": {
         "GetConfig": Permission.WORKER_CONFIG_READ,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 import grpc
@@ -13,8 +13,13 @@ from google.rpc import error_details_pb2
 from grpc import aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from tasker.domain.errors import InvalidArgumentError
+from tasker.rpc.interceptor import ServicerContext
+
 _V1ALPHA: Final = "grpc.reflection.v1alpha"
 _V1: Final = "grpc.reflection.v1"
+#: An answer repeats its question, and must stay readable; no name of a symbol or file comes near this.
+_QUESTION_BYTES: Final = 4096
 _SERVICES: Final = (f"{_V1}.ServerReflection", f"{_V1ALPHA}.ServerReflection")
 
 
@@ -30,8 +35,15 @@ def add_reflection(server: aio.Server, service_names: Iterable[str]) -> None:
     """
     names = (*service_names, *_SERVICES)
     servicer = reflection.aio.ReflectionServicer(names, pool=_pool(names))  # type: ignore[attr-defined]  # missing in the stub
+
+    async def answers(
+        questions: AsyncIterator[reflection_pb2.ServerReflectionRequest], context: ServicerContext
+    ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
+        async for answer in servicer.ServerReflectionInfo(_short(questions), context):
+            yield answer
+
     handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
+        answers,
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
@@ -39,6 +51,18 @@ def add_reflection(server: aio.Server, service_names: Iterable[str]) -> None:
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in _SERVICES]
     )
+
+
+async def _short(
+    questions: AsyncIterator[reflection_pb2.ServerReflectionRequest],
+) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+    async for question in questions:
+        if question.ByteSize() > _QUESTION_BYTES:
+            raise InvalidArgumentError(
+                message=f"a question has {question.ByteSize()} bytes, more than {_QUESTION_BYTES}; "
+                "ask for one symbol or one file by its name"
+            )
+        yield question
 
 
 class _Pool:

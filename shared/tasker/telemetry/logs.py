@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal, TextIO
+from collections.abc import MutableMapping
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 
@@ -12,6 +13,10 @@ import structlog
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
+#: What an author's code says may be a megabyte; a line of the log takes so many characters of each text.
+_LONGEST_TEXT: Final = 1_000
+#: A traceback is what is looked for in it.
+_LONGEST_TRACEBACK: Final = 20_000
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -36,8 +41,10 @@ def configure_logs(
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
+            _bounded,
             *(
                 (
+                    *((_without_traceback,) if level != "debug" else ()),
                     structlog.dev.ConsoleRenderer(
                         colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
                     ),
@@ -53,3 +60,17 @@ def configure_logs(
     logging.basicConfig(level=max(_LEVELS[level], logging.WARNING), stream=target, force=True)
     # psycopg_pool warns of every lost connection; the services say once what it means.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+def _bounded(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in line.items():
+        limit = _LONGEST_TRACEBACK if key == "traceback" else _LONGEST_TEXT
+        if isinstance(value, str) and len(value) > limit:
+            line[key] = f"{value[:limit]}..."
+    return line
+
+
+def _without_traceback(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Spare people the tracebacks of failed steps; what shows the task has them."""
+    line.pop("traceback", None)
+    return line

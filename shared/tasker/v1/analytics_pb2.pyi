@@ -26,7 +26,9 @@ class GetPerformanceMetricsRequest(_message.Message):
 
     HOURS_FIELD_NUMBER: _builtins.int
     hours: _builtins.int
-    """The last so many hours; 24 when absent, 0 for all time."""
+    """The last so many hours, up to 8784; 24 when absent, 0 for all time. However long that is, the newest 10,000 tasks
+    are looked at, and 50,000 executions of their steps.
+    """
     def __init__(
         self,
         *,
@@ -61,25 +63,33 @@ class GetPerformanceMetricsResponse(_message.Message):
     SYSTEM_HEALTH_SCORE_FIELD_NUMBER: _builtins.int
     ANALYSIS_PERIOD_START_FIELD_NUMBER: _builtins.int
     CALCULATED_AT_FIELD_NUMBER: _builtins.int
+    IS_PARTIAL_FIELD_NUMBER: _builtins.int
     total_tasks: _builtins.int
     active_tasks: _builtins.int
     """Tasks that have not ended."""
     completed_tasks: _builtins.int
     failed_tasks: _builtins.int
+    """Tasks that a failure ended, or blocks: the latter are active, too."""
     completion_rate: _builtins.float
     """Share of tasks that completed, 0 to 1."""
     error_rate: _builtins.float
     """Share of tasks that failed, 0 to 1."""
     average_task_duration_seconds: _builtins.float
+    """From creation to completion."""
     average_step_duration_seconds: _builtins.float
+    """How long a handler ran."""
     tasks_per_hour: _builtins.int
     steps_per_hour: _builtins.int
     system_health_score: _builtins.float
-    """0 (nothing works) to 1 (all well)."""
+    """0 (nothing works) to 1 (all well): the share of tasks that no failure ended or blocks, times the share of executions
+    that succeeded.
+    """
     analysis_period_start: _builtins.str
-    """RFC 3339."""
+    """RFC 3339. When the oldest task that was looked at was created, if that is not all of the period."""
     calculated_at: _builtins.str
     """RFC 3339."""
+    is_partial: _builtins.bool
+    """Whether the period has more tasks than were looked at."""
     def __init__(
         self,
         *,
@@ -96,12 +106,15 @@ class GetPerformanceMetricsResponse(_message.Message):
         system_health_score: _builtins.float = ...,
         analysis_period_start: _builtins.str = ...,
         calculated_at: _builtins.str = ...,
+        is_partial: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is_partial", b"_is_partial", "is_partial", b"is_partial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_tasks", b"active_tasks", "analysis_period_start", b"analysis_period_start", "average_step_duration_seconds", b"average_step_duration_seconds", "average_task_duration_seconds", b"average_task_duration_seconds", "calculated_at", b"calculated_at", "completed_tasks", b"completed_tasks", "completion_rate", b"completion_rate", "error_rate", b"error_rate", "failed_tasks", b"failed_tasks", "steps_per_hour", b"steps_per_hour", "system_health_score", b"system_health_score", "tasks_per_hour", b"tasks_per_hour", "total_tasks", b"total_tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_partial", b"_is_partial", "active_tasks", b"active_tasks", "analysis_period_start", b"analysis_period_start", "average_step_duration_seconds", b"average_step_duration_seconds", "average_task_duration_seconds", b"average_task_duration_seconds", "calculated_at", b"calculated_at", "completed_tasks", b"completed_tasks", "completion_rate", b"completion_rate", "error_rate", b"error_rate", "failed_tasks", b"failed_tasks", "is_partial", b"is_partial", "steps_per_hour", b"steps_per_hour", "system_health_score", b"system_health_score", "tasks_per_hour", b"tasks_per_hour", "total_tasks", b"total_tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__is_partial: _TypeAlias = _typing.Literal["is_partial"]  # noqa: Y015
+    _WhichOneofArgType__is_partial: _TypeAlias = _typing.Literal["_is_partial", b"_is_partial"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_partial) -> _WhichOneofReturnType__is_partial | None: ...
 
 Global___GetPerformanceMetricsResponse: _TypeAlias = GetPerformanceMetricsResponse  # noqa: Y015
 
@@ -114,7 +127,7 @@ class GetBottleneckAnalysisRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     MIN_EXECUTIONS_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Rows per list; 10 when absent."""
+    """Rows per list, 1 to 1000; 10 when absent."""
     min_executions: _builtins.int
     """Leave out what ran less often; 5 when absent."""
     def __init__(
@@ -312,7 +325,7 @@ Global___ResourceUtilization: _TypeAlias = ResourceUtilization  # noqa: Y015
 
 @_typing.final
 class SystemHealthCounts(_message.Message):
-    """Tasks and steps by state."""
+    """Tasks and steps by state: of the newest 10,000 tasks, and of the oldest 10,000 that have not ended; 50,000 steps of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

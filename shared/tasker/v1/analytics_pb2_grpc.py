@@ -52,14 +52,16 @@ class AnalyticsServiceServicer:
     """
 
     def GetPerformanceMetrics(self, request, context):
-        """Return totals, rates and durations of a period.
+        """Return totals, rates and durations of the tasks that were created in a period, and of their steps. Computed at most
+        once a minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBottleneckAnalysis(self, request, context):
-        """Return the slowest steps and tasks, and how loaded the system is.
+        """Return the slowest steps and tasks, and how loaded the system is: of the newest 10,000 tasks, and of 50,000
+        executions of their steps. Computed at most once a minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

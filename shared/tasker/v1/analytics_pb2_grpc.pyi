@@ -34,9 +34,13 @@ class AnalyticsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AnalyticsServiceAsyncStub: ...
     GetPerformanceMetrics: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetPerformanceMetricsRequest, _analytics_pb2.GetPerformanceMetricsResponse]
-    """Return totals, rates and durations of a period."""
+    """Return totals, rates and durations of the tasks that were created in a period, and of their steps. Computed at most
+    once a minute.
+    """
     GetBottleneckAnalysis: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetBottleneckAnalysisRequest, _analytics_pb2.GetBottleneckAnalysisResponse]
-    """Return the slowest steps and tasks, and how loaded the system is."""
+    """Return the slowest steps and tasks, and how loaded the system is: of the newest 10,000 tasks, and of 50,000
+    executions of their steps. Computed at most once a minute.
+    """
 
 @_typing.type_check_only
 class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
@@ -44,9 +48,13 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPerformanceMetrics: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetPerformanceMetricsRequest, _analytics_pb2.GetPerformanceMetricsResponse]  # type: ignore[assignment]
-    """Return totals, rates and durations of a period."""
+    """Return totals, rates and durations of the tasks that were created in a period, and of their steps. Computed at most
+    once a minute.
+    """
     GetBottleneckAnalysis: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetBottleneckAnalysisRequest, _analytics_pb2.GetBottleneckAnalysisResponse]  # type: ignore[assignment]
-    """Return the slowest steps and tasks, and how loaded the system is."""
+    """Return the slowest steps and tasks, and how loaded the system is: of the newest 10,000 tasks, and of 50,000
+    executions of their steps. Computed at most once a minute.
+    """
 
 class AnalyticsServiceServicer:
     """Aggregates over recent work. Replies may be up to a minute old."""
@@ -56,13 +64,17 @@ class AnalyticsServiceServicer:
         request: _analytics_pb2.GetPerformanceMetricsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_analytics_pb2.GetPerformanceMetricsResponse, _abc.Awaitable[_analytics_pb2.GetPerformanceMetricsResponse]]:
-        """Return totals, rates and durations of a period."""
+        """Return totals, rates and durations of the tasks that were created in a period, and of their steps. Computed at most
+        once a minute.
+        """
 
     def GetBottleneckAnalysis(
         self,
         request: _analytics_pb2.GetBottleneckAnalysisRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_analytics_pb2.GetBottleneckAnalysisResponse, _abc.Awaitable[_analytics_pb2.GetBottleneckAnalysisResponse]]:
-        """Return the slowest steps and tasks, and how loaded the system is."""
+        """Return the slowest steps and tasks, and how loaded the system is: of the newest 10,000 tasks, and of 50,000
+        executions of their steps. Computed at most once a minute.
+        """
 
 def add_AnalyticsServiceServicer_to_server(servicer: AnalyticsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -238,9 +238,12 @@ class CancelledTask(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     TASK_UUID_FIELD_NUMBER: _builtins.int
     SUCCESS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     task_uuid: _builtins.str
     success: _builtins.bool
     """False when the task had already ended."""
+    message: _builtins.str
+    """Why not, for people."""
     @_builtins.property
     def status(self) -> Global___ItemStatus: ...
     def __init__(
@@ -249,12 +252,15 @@ class CancelledTask(_message.Message):
         status: Global___ItemStatus | None = ...,
         task_uuid: _builtins.str = ...,
         success: _builtins.bool = ...,
+        message: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_message", b"_message", "message", b"message", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "success", b"success", "task_uuid", b"task_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_message", b"_message", "message", b"message", "status", b"status", "success", b"success", "task_uuid", b"task_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__message: _TypeAlias = _typing.Literal["message"]  # noqa: Y015
+    _WhichOneofArgType__message: _TypeAlias = _typing.Literal["_message", b"_message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__message) -> _WhichOneofReturnType__message | None: ...
 
 Global___CancelledTask: _TypeAlias = CancelledTask  # noqa: Y015
 

@@ -3,8 +3,10 @@
 isort:skip_file
 Health of the orchestration service. Open to everyone."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -324,6 +326,7 @@ class HealthInfo(_message.Message):
     ORCHESTRATION_DATABASE_POOL_SIZE_FIELD_NUMBER: _builtins.int
     CIRCUIT_BREAKER_STATE_FIELD_NUMBER: _builtins.int
     POOL_UTILIZATION_FIELD_NUMBER: _builtins.int
+    PAUSED_NAMESPACES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     environment: _builtins.str
     operational_state: _builtins.str
@@ -336,6 +339,10 @@ class HealthInfo(_message.Message):
     def pool_utilization(self) -> Global___PoolUtilizationInfo:
         """Both pools are present when this is."""
 
+    @_builtins.property
+    def paused_namespaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Namespaces whose steps nobody claims, since an operator has paused them. Detailed health only."""
+
     def __init__(
         self,
         *,
@@ -346,10 +353,11 @@ class HealthInfo(_message.Message):
         orchestration_database_pool_size: _builtins.int = ...,
         circuit_breaker_state: _builtins.str = ...,
         pool_utilization: Global___PoolUtilizationInfo | None = ...,
+        paused_namespaces: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_pool_utilization", b"_pool_utilization", "pool_utilization", b"pool_utilization"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pool_utilization", b"_pool_utilization", "circuit_breaker_state", b"circuit_breaker_state", "environment", b"environment", "operational_state", b"operational_state", "orchestration_database_pool_size", b"orchestration_database_pool_size", "pool_utilization", b"pool_utilization", "version", b"version", "web_database_pool_size", b"web_database_pool_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pool_utilization", b"_pool_utilization", "circuit_breaker_state", b"circuit_breaker_state", "environment", b"environment", "operational_state", b"operational_state", "orchestration_database_pool_size", b"orchestration_database_pool_size", "paused_namespaces", b"paused_namespaces", "pool_utilization", b"pool_utilization", "version", b"version", "web_database_pool_size", b"web_database_pool_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pool_utilization: _TypeAlias = _typing.Literal["pool_utilization"]  # noqa: Y015
     _WhichOneofArgType__pool_utilization: _TypeAlias = _typing.Literal["_pool_utilization", b"_pool_utilization"]  # noqa: Y015

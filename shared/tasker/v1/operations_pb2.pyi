@@ -94,7 +94,7 @@ class QueueStatus(_message.Message):
     oldest_age_seconds: _builtins.float
     """Age of the oldest message in seconds; absent when there is none."""
     workers: _builtins.int
-    """Live workers that serve it."""
+    """Live workers that serve its namespace; 0 for the queues of orchestration."""
     @_builtins.property
     def pause(self) -> Global___NamespacePause:
         """Present while its namespace is paused."""
@@ -473,20 +473,29 @@ class ListPoisonRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGINATION_FIELD_NUMBER: _builtins.int
+    TASK_UUID_FIELD_NUMBER: _builtins.int
+    task_uuid: _builtins.str
+    """Only those that named this task."""
     @_builtins.property
     def pagination(self) -> _common_pb2.PaginationRequest: ...
     def __init__(
         self,
         *,
         pagination: _common_pb2.PaginationRequest | None = ...,
+        task_uuid: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "pagination", b"pagination"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "_task_uuid", b"_task_uuid", "pagination", b"pagination", "task_uuid", b"task_uuid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "pagination", b"pagination"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "_task_uuid", b"_task_uuid", "pagination", b"pagination", "task_uuid", b"task_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pagination: _TypeAlias = _typing.Literal["pagination"]  # noqa: Y015
     _WhichOneofArgType__pagination: _TypeAlias = _typing.Literal["_pagination", b"_pagination"]  # noqa: Y015
+    _WhichOneofReturnType__task_uuid: _TypeAlias = _typing.Literal["task_uuid"]  # noqa: Y015
+    _WhichOneofArgType__task_uuid: _TypeAlias = _typing.Literal["_task_uuid", b"_task_uuid"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pagination) -> _WhichOneofReturnType__pagination | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__task_uuid) -> _WhichOneofReturnType__task_uuid | None: ...
 
 Global___ListPoisonRequest: _TypeAlias = ListPoisonRequest  # noqa: Y015
 
@@ -529,6 +538,8 @@ class PoisonMessage(_message.Message):
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     TASK_UUID_FIELD_NUMBER: _builtins.int
     STEP_UUID_FIELD_NUMBER: _builtins.int
+    POISON_ID_FIELD_NUMBER: _builtins.int
+    STEP_STATE_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     msg_id: _builtins.int
     message_json: _builtins.str
@@ -537,6 +548,10 @@ class PoisonMessage(_message.Message):
     """What went wrong."""
     task_uuid: _builtins.str
     step_uuid: _builtins.str
+    poison_id: _builtins.int
+    """Names the record."""
+    step_state: _common_pb2.StepState.ValueType
+    """Where the step is now; absent when there is no such step. In error it waits for somebody."""
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -549,18 +564,80 @@ class PoisonMessage(_message.Message):
         recorded_at: _timestamp_pb2.Timestamp | None = ...,
         task_uuid: _builtins.str | None = ...,
         step_uuid: _builtins.str | None = ...,
+        poison_id: _builtins.int = ...,
+        step_state: _common_pb2.StepState.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_step_uuid", b"_step_uuid", "_task_uuid", b"_task_uuid", "recorded_at", b"recorded_at", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_step_state", b"_step_state", "_step_uuid", b"_step_uuid", "_task_uuid", b"_task_uuid", "recorded_at", b"recorded_at", "step_state", b"step_state", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step_uuid", b"_step_uuid", "_task_uuid", b"_task_uuid", "error", b"error", "message_json", b"message_json", "msg_id", b"msg_id", "queue", b"queue", "recorded_at", b"recorded_at", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step_state", b"_step_state", "_step_uuid", b"_step_uuid", "_task_uuid", b"_task_uuid", "error", b"error", "message_json", b"message_json", "msg_id", b"msg_id", "poison_id", b"poison_id", "queue", b"queue", "recorded_at", b"recorded_at", "step_state", b"step_state", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__step_state: _TypeAlias = _typing.Literal["step_state"]  # noqa: Y015
+    _WhichOneofArgType__step_state: _TypeAlias = _typing.Literal["_step_state", b"_step_state"]  # noqa: Y015
     _WhichOneofReturnType__step_uuid: _TypeAlias = _typing.Literal["step_uuid"]  # noqa: Y015
     _WhichOneofArgType__step_uuid: _TypeAlias = _typing.Literal["_step_uuid", b"_step_uuid"]  # noqa: Y015
     _WhichOneofReturnType__task_uuid: _TypeAlias = _typing.Literal["task_uuid"]  # noqa: Y015
     _WhichOneofArgType__task_uuid: _TypeAlias = _typing.Literal["_task_uuid", b"_task_uuid"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step_state) -> _WhichOneofReturnType__step_state | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__step_uuid) -> _WhichOneofReturnType__step_uuid | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__task_uuid) -> _WhichOneofReturnType__task_uuid | None: ...
 
 Global___PoisonMessage: _TypeAlias = PoisonMessage  # noqa: Y015
+
+@_typing.final
+class RequeuePoisonRequest(_message.Message):
+    """Which message, who does it and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POISON_ID_FIELD_NUMBER: _builtins.int
+    PERFORMED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    poison_id: _builtins.int
+    """As ListPoison gives it."""
+    performed_by: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        poison_id: _builtins.int = ...,
+        performed_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["performed_by", b"performed_by", "poison_id", b"poison_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequeuePoisonRequest: _TypeAlias = RequeuePoisonRequest  # noqa: Y015
+
+@_typing.final
+class RequeuePoisonResponse(_message.Message):
+    """What runs again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    STEP_UUID_FIELD_NUMBER: _builtins.int
+    step_uuid: _builtins.str
+    """The step that was reset."""
+    @_builtins.property
+    def task(self) -> _tasks_pb2.Task:
+        """The task after the call."""
+
+    def __init__(
+        self,
+        *,
+        task: _tasks_pb2.Task | None = ...,
+        step_uuid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step_uuid", b"step_uuid", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequeuePoisonResponse: _TypeAlias = RequeuePoisonResponse  # noqa: Y015

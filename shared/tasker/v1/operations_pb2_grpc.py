@@ -75,6 +75,11 @@ class OperationsServiceStub:
                 request_serializer=tasker_dot_v1_dot_operations__pb2.ListPoisonRequest.SerializeToString,
                 response_deserializer=tasker_dot_v1_dot_operations__pb2.ListPoisonResponse.FromString,
                 _registered_method=True)
+        self.RequeuePoison = channel.unary_unary(
+                '/tasker.v1.OperationsService/RequeuePoison',
+                request_serializer=tasker_dot_v1_dot_operations__pb2.RequeuePoisonRequest.SerializeToString,
+                response_deserializer=tasker_dot_v1_dot_operations__pb2.RequeuePoisonResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer:
@@ -137,6 +142,13 @@ class OperationsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RequeuePoison(self, request, context):
+        """Let the step of such a message run again: reset it, as it is in error because of the message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +191,11 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.ListPoison,
                     request_deserializer=tasker_dot_v1_dot_operations__pb2.ListPoisonRequest.FromString,
                     response_serializer=tasker_dot_v1_dot_operations__pb2.ListPoisonResponse.SerializeToString,
+            ),
+            'RequeuePoison': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeuePoison,
+                    request_deserializer=tasker_dot_v1_dot_operations__pb2.RequeuePoisonRequest.FromString,
+                    response_serializer=tasker_dot_v1_dot_operations__pb2.RequeuePoisonResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,6 +415,33 @@ class OperationsService:
             '/tasker.v1.OperationsService/ListPoison',
             tasker_dot_v1_dot_operations__pb2.ListPoisonRequest.SerializeToString,
             tasker_dot_v1_dot_operations__pb2.ListPoisonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeuePoison(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tasker.v1.OperationsService/RequeuePoison',
+            tasker_dot_v1_dot_operations__pb2.RequeuePoisonRequest.SerializeToString,
+            tasker_dot_v1_dot_operations__pb2.RequeuePoisonResponse.FromString,
             options,
             channel_credentials,
             insecure,

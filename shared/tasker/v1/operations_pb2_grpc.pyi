@@ -49,6 +49,8 @@ class OperationsServiceStub:
     """Put a task before a person: make an entry in the dead letter queue."""
     ListPoison: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListPoisonRequest, _operations_pb2.ListPoisonResponse]
     """Return messages that nobody could handle, newest first."""
+    RequeuePoison: _grpc.UnaryUnaryMultiCallable[_operations_pb2.RequeuePoisonRequest, _operations_pb2.RequeuePoisonResponse]
+    """Let the step of such a message run again: reset it, as it is in error because of the message."""
 
 @_typing.type_check_only
 class OperationsServiceAsyncStub(OperationsServiceStub):
@@ -71,6 +73,8 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     """Put a task before a person: make an entry in the dead letter queue."""
     ListPoison: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListPoisonRequest, _operations_pb2.ListPoisonResponse]  # type: ignore[assignment]
     """Return messages that nobody could handle, newest first."""
+    RequeuePoison: _aio.UnaryUnaryMultiCallable[_operations_pb2.RequeuePoisonRequest, _operations_pb2.RequeuePoisonResponse]  # type: ignore[assignment]
+    """Let the step of such a message run again: reset it, as it is in error because of the message."""
 
 class OperationsServiceServicer:
     """Running a deployment."""
@@ -130,5 +134,12 @@ class OperationsServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ListPoisonResponse, _abc.Awaitable[_operations_pb2.ListPoisonResponse]]:
         """Return messages that nobody could handle, newest first."""
+
+    def RequeuePoison(
+        self,
+        request: _operations_pb2.RequeuePoisonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.RequeuePoisonResponse, _abc.Awaitable[_operations_pb2.RequeuePoisonResponse]]:
+        """Let the step of such a message run again: reset it, as it is in error because of the message."""
 
 def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

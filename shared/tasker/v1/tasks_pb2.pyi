@@ -280,7 +280,7 @@ class ListTasksRequest(_message.Message):
     def pagination(self) -> _common_pb2.PaginationRequest: ...
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.TaskState.ValueType]:
-        """Any of these states."""
+        """Any of these states. At most 100 values, as of each list here."""
 
     @_builtins.property
     def created_at(self) -> _common_pb2.TimestampRange: ...

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tasker.v1 import common_pb2 as tasker_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etasker/v1/template_admin.proto\x12\ttasker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tasker/v1/common.proto\"5\n\x17RegisterTemplateRequest\x12\x1a\n\x08\x64ocument\x18\x01 \x01(\tR\x08\x64ocument\"j\n\x18RegisterTemplateResponse\x12\x34\n\x07version\x18\x01 \x01(\x0b\x32\x1a.tasker.v1.TemplateVersionR\x07version\x12\x18\n\x07\x63hanged\x18\x02 \x01(\x08R\x07\x63hanged\"5\n\x17ValidateTemplateRequest\x12\x1a\n\x08\x64ocument\x18\x01 \x01(\tR\x08\x64ocument\"h\n\x18ValidateTemplateResponse\x12\x14\n\x05valid\x18\x01 \x01(\x08R\x05valid\x12\x36\n\x08problems\x18\x02 \x03(\x0b\x32\x1a.tasker.v1.TemplateProblemR\x08problems\"?\n\x0fTemplateProblem\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n\x07problem\x18\x02 \x01(\tR\x07problem\"\x99\x01\n\x13ListVersionsRequest\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x41\n\npagination\x18\x03 \x01(\x0b\x32\x1c.tasker.v1.PaginationRequestH\x00R\npagination\x88\x01\x01\x42\r\n\x0b_pagination\"\x8d\x01\n\x14ListVersionsResponse\x12\x36\n\x08versions\x18\x01 \x03(\x0b\x32\x1a.tasker.v1.TemplateVersionR\x08versions\x12=\n\npagination\x18\x02 \x01(\x0b\x32\x1d.tasker.v1.PaginationResponseR\npagination\"\x8c\x02\n\x0fTemplateVersion\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\x16\n\x06\x61\x63tive\x18\x04 \x01(\x08R\x06\x61\x63tive\x12\x1d\n\nis_default\x18\x05 \x01(\x08R\tisDefault\x12\x16\n\x06\x64igest\x18\x06 \x01(\tR\x06\x64igest\x12?\n\rregistered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cregisteredAt\x12\x1d\n\nopen_tasks\x18\x08 \x01(\x03R\topenTasks\"\xc0\x01\n\x11\x44\x65\x61\x63tivateRequest\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12&\n\x0crequested_by\x18\x04 \x01(\tH\x00R\x0brequestedBy\x88\x01\x01\x12\x1b\n\x06reason\x18\x05 \x01(\tH\x01R\x06reason\x88\x01\x01\x42\x0f\n\r_requested_byB\t\n\x07_reason\"s\n\x12\x44\x65\x61\x63tivateResponse\x12\x34\n\x07version\x18\x01 \x01(\x0b\x32\x1a.tasker.v1.TemplateVersionR\x07version\x12\'\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\tR\x0e\x64\x65\x66\x61ultVersion\"\xbe\x01\n\x0f\x41\x63tivateRequest\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12&\n\x0crequested_by\x18\x04 \x01(\tH\x00R\x0brequestedBy\x88\x01\x01\x12\x1b\n\x06reason\x18\x05 \x01(\tH\x01R\x06reason\x88\x01\x01\x42\x0f\n\r_requested_byB\t\n\x07_reason\"q\n\x10\x41\x63tivateResponse\x12\x34\n\x07version\x18\x01 \x01(\x0b\x32\x1a.tasker.v1.TemplateVersionR\x07version\x12\'\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\tR\x0e\x64\x65\x66\x61ultVersion2\xb1\x03\n\x14TemplateAdminService\x12[\n\x10RegisterTemplate\x12\".tasker.v1.RegisterTemplateRequest\x1a#.tasker.v1.RegisterTemplateResponse\x12[\n\x10ValidateTemplate\x12\".tasker.v1.ValidateTemplateRequest\x1a#.tasker.v1.ValidateTemplateResponse\x12O\n\x0cListVersions\x12\x1e.tasker.v1.ListVersionsRequest\x1a\x1f.tasker.v1.ListVersionsResponse\x12I\n\nDeactivate\x12\x1c.tasker.v1.DeactivateRequest\x1a\x1d.tasker.v1.DeactivateResponse\x12\x43\n\x08\x41\x63tivate\x12\x1a.tasker.v1.ActivateRequest\x1a\x1b.tasker.v1.ActivateResponseB9\n\rcom.tasker.v1B\x12TemplateAdminProtoP\x01Z\x12tasker/v1;taskerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etasker/v1/template_admin.proto\x12\ttasker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tasker/v1/common.proto\"]\n\x17RegisterTemplateRequest\x12\x1a\n\x08\x64ocument\x18\x01 \x01(\tR\x08\x64ocument\x12\x1b\n\x06strict\x18\x02 \x01(\x08H\x00R\x06strict\x88\x01\x01\x42\t\n\x07_strict\"\xa2\x01\n\x18RegisterTemplateResponse\x12\x34\n\x07version\x18\x01 \x01(\x0b\x32\x1a.tasker.v1.TemplateVersionR\x07version\x12\x18\n\x07\x63hanged\x18\x02 \x01(\x08R\x07\x63hanged\x12\x36\n\x08warnings\x18\x03 \x03(\x0b\x32\x1a.tasker.v1.TemplateProblemR\x08warnings\"]\n\x17ValidateTemplateRequest\x12\x1a\n\x08\x64ocument\x18\x01 \x01(\tR\x08\x64ocument\x12\x1b\n\x06strict\x18\x02 \x01(\x08H\x00R\x06strict\x88\x01\x01\x42\t\n\x07_strict\"\x93\x01\n\x18ValidateTemplateResponse\x12\x14\n\x05valid\x18\x01 \x01(\x08R\x05valid\x12\x36\n\x08problems\x18\x02 \x03(\x0b\x32\x1a.tasker.v1.TemplateProblemR\x08problems\x12)\n\x10omitted_problems\x18\x03 \x01(\x05R\x0fomittedProblems\"\xb3\x01\n\x0fTemplateProblem\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n\x07problem\x18\x02 \x01(\tR\x07problem\x12\x12\n\x04\x63ode\x18\x03 \x01(\tR\x04\x63ode\x12\x1a\n\x08severity\x18\x04 \x01(\tR\x08severity\x12\x17\n\x04line\x18\x05 \x01(\x05H\x00R\x04line\x88\x01\x01\x12\x17\n\x04step\x18\x06 \x01(\tH\x01R\x04step\x88\x01\x01\x42\x07\n\x05_lineB\x07\n\x05_step\"\x99\x01\n\x13ListVersionsRequest\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x41\n\npagination\x18\x03 \x01(\x0b\x32\x1c.tasker.v1.PaginationRequestH\x00R\npagination\x88\x01\x01\x42\r\n\x0b_pagination\"\x8d\x01\n\x14ListVersionsResponse\x12\x36\n\x08versions\x18\x01 \x03(\x0b\x32\x1a.tasker.v1.TemplateVersionR\x08versions\x12=\n\npagination\x18\x02 \x01(\x0b\x32\x1d.tasker.v1.PaginationResponseR\npagination\"\xf4\x03\n\x0fTemplateVersion\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\x16\n\x06\x61\x63tive\x18\x04 \x01(\x08R\x06\x61\x63tive\x12\x1d\n\nis_default\x18\x05 \x01(\x08R\tisDefault\x12\x16\n\x06\x64igest\x18\x06 \x01(\tR\x06\x64igest\x12?\n\rregistered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cregisteredAt\x12\x1d\n\nopen_tasks\x18\x08 \x01(\x03R\topenTasks\x12\x46\n\x0e\x64\x65\x61\x63tivated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00R\rdeactivatedAt\x88\x01\x01\x12*\n\x0e\x64\x65\x61\x63tivated_by\x18\n \x01(\tH\x01R\rdeactivatedBy\x88\x01\x01\x12\x34\n\x13\x64\x65\x61\x63tivation_reason\x18\x0b \x01(\tH\x02R\x12\x64\x65\x61\x63tivationReason\x88\x01\x01\x42\x11\n\x0f_deactivated_atB\x11\n\x0f_deactivated_byB\x16\n\x14_deactivation_reason\"\xc0\x01\n\x11\x44\x65\x61\x63tivateRequest\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12&\n\x0crequested_by\x18\x04 \x01(\tH\x00R\x0brequestedBy\x88\x01\x01\x12\x1b\n\x06reason\x18\x05 \x01(\tH\x01R\x06reason\x88\x01\x01\x42\x0f\n\r_requested_byB\t\n\x07_reason\"s\n\x12\x44\x65\x61\x63tivateResponse\x12\x34\n\x07version\x18\x01 \x01(\x0b\x32\x1a.tasker.v1.TemplateVersionR\x07version\x12\'\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\tR\x0e\x64\x65\x66\x61ultVersion\"\xbe\x01\n\x0f\x41\x63tivateRequest\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12&\n\x0crequested_by\x18\x04 \x01(\tH\x00R\x0brequestedBy\x88\x01\x01\x12\x1b\n\x06reason\x18\x05 \x01(\tH\x01R\x06reason\x88\x01\x01\x42\x0f\n\r_requested_byB\t\n\x07_reason\"q\n\x10\x41\x63tivateResponse\x12\x34\n\x07version\x18\x01 \x01(\x0b\x32\x1a.tasker.v1.TemplateVersionR\x07version\x12\'\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\tR\x0e\x64\x65\x66\x61ultVersion2\xb1\x03\n\x14TemplateAdminService\x12[\n\x10RegisterTemplate\x12\".tasker.v1.RegisterTemplateRequest\x1a#.tasker.v1.RegisterTemplateResponse\x12[\n\x10ValidateTemplate\x12\".tasker.v1.ValidateTemplateRequest\x1a#.tasker.v1.ValidateTemplateResponse\x12O\n\x0cListVersions\x12\x1e.tasker.v1.ListVersionsRequest\x1a\x1f.tasker.v1.ListVersionsResponse\x12I\n\nDeactivate\x12\x1c.tasker.v1.DeactivateRequest\x1a\x1d.tasker.v1.DeactivateResponse\x12\x43\n\x08\x41\x63tivate\x12\x1a.tasker.v1.ActivateRequest\x1a\x1b.tasker.v1.ActivateResponseB9\n\rcom.tasker.v1B\x12TemplateAdminProtoP\x01Z\x12tasker/v1;taskerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,29 +35,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rcom.tasker.v1B\022TemplateAdminProtoP\001Z\022tasker/v1;taskerv1'
   _globals['_REGISTERTEMPLATEREQUEST']._serialized_start=102
-  _globals['_REGISTERTEMPLATEREQUEST']._serialized_end=155
-  _globals['_REGISTERTEMPLATERESPONSE']._serialized_start=157
-  _globals['_REGISTERTEMPLATERESPONSE']._serialized_end=263
-  _globals['_VALIDATETEMPLATEREQUEST']._serialized_start=265
-  _globals['_VALIDATETEMPLATEREQUEST']._serialized_end=318
-  _globals['_VALIDATETEMPLATERESPONSE']._serialized_start=320
-  _globals['_VALIDATETEMPLATERESPONSE']._serialized_end=424
-  _globals['_TEMPLATEPROBLEM']._serialized_start=426
-  _globals['_TEMPLATEPROBLEM']._serialized_end=489
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=492
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=645
-  _globals['_LISTVERSIONSRESPONSE']._serialized_start=648
-  _globals['_LISTVERSIONSRESPONSE']._serialized_end=789
-  _globals['_TEMPLATEVERSION']._serialized_start=792
-  _globals['_TEMPLATEVERSION']._serialized_end=1060
-  _globals['_DEACTIVATEREQUEST']._serialized_start=1063
-  _globals['_DEACTIVATEREQUEST']._serialized_end=1255
-  _globals['_DEACTIVATERESPONSE']._serialized_start=1257
-  _globals['_DEACTIVATERESPONSE']._serialized_end=1372
-  _globals['_ACTIVATEREQUEST']._serialized_start=1375
-  _globals['_ACTIVATEREQUEST']._serialized_end=1565
-  _globals['_ACTIVATERESPONSE']._serialized_start=1567
-  _globals['_ACTIVATERESPONSE']._serialized_end=1680
-  _globals['_TEMPLATEADMINSERVICE']._serialized_start=1683
-  _globals['_TEMPLATEADMINSERVICE']._serialized_end=2116
+  _globals['_REGISTERTEMPLATEREQUEST']._serialized_end=195
+  _globals['_REGISTERTEMPLATERESPONSE']._serialized_start=198
+  _globals['_REGISTERTEMPLATERESPONSE']._serialized_end=360
+  _globals['_VALIDATETEMPLATEREQUEST']._serialized_start=362
+  _globals['_VALIDATETEMPLATEREQUEST']._serialized_end=455
+  _globals['_VALIDATETEMPLATERESPONSE']._serialized_start=458
+  _globals['_VALIDATETEMPLATERESPONSE']._serialized_end=605
+  _globals['_TEMPLATEPROBLEM']._serialized_start=608
+  _globals['_TEMPLATEPROBLEM']._serialized_end=787
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=790
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=943
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=946
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=1087
+  _globals['_TEMPLATEVERSION']._serialized_start=1090
+  _globals['_TEMPLATEVERSION']._serialized_end=1590
+  _globals['_DEACTIVATEREQUEST']._serialized_start=1593
+  _globals['_DEACTIVATEREQUEST']._serialized_end=1785
+  _globals['_DEACTIVATERESPONSE']._serialized_start=1787
+  _globals['_DEACTIVATERESPONSE']._serialized_end=1902
+  _globals['_ACTIVATEREQUEST']._serialized_start=1905
+  _globals['_ACTIVATEREQUEST']._serialized_end=2095
+  _globals['_ACTIVATERESPONSE']._serialized_start=2097
+  _globals['_ACTIVATERESPONSE']._serialized_end=2210
+  _globals['_TEMPLATEADMINSERVICE']._serialized_start=2213
+  _globals['_TEMPLATEADMINSERVICE']._serialized_end=2646
 # @@protoc_insertion_point(module_scope)

@@ -27,18 +27,24 @@ class RegisterTemplateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     document: _builtins.str
-    """The document, as YAML or JSON."""
+    """The document, as YAML or JSON; at most 262,144 bytes."""
+    strict: _builtins.bool
+    """Take an unknown key for an error instead of a warning."""
     def __init__(
         self,
         *,
         document: _builtins.str = ...,
+        strict: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strict", b"_strict", "strict", b"strict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strict", b"_strict", "document", b"document", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__strict: _TypeAlias = _typing.Literal["strict"]  # noqa: Y015
+    _WhichOneofArgType__strict: _TypeAlias = _typing.Literal["_strict", b"_strict"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strict) -> _WhichOneofReturnType__strict | None: ...
 
 Global___RegisterTemplateRequest: _TypeAlias = RegisterTemplateRequest  # noqa: Y015
 
@@ -50,19 +56,25 @@ class RegisterTemplateResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     CHANGED_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
     """False when an equal document was registered before."""
     @_builtins.property
     def version(self) -> Global___TemplateVersion: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateProblem]:
+        """What was accepted with a remark; the first 500."""
+
     def __init__(
         self,
         *,
         version: Global___TemplateVersion | None = ...,
         changed: _builtins.bool = ...,
+        warnings: _abc.Iterable[Global___TemplateProblem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,18 +87,24 @@ class ValidateTemplateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     document: _builtins.str
-    """The document, as YAML or JSON."""
+    """The document, as YAML or JSON; at most 262,144 bytes."""
+    strict: _builtins.bool
+    """Take an unknown key for an error instead of a warning."""
     def __init__(
         self,
         *,
         document: _builtins.str = ...,
+        strict: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strict", b"_strict", "strict", b"strict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strict", b"_strict", "document", b"document", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__strict: _TypeAlias = _typing.Literal["strict"]  # noqa: Y015
+    _WhichOneofArgType__strict: _TypeAlias = _typing.Literal["_strict", b"_strict"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strict) -> _WhichOneofReturnType__strict | None: ...
 
 Global___ValidateTemplateRequest: _TypeAlias = ValidateTemplateRequest  # noqa: Y015
 
@@ -98,18 +116,25 @@ class ValidateTemplateResponse(_message.Message):
 
     VALID_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    OMITTED_PROBLEMS_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
+    """Whether it could be registered: warnings do not keep it from that."""
+    omitted_problems: _builtins.int
+    """How many more there are."""
     @_builtins.property
-    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateProblem]: ...
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateProblem]:
+        """All there is to say about it, in the order of the document; the first 500. Texts are cut at 1,000 characters."""
+
     def __init__(
         self,
         *,
         valid: _builtins.bool = ...,
         problems: _abc.Iterable[Global___TemplateProblem] | None = ...,
+        omitted_problems: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["omitted_problems", b"omitted_problems", "problems", b"problems", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -123,21 +148,44 @@ class TemplateProblem(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Where in the document, as in steps[0].retry."""
+    """Where in the document, as in steps[0].retry; empty for the document as a whole."""
     problem: _builtins.str
     """What is wrong and what to do."""
+    code: _builtins.str
+    """Stable and made for programs, such as MISSING_DEP_REF."""
+    severity: _builtins.str
+    """error, warning or info. Only errors keep a template from being registered."""
+    line: _builtins.int
+    """Line of the text, from 1."""
+    step: _builtins.str
+    """The step concerned."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         problem: _builtins.str = ...,
+        code: _builtins.str = ...,
+        severity: _builtins.str = ...,
+        line: _builtins.int | None = ...,
+        step: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_line", b"_line", "_step", b"_step", "line", b"line", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "problem", b"problem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_line", b"_line", "_step", b"_step", "code", b"code", "line", b"line", "path", b"path", "problem", b"problem", "severity", b"severity", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__line: _TypeAlias = _typing.Literal["line"]  # noqa: Y015
+    _WhichOneofArgType__line: _TypeAlias = _typing.Literal["_line", b"_line"]  # noqa: Y015
+    _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
+    _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__line) -> _WhichOneofReturnType__line | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step) -> _WhichOneofReturnType__step | None: ...
 
 Global___TemplateProblem: _TypeAlias = TemplateProblem  # noqa: Y015
 
@@ -211,6 +259,9 @@ class TemplateVersion(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     REGISTERED_AT_FIELD_NUMBER: _builtins.int
     OPEN_TASKS_FIELD_NUMBER: _builtins.int
+    DEACTIVATED_AT_FIELD_NUMBER: _builtins.int
+    DEACTIVATED_BY_FIELD_NUMBER: _builtins.int
+    DEACTIVATION_REASON_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     name: _builtins.str
     version: _builtins.str
@@ -221,9 +272,16 @@ class TemplateVersion(_message.Message):
     digest: _builtins.str
     """SHA-256 of its canonical document, in hexadecimal digits."""
     open_tasks: _builtins.int
-    """Tasks of it that are not over. Exact up to 10,000."""
+    """Tasks of it that are not over, among the 10,000 newest of all templates: exact unless more are open at once."""
+    deactivated_by: _builtins.str
+    """Who did it."""
+    deactivation_reason: _builtins.str
     @_builtins.property
     def registered_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def deactivated_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was taken out of use; absent while it is active."""
+
     def __init__(
         self,
         *,
@@ -235,12 +293,26 @@ class TemplateVersion(_message.Message):
         digest: _builtins.str = ...,
         registered_at: _timestamp_pb2.Timestamp | None = ...,
         open_tasks: _builtins.int = ...,
+        deactivated_at: _timestamp_pb2.Timestamp | None = ...,
+        deactivated_by: _builtins.str | None = ...,
+        deactivation_reason: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deactivated_at", b"_deactivated_at", "_deactivated_by", b"_deactivated_by", "_deactivation_reason", b"_deactivation_reason", "deactivated_at", b"deactivated_at", "deactivated_by", b"deactivated_by", "deactivation_reason", b"deactivation_reason", "registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "digest", b"digest", "is_default", b"is_default", "name", b"name", "namespace", b"namespace", "open_tasks", b"open_tasks", "registered_at", b"registered_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deactivated_at", b"_deactivated_at", "_deactivated_by", b"_deactivated_by", "_deactivation_reason", b"_deactivation_reason", "active", b"active", "deactivated_at", b"deactivated_at", "deactivated_by", b"deactivated_by", "deactivation_reason", b"deactivation_reason", "digest", b"digest", "is_default", b"is_default", "name", b"name", "namespace", b"namespace", "open_tasks", b"open_tasks", "registered_at", b"registered_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__deactivated_at: _TypeAlias = _typing.Literal["deactivated_at"]  # noqa: Y015
+    _WhichOneofArgType__deactivated_at: _TypeAlias = _typing.Literal["_deactivated_at", b"_deactivated_at"]  # noqa: Y015
+    _WhichOneofReturnType__deactivated_by: _TypeAlias = _typing.Literal["deactivated_by"]  # noqa: Y015
+    _WhichOneofArgType__deactivated_by: _TypeAlias = _typing.Literal["_deactivated_by", b"_deactivated_by"]  # noqa: Y015
+    _WhichOneofReturnType__deactivation_reason: _TypeAlias = _typing.Literal["deactivation_reason"]  # noqa: Y015
+    _WhichOneofArgType__deactivation_reason: _TypeAlias = _typing.Literal["_deactivation_reason", b"_deactivation_reason"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deactivated_at) -> _WhichOneofReturnType__deactivated_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deactivated_by) -> _WhichOneofReturnType__deactivated_by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deactivation_reason) -> _WhichOneofReturnType__deactivation_reason | None: ...
 
 Global___TemplateVersion: _TypeAlias = TemplateVersion  # noqa: Y015
 

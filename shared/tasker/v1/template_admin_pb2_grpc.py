@@ -67,7 +67,8 @@ class TemplateAdminServiceServicer:
     """
 
     def RegisterTemplate(self, request, context):
-        """Register a version of a template. Repeating the call with an equal document is harmless.
+        """Register a version of a template. Repeating the call with an equal document is harmless. A version that is
+        deactivated stays so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

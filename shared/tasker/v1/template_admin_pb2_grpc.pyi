@@ -34,7 +34,9 @@ class TemplateAdminServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TemplateAdminServiceAsyncStub: ...
     RegisterTemplate: _grpc.UnaryUnaryMultiCallable[_template_admin_pb2.RegisterTemplateRequest, _template_admin_pb2.RegisterTemplateResponse]
-    """Register a version of a template. Repeating the call with an equal document is harmless."""
+    """Register a version of a template. Repeating the call with an equal document is harmless. A version that is
+    deactivated stays so.
+    """
     ValidateTemplate: _grpc.UnaryUnaryMultiCallable[_template_admin_pb2.ValidateTemplateRequest, _template_admin_pb2.ValidateTemplateResponse]
     """Say what is wrong with a template; nothing is written."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_template_admin_pb2.ListVersionsRequest, _template_admin_pb2.ListVersionsResponse]
@@ -50,7 +52,9 @@ class TemplateAdminServiceAsyncStub(TemplateAdminServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterTemplate: _aio.UnaryUnaryMultiCallable[_template_admin_pb2.RegisterTemplateRequest, _template_admin_pb2.RegisterTemplateResponse]  # type: ignore[assignment]
-    """Register a version of a template. Repeating the call with an equal document is harmless."""
+    """Register a version of a template. Repeating the call with an equal document is harmless. A version that is
+    deactivated stays so.
+    """
     ValidateTemplate: _aio.UnaryUnaryMultiCallable[_template_admin_pb2.ValidateTemplateRequest, _template_admin_pb2.ValidateTemplateResponse]  # type: ignore[assignment]
     """Say what is wrong with a template; nothing is written."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_template_admin_pb2.ListVersionsRequest, _template_admin_pb2.ListVersionsResponse]  # type: ignore[assignment]
@@ -68,7 +72,9 @@ class TemplateAdminServiceServicer:
         request: _template_admin_pb2.RegisterTemplateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_template_admin_pb2.RegisterTemplateResponse, _abc.Awaitable[_template_admin_pb2.RegisterTemplateResponse]]:
-        """Register a version of a template. Repeating the call with an equal document is harmless."""
+        """Register a version of a template. Repeating the call with an equal document is harmless. A version that is
+        deactivated stays so.
+        """
 
     def ValidateTemplate(
         self,

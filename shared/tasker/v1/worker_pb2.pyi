@@ -555,7 +555,7 @@ class WorkerTemplateListResponse(_message.Message):
     CACHE_STATS_FIELD_NUMBER: _builtins.int
     WORKER_CAPABILITIES_FIELD_NUMBER: _builtins.int
     template_count: _builtins.int
-    """Templates in the cache."""
+    """Templates that the worker found in its directory, of the namespace that was asked for."""
     @_builtins.property
     def supported_namespaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -596,6 +596,7 @@ class CacheStats(_message.Message):
     AVERAGE_ACCESS_COUNT_FIELD_NUMBER: _builtins.int
     SUPPORTED_NAMESPACES_FIELD_NUMBER: _builtins.int
     total_cached: _builtins.int
+    """Revisions of templates that are kept for the steps that run."""
     cache_hits: _builtins.int
     cache_misses: _builtins.int
     cache_evictions: _builtins.int
@@ -662,7 +663,7 @@ class WorkerTemplateResponse(_message.Message):
     CACHE_AGE_SECONDS_FIELD_NUMBER: _builtins.int
     ACCESS_COUNT_FIELD_NUMBER: _builtins.int
     cached: _builtins.bool
-    """Whether the template came from the cache."""
+    """Whether its current content is kept for the steps that run."""
     cache_age_seconds: _builtins.int
     access_count: _builtins.int
     """Look-ups of this template so far."""
@@ -740,12 +741,18 @@ class WorkerStepDefinition(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     RETRYABLE_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    HANDLER_FIELD_NUMBER: _builtins.int
+    HANDLER_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     description: _builtins.str
     retryable: _builtins.bool
     """Whether a failed attempt is followed by another one, unless the failure says otherwise."""
     max_attempts: _builtins.int
     """Attempts in all, the first one included."""
+    handler: _builtins.str
+    """What the template calls the handler that runs it."""
+    handler_version: _builtins.str
+    """Version that the handler's author gave it."""
     def __init__(
         self,
         *,
@@ -753,14 +760,25 @@ class WorkerStepDefinition(_message.Message):
         description: _builtins.str | None = ...,
         retryable: _builtins.bool = ...,
         max_attempts: _builtins.int = ...,
+        handler: _builtins.str | None = ...,
+        handler_version: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_handler", b"_handler", "_handler_version", b"_handler_version", "description", b"description", "handler", b"handler", "handler_version", b"handler_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description", "max_attempts", b"max_attempts", "name", b"name", "retryable", b"retryable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_handler", b"_handler", "_handler_version", b"_handler_version", "description", b"description", "handler", b"handler", "handler_version", b"handler_version", "max_attempts", b"max_attempts", "name", b"name", "retryable", b"retryable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__handler: _TypeAlias = _typing.Literal["handler"]  # noqa: Y015
+    _WhichOneofArgType__handler: _TypeAlias = _typing.Literal["_handler", b"_handler"]  # noqa: Y015
+    _WhichOneofReturnType__handler_version: _TypeAlias = _typing.Literal["handler_version"]  # noqa: Y015
+    _WhichOneofArgType__handler_version: _TypeAlias = _typing.Literal["_handler_version", b"_handler_version"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__handler) -> _WhichOneofReturnType__handler | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__handler_version) -> _WhichOneofReturnType__handler_version | None: ...
 
 Global___WorkerStepDefinition: _TypeAlias = WorkerStepDefinition  # noqa: Y015
 

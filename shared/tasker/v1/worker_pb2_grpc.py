@@ -336,7 +336,7 @@ class WorkerTemplateServiceServicer:
     """
 
     def ListTemplates(self, request, context):
-        """List what is in the worker's template cache.
+        """Say how many templates the worker serves, and in which namespaces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -127,7 +127,7 @@ class WorkerTemplateServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WorkerTemplateServiceAsyncStub: ...
     ListTemplates: _grpc.UnaryUnaryMultiCallable[_worker_pb2.WorkerListTemplatesRequest, _worker_pb2.WorkerTemplateListResponse]
-    """List what is in the worker's template cache."""
+    """Say how many templates the worker serves, and in which namespaces."""
     GetTemplate: _grpc.UnaryUnaryMultiCallable[_worker_pb2.WorkerGetTemplateRequest, _worker_pb2.WorkerTemplateResponse]
     """Return a template as this worker resolves it. NOT_FOUND when it lacks the template or a handler."""
 
@@ -137,7 +137,7 @@ class WorkerTemplateServiceAsyncStub(WorkerTemplateServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTemplates: _aio.UnaryUnaryMultiCallable[_worker_pb2.WorkerListTemplatesRequest, _worker_pb2.WorkerTemplateListResponse]  # type: ignore[assignment]
-    """List what is in the worker's template cache."""
+    """Say how many templates the worker serves, and in which namespaces."""
     GetTemplate: _aio.UnaryUnaryMultiCallable[_worker_pb2.WorkerGetTemplateRequest, _worker_pb2.WorkerTemplateResponse]  # type: ignore[assignment]
     """Return a template as this worker resolves it. NOT_FOUND when it lacks the template or a handler."""
 
@@ -149,7 +149,7 @@ class WorkerTemplateServiceServicer:
         request: _worker_pb2.WorkerListTemplatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.WorkerTemplateListResponse, _abc.Awaitable[_worker_pb2.WorkerTemplateListResponse]]:
-        """List what is in the worker's template cache."""
+        """Say how many templates the worker serves, and in which namespaces."""
 
     def GetTemplate(
         self,

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from tasker.domain.losses import SUSPECT_LOSSES, Company
 from tasker.domain.retry import LEASE
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
+from tasker.orchestration.loops.sweeper import LeaseSweeper
 from tasker.persistence.operations.claim import ClaimedStep
-from tasker.persistence.operations.renew import Lease
+from tasker.persistence.operations.renew import Lease, begin_suspect
+from tasker.persistence.schema_files import load_functions
 from tests.support.engine import Engine, chain, submission, success
 from tests.support.rivals import (
     assert_history_is_whole,
@@ -152,20 +158,31 @@ async def test_a_lease_lasts_thirty_seconds_from_its_last_renewal_whatever_the_t
     assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
 
 
-async def test_renewing_keeps_the_worker_itself_alive(engine: Engine) -> None:
+async def test_a_worker_notes_that_it_lives(engine: Engine) -> None:
     await engine.freeze_clock()
     await engine.register_worker(
         hostname="here", version="1", namespaces=["test"], handlers=["work"], slots=4
     )
-    await engine.create(chain(1))
-    (step,) = await engine.claim()
     await engine.move_clock(60)
-    await engine.renew([step.lease])
+    assert await engine.beat(slots_in_use=1)
     ((age, in_use),) = await engine.sql(
         "SELECT tasker.now() - heartbeat_at, slots_in_use FROM tasker.workers"
     )
     assert age == timedelta()
     assert in_use == 1
+
+
+async def test_leases_are_renewed_whoever_has_locked_the_workers(engine: Engine) -> None:
+    await engine.freeze_clock()
+    await engine.create(chain(1))
+    (step,) = await engine.claim()
+    await engine.move_clock(29)
+    async with rival(engine) as locking:
+        await locking.sql("LOCK TABLE tasker.workers")
+        assert await at_once(engine.renew([step.lease])) == set()
+        assert not await engine.beat(slots_in_use=1)
+    await engine.move_clock(29)
+    assert await engine.sweep_leases(10) == 0
 
 
 async def test_a_lease_that_is_just_being_submitted_is_not_lost(any_engine: Engine) -> None:
@@ -260,8 +277,8 @@ async def test_a_lease_renewed_just_now_is_not_swept(engine: Engine) -> None:
     await engine.move_clock(LEASE_SECONDS + 1)
     async with rival(engine) as renewing:
         lost = await renewing.sql(
-            "SELECT * FROM tasker.renew_leases_v1(%s, ARRAY[%s], ARRAY[%s], ARRAY[%s], %s)",
-            engine.worker_uuid, step.task_uuid, step.step_uuid, step.lease_token, LEASE,
+            "SELECT * FROM tasker.renew_leases_v1(ARRAY[%s], ARRAY[%s], ARRAY[%s], %s)",
+            step.task_uuid, step.step_uuid, step.lease_token, LEASE,
         )  # fmt: skip
         assert lost == []
         assert await at_once(engine.sweep_leases(10)) == 0
@@ -308,6 +325,29 @@ async def test_the_sweeper_waits_again_after_it_lost_the_database(engine: Engine
     assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
 
 
+@pytest.mark.parametrize("how", ["late", "slow"])
+async def test_the_sweeper_waits_again_when_a_tick_was_late_or_slow(engine: Engine, how: str) -> None:
+    """What keeps the sweeper from the database for a while may have kept workers from renewing."""
+    clock: Iterator[float] = itertools.repeat(0.0)
+    sweeper = LeaseSweeper(engine.database.session(), poll_seconds=5, monotonic=lambda: next(clock))
+    await engine.freeze_clock()
+    await sweeper.tick()
+    await engine.move_clock(LEASE_SECONDS)
+    await sweeper.tick()  # from now on it may sweep
+    task = await engine.create(chain(1))
+    await engine.claim()
+
+    await engine.move_clock(1000)
+    clock = itertools.chain([5.0] if how == "slow" else [], itertools.repeat(25.0))
+    await sweeper.tick()
+    await engine.move_clock(LEASE_SECONDS - 0.001)
+    await sweeper.tick()
+    assert await engine.states(task) == {"s1": "in_progress"}
+    await engine.move_clock(0.001)
+    await sweeper.tick()
+    assert await engine.states(task) == {"s1": "enqueued_as_error_for_orchestration"}
+
+
 async def test_nothing_is_swept_until_one_lease_time_after_postgresql_started(any_engine: Engine) -> None:
     task = await any_engine.create(chain(1))
     await any_engine.claim()
@@ -323,26 +363,70 @@ async def test_nothing_is_swept_until_one_lease_time_after_postgresql_started(an
     assert await any_engine.sweep_leases(10) == 1
 
 
-# retried while attempts remain; `on_worker_lost: fail` opts out
+# retried at no cost, until the step itself is suspect; `on_worker_lost: fail` opts out
 
 
-async def test_a_lost_worker_costs_an_attempt_and_the_step_runs_again(any_engine: Engine) -> None:
-    task = await any_engine.create(chain(1, retry={"max_attempts": 2}))
+async def test_a_lost_worker_costs_no_attempt_and_the_step_runs_again(any_engine: Engine) -> None:
+    task = await any_engine.create(chain(1, retry={"max_attempts": 2, "backoff": "none"}))
     (first,) = await any_engine.claim()
     await _lose(any_engine)
     assert await any_engine.states(task) == {"s1": "waiting_for_retry"}
     assert await any_engine.state(task) == "waiting_for_retry"
     second = await _retried(any_engine)
-    assert (first.attempt, second.attempt) == (1, 2)
-
-    await _lose(any_engine)  # both executions count
+    assert [(step.attempt, step.max_attempts) for step in (first, second)] == [(1, 2), (2, 3)]
+    await any_engine.fail(second)
+    await any_engine.process()
+    third = await _retried(any_engine)
+    assert (third.attempt, third.max_attempts, third.suspect) == (3, 3, False)
+    await any_engine.fail(third)
+    await any_engine.process()
     assert await any_engine.states(task) == {"s1": "error"}
-    assert await any_engine.state(task) == "blocked_by_failures"
-    ((reason,),) = await any_engine.sql(
-        "SELECT metadata ->> 'reason' FROM tasker.workflow_step_transitions WHERE to_state = 'error'"
-    )
-    assert reason == "attempts_exhausted"
     await assert_history_is_whole(any_engine, task)
+
+
+async def test_a_step_that_loses_one_worker_after_the_other_ends_in_error_and_says_so(
+    any_engine: Engine,
+) -> None:
+    task = await any_engine.create(chain(1, retry={"max_attempts": 2, "backoff": "none"}))
+    (step,) = await any_engine.claim()
+    for suspect in (False, True, True):
+        await _lose(any_engine)
+        step = await _retried(any_engine)
+        assert step.suspect is suspect
+        if suspect:
+            assert await begin_suspect(any_engine.worker_sessions, step.lease, Company.ALONE)
+    await _lose(any_engine)
+    assert await any_engine.states(task) == {"s1": "error"}
+    ((reason, message),) = await any_engine.sql(
+        "SELECT t.metadata ->> 'reason', r.error ->> 'message' FROM tasker.workflow_step_transitions t "
+        "JOIN tasker.step_results r USING (task_uuid, step_uuid, sort_key) WHERE t.to_state = 'error'"
+    )
+    assert reason == "ends_workers"
+    assert message.startswith(
+        "4 workers ended while they ran this step, the last ones while nothing else ran"
+    )
+    await assert_history_is_whole(any_engine, task)
+
+    await any_engine.operators.reset_for_retry(task, step.step_uuid, performed_by="me", reason="mended")
+    (again,) = await any_engine.claim()
+    assert (again.attempt, again.max_attempts, again.suspect) == (1, 2, False)
+
+
+async def test_a_suspect_that_only_waited_loses_nothing(any_engine: Engine) -> None:
+    await any_engine.create(chain(1, retry={"max_attempts": 2, "backoff": "none"}))
+    await any_engine.claim()
+    for _ in range(7):
+        await _lose(any_engine)
+        step = await _retried(any_engine)
+    assert (step.attempt, step.max_attempts, step.suspect) == (8, 9, True)
+    assert not await begin_suspect(
+        any_engine.worker_sessions, replace(step.lease, lease_token=uuid4()), Company.ALONE
+    )
+
+
+def test_the_database_and_the_domain_suspect_alike() -> None:
+    (claim,) = (file.statements for file in load_functions() if file.name == "claim")
+    assert claim.count(f"losses >= {SUSPECT_LOSSES}") == claim.count("losses >= ") == 2
 
 
 async def test_a_step_may_refuse_to_run_again_after_a_lost_worker(any_engine: Engine) -> None:

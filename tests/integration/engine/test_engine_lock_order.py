@@ -73,7 +73,7 @@ _SESSIONS = {
     """,
     "heartbeat": """
         PERFORM tasker.renew_leases_v1(
-            gen_random_uuid(), array_agg(l.task_uuid), array_agg(l.step_uuid), array_agg(l.lease_token), '0 s')
+            array_agg(l.task_uuid), array_agg(l.step_uuid), array_agg(l.lease_token), '0 s')
         FROM (SELECT * FROM tasker.step_leases ORDER BY random() LIMIT 40) l;
     """,
     "sweeper": "PERFORM tasker.sweep_leases_v1(40, '30 s');",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from tasker.domain.retry import LEASE
 from tasker.worker.runtime.worker import Worker
 from tests.integration.runtime.conftest import StartWorker
 from tests.support.engine import Engine, chain
-from tests.support.waiting import until, within
+from tests.support.waiting import PATIENCE_SECONDS, until, within
 from tests.support.workshop import Gate, Workshop
 
 #: Worker-lost steps run again at once.
@@ -144,3 +146,26 @@ async def test_the_worker_itself_is_alive_without_steps(engine: Engine, start_wo
     assert not await heartbeat()
     await engine.move_clock(3700)
     await until(heartbeat)
+
+
+@pytest.mark.usefixtures("quick_heartbeat")
+async def test_a_handler_that_blocks_the_loop_costs_no_lease(
+    engine: Engine, workshop: Workshop, start_worker: StartWorker
+) -> None:
+    expiries: set[object] = set()
+
+    def block(_: object) -> dict[str, bool]:
+        """Hold up the loop, which is this test's too, until the lease was renewed a few times."""
+        with psycopg.connect(engine.url, autocommit=True) as connection:
+            give_up = time.monotonic() + PATIENCE_SECONDS
+            while len(expiries) < 4 and time.monotonic() < give_up:
+                expiries.update(
+                    row[0] for row in connection.execute("SELECT expires_at FROM tasker.step_leases")
+                )
+        return {"done": True}
+
+    workshop.behaviours["s1"] = block
+    task = await engine.create(DOCUMENT)
+    await start_worker(DOCUMENT)
+    await until(lambda: _submitted(engine, task))
+    assert len(expiries) == 4

@@ -33,7 +33,12 @@ async def listed(client: Client, **fields: Any) -> tasks_pb2.ListTasksResponse:
 async def tasks(client: Client, engine: Engine) -> list[Task]:
     """Tasks of three templates in two namespaces, in every way different, oldest first."""
     await engine.register(diamond())
-    await engine.register(chain(1) | {"name": "single", "version": "1.10.0"})
+    later = {
+        "backoff": "exponential",
+        "backoff_base_ms": 60_000,
+        "max_backoff_ms": 60_000,
+    }  # not while this runs
+    await engine.register(chain(1, retry=later) | {"name": "single", "version": "1.10.0"})
     await engine.register(chain(1) | {"namespace_name": "elsewhere"})
     fields: tuple[dict[str, Any], ...] = (
         {"name": "single", "initiator": "anna", "tags": ["red", "green"], "priority": 5},
@@ -121,6 +126,7 @@ FILTERS: tuple[tuple[dict[str, Any], Callable[[Task], bool]], ...] = (
     ({"parent_correlation_id": ONE}, lambda t: False),
     ({"tags": ["red"]}, lambda t: "red" in t.tags),
     ({"tags": ["red", "blue"]}, lambda t: {"red", "blue"} <= set(t.tags)),
+    ({"tags_any": ["blue", *(f"t{n}" for n in range(99))]}, lambda t: "blue" in t.tags),
     ({"tags_any": ["green", "blue", "pink"]}, lambda t: bool({"green", "blue"} & set(t.tags))),
     ({"tags": ["red"], "tags_any": ["green"]}, lambda t: {"red", "green"} <= set(t.tags)),
     (
@@ -226,6 +232,9 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"parent_correlation_id": "{" + ONE + "}"}, "parent_correlation_id"),
     ({"tags": ["red", ""]}, "tags[1]"),
     ({"tags_any": ["nul\0"]}, "tags_any[0]"),
+    ({"states": [State.TASK_STATE_COMPLETE] * 101}, "states"),
+    ({"tags": ["red"] * 101}, "tags"),
+    ({"tags_any": [f"t{n}" for n in range(100_000)]}, "tags_any"),
     ({"sort": common_pb2.SortSpec(field="context; DROP TABLE tasker.tasks")}, "sort.field"),
     ({"sort": common_pb2.SortSpec(field="CREATED_AT")}, "sort.field"),
     ({"sort": common_pb2.SortSpec(field="state", direction=7)}, "sort.direction"),  # type: ignore[arg-type]

@@ -52,7 +52,11 @@ ANSWERED = {
         "GetStalenessMonitoring",
     },
     "TemplateService": {"ListTemplates", "GetTemplate"},
+    "AnalyticsService": {"GetPerformanceMetrics", "GetBottleneckAnalysis"},
+    "ConfigService": {"GetConfig"},
     "HealthService": {"CheckHealth", "CheckLiveness", "CheckReadiness", "CheckDetailedHealth"},
+    "WorkerConfigService": {"GetConfig"},
+    "WorkerTemplateService": {"ListTemplates", "GetTemplate"},
     "WorkerHealthService": {"CheckHealth", "CheckLiveness", "CheckReadiness", "CheckDetailedHealth"},
 }  # fmt: skip
 

@@ -17,13 +17,19 @@ from tasker.client import TaskerClient
 from tasker.rpc.interceptor import ServicerContext
 from tasker.rpc.server import ServiceRegistration, build_server
 from tasker.v1 import (
+    batch_pb2,
+    batch_pb2_grpc,
     common_pb2,
     health_pb2,
     health_pb2_grpc,
+    operations_pb2,
+    operations_pb2_grpc,
     steps_pb2,
     steps_pb2_grpc,
     tasks_pb2,
     tasks_pb2_grpc,
+    template_admin_pb2,
+    template_admin_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
 )
@@ -82,6 +88,9 @@ def registrations(script: Script, only: str = "") -> Iterator[ServiceRegistratio
         (steps_pb2, steps_pb2_grpc, "StepService"),
         (templates_pb2, templates_pb2_grpc, "TemplateService"),
         (health_pb2, health_pb2_grpc, "HealthService"),
+        (batch_pb2, batch_pb2_grpc, "BatchService"),
+        (template_admin_pb2, template_admin_pb2_grpc, "TemplateAdminService"),
+        (operations_pb2, operations_pb2_grpc, "OperationsService"),
     ):
         if only not in ("", name):
             continue

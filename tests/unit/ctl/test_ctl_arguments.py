@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from tasker.ctl.arguments import TemplateName, context_object, instant, template_name
+from tasker.ctl.arguments import TemplateName, instant, json_object, template_name
 
 
 @pytest.mark.parametrize(
@@ -33,18 +33,18 @@ def test_what_names_no_template(text: str) -> None:
 
 
 def test_a_context_is_given_in_place() -> None:
-    assert context_object('{"number": 9007199254740993, "name": "é"}') == {"number": 2**53 + 1, "name": "é"}
+    assert json_object('{"number": 9007199254740993, "name": "é"}') == {"number": 2**53 + 1, "name": "é"}
 
 
 def test_a_context_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "context.json"
     file.write_text('\ufeff{"a": [1]}', encoding="utf-8")  # as some editors begin a file
-    assert context_object(f"@{file}") == {"a": [1]}
+    assert json_object(f"@{file}") == {"a": [1]}
 
 
 def test_a_context_is_read_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'{"a": 1}')))
-    assert context_object("@-") == {"a": 1}
+    assert json_object("@-") == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_context_is_read_from_standard_input(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_what_is_no_context(text: str, problem: str) -> None:
     with pytest.raises(typer.BadParameter, match=problem):
-        context_object(text)
+        json_object(text)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_file_that_holds_no_context_is_named(data: bytes, problem: str, tmp_pa
     file = tmp_path / "context.json"
     file.write_bytes(data)
     with pytest.raises(typer.BadParameter, match=problem) as caught:
-        context_object(f"@{file}")
+        json_object(f"@{file}")
     assert str(file) in str(caught.value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from uuid import UUID
 
@@ -114,7 +113,7 @@ def test_programs_get_all_that_a_service_said() -> None:
     )
     failure = failure_of(error)
     assert failure is not None
-    assert json.loads(failure.json) == {
+    assert failure.facts == {
         "code": "INVALID_ARGUMENT",
         "message": "no",
         "reason": "BAD",
@@ -138,5 +137,5 @@ def test_programs_get_all_that_a_service_said() -> None:
 def test_what_no_service_said_has_a_code_all_the_same(error: Exception, code: str, reason: str) -> None:
     failure = failure_of(error)
     assert failure is not None
-    facts = json.loads(failure.json)
+    facts = failure.facts
     assert (facts["code"], facts["reason"]) == (code, reason)

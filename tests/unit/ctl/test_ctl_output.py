@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from tasker.client import HealthCheck, StepState, StepUpdate
-from tasker.ctl.output import Output, plain, shown
+from tasker.ctl.output import Output, brief, plain, shown
 from tests.unit.client.scripted import STEP, TASK
 
 UPDATE = StepUpdate(
@@ -52,6 +52,21 @@ def test_what_is_inside_a_record_is_json_too() -> None:
 
 def test_control_characters_are_spelt_out() -> None:
     assert shown("a\x1b[31mb\x07\r\u202ec é 😀\nd").plain == "a\\x1b[31mb\\x07\\r\\u202ec é 😀\nd"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("x" * 10, "x" * 10),
+        ("x" * 11, "xxxxxxxxxx ... (11 characters)"),
+        ("one two  three\n four", "one two th ... (18 characters)"),
+        ("x" * 4321, "xxxxxxxxxx ... (4,321 characters)"),
+        ("\x1b[31m", "\\x1b[31m"),
+    ],
+    ids=ascii,
+)
+def test_a_long_text_is_shortened_to_one_line(value: str, text: str) -> None:
+    assert brief(value, 10).plain == text
 
 
 def test_markup_is_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,3 +133,13 @@ def test_what_does_not_fit_is_summed_up() -> None:
     for number in range(3):
         picture.move(moved(f"s{number}", StepState.IN_PROGRESS))
     assert drawn(picture)[1:] == ["1  1 complete", "2  3 in_progress, 97 pending", "3  1 pending"]
+
+
+def test_a_failure_is_explained_until_the_step_moves_on() -> None:
+    picture = picture_of({"start": []})
+    failed = moved("start", StepState.WAITING_FOR_RETRY)
+    picture.move(failed)
+    picture.explain(failed, "next try at noon: the bank\n is closed")
+    assert drawn(picture)[1].endswith("  next try at noon: the bank is closed")
+    picture.move(moved("start", StepState.IN_PROGRESS, attempt=2))
+    assert "the bank" not in "".join(drawn(picture))

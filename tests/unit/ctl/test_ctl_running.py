@@ -82,3 +82,24 @@ async def test_the_signals_are_given_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     await serve([], when_ready=lambda: os.kill(os.getpid(), signal.SIGINT))
     assert signal.getsignal(signal.SIGINT) == before
+
+
+async def test_a_signal_to_a_forked_child_does_not_stop_its_parent() -> None:
+    notes: list[str] = []
+
+    def fork_and_terminate() -> None:
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(1)
+        os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
+        notes.append(f"the child ended by {signal.Signals(os.WTERMSIG(status)).name}")
+        asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, stop)
+
+    def stop() -> None:  # had the parent heard its child's signal, it would stop before
+        notes.append("goes on")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    await serve([Probe("a", notes)], when_ready=fork_and_terminate)
+    assert notes == ["a starts", "the child ended by SIGTERM", "goes on", "a stops"]

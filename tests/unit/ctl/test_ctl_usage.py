@@ -12,6 +12,7 @@ import pytest
 
 from tasker.ctl.main import execute
 from tasker.version import VERSION
+from tests.support.verbs import CALLS, GROUPS
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -42,6 +43,20 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         (("task", "list", "--created-after", "soon"), "'--created-after'"),
         (("task", "dance"), "No such command 'dance'"),
         (("health", "--probe", "perfect"), "'--probe'"),
+        (("task", "cancel"), "name the tasks to cancel, or say with --failed"),
+        (("task", "cancel", "01980000", "--failed"), "not both"),
+        (("task", "retry", "01980000"), "'--reason'"),
+        (("task", "get", "019"), "give at least 4 digits"),
+        (("step", "show", "01980000"), "Missing argument"),
+        (("step", "retry", "01980000", "charge"), "'--reason'"),
+        (("step", "complete", "01980000", "charge", "--reason", "paid"), "'--result'"),
+        (("step", "complete", "01980000", "charge", "--result", "{", "--reason", "paid"), "it is not JSON"),
+        (("dlq", "update", "01980000"), "--status, --notes or --metadata"),
+        (("dlq", "list", "--status", "open"), "'--status'"),
+        (("queue", "pause", "shop"), "'--reason'"),
+        (("queue", "requeue", "first", "--reason", "mended"), "ID"),
+        (("template", "deactivate", "shop/checkout", "--reason", "bad"), "say which version"),
+        (("system", "metrics", "--hours", "-1"), "'--hours'"),
         (("template", "validate", "none.yaml"), "none.yaml"),
     ],
 )  # fmt: skip
@@ -60,7 +75,31 @@ def test_wrong_arguments(arguments: tuple[str, ...], problem: str, run: Run) -> 
     assert len(refusal["fields"]) == 1
 
 
-@pytest.mark.parametrize("group", [(), ("task",), ("template",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("task", "list", "--tag", "a\udcff"),
+        ("task", "get", "a\udcff"),
+        ("a\udcff",),
+        ("template", "validate", "a\udcff"),
+    ],
+    ids=ascii,
+)
+def test_what_is_no_text_is_a_usage_error(arguments: tuple[str, ...], run: Run) -> None:
+    """A byte 0xff arrives as such a lone surrogate."""
+    assert run(*arguments) == (2, "", "error: Invalid value: 'a\\xff' is no UTF-8 text\n")
+    code, out, err = run(*arguments, "--json")
+    assert (code, out, json.loads(err)["reason"]) == (2, "", "USAGE")
+
+
+def test_a_setting_that_is_no_text_is_one_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKER_ADDRESS", "a\udcff")
+    code, out, err = run("task", "list")
+    assert (code, out) == (2, "")
+    assert "'--address' (env var: 'TASKER_ADDRESS'): 'a\\xff' is no UTF-8 text" in err
+
+
+@pytest.mark.parametrize("group", [(), *((name,) for name in GROUPS)])
 def test_a_group_alone_shows_its_help(group: tuple[str, ...], run: Run) -> None:
     code, out, err = run(*group)
     assert (code, out) == (2, "")
@@ -81,8 +120,8 @@ def test_help_is_no_error(run: Run) -> None:
 @pytest.mark.parametrize(
     ("command", "speaks_json"),
     [
-        *((("task", name), True) for name in ("create", "get", "list", "cancel", "watch", "steps")),
-        *((("template", name), True) for name in ("list", "show", "validate")),
+        *((call, True) for call in sorted(CALLS)),
+        (("template", "validate"), True),
         (("health",), True),
         *(((name,), False) for name in ("demo", "dev", "migrate", "orchestration", "worker")),
     ],

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasker.domain.losses import Company
 from tasker.domain.results import (
     BackoffHint,
     BackoffType,
@@ -24,6 +25,7 @@ from tasker.domain.retry import (
     Backoff,
     Fail,
     FailReason,
+    Loss,
     OnWorkerLost,
     Retry,
     RetryPolicy,
@@ -137,10 +139,44 @@ def test_timeouts_retry() -> None:
 
 def test_a_lost_worker_is_retried_unless_the_template_says_otherwise() -> None:
     lost = failed(error_type=ErrorType.WORKER_LOST)
-    assert judged(RetryPolicy(), 1, lost) == Retry(seconds(1))
-    assert judged(RetryPolicy(), 3, lost) == Fail(FailReason.ATTEMPTS_EXHAUSTED)
+    assert judged(RetryPolicy(), 1, lost) == Retry(seconds(1), forgiven=True, lost=True)
+    assert judged(RetryPolicy(), 3, lost) == Retry(seconds(4), forgiven=True, lost=True)
+    assert judged(RetryPolicy(max_attempts=1), 1, lost) == Fail(FailReason.ATTEMPTS_EXHAUSTED)
+    assert judged(RetryPolicy(retryable=False), 1, lost) == Fail(FailReason.STEP_NOT_RETRYABLE)
     assert judged(RetryPolicy(), 1, lost, on_worker_lost=OnWorkerLost.FAIL) == Fail(FailReason.WORKER_LOST)
     assert judged(RetryPolicy(), 1, failed(), on_worker_lost=OnWorkerLost.FAIL) == Retry(seconds(1))
+
+
+def test_a_step_that_runs_once_only_is_not_repeated_by_what_was_forgiven() -> None:
+    lost = failed(error_type=ErrorType.WORKER_LOST)
+    once = judged(RetryPolicy(max_attempts=2), 2, lost, loss=Loss(losses=1, forgiven_attempts=1))
+    assert once == Fail(FailReason.ATTEMPTS_EXHAUSTED)
+
+
+@pytest.mark.parametrize(
+    ("company", "before", "max_attempts", "verdict"),
+    [
+        (Company.BESIDE, 3, 3, "lost"),
+        (Company.BESIDE, 4, 3, "fails"),
+        (Company.ALONE, 2, 3, "lost"),
+        (Company.ALONE, 3, 3, "fails"),
+        (Company.ALONE, 3, 5, "lost"),
+        (Company.ALONE, 9, 50, "fails"),
+        (Company.WAITING, 20, 3, "forgiven"),  # it had not begun
+    ],
+)
+def test_what_loses_one_worker_after_the_other_is_given_up(
+    company: Company, before: int, max_attempts: int, verdict: str
+) -> None:
+    policy = RetryPolicy(max_attempts=max_attempts + before, backoff=Backoff.NONE)
+    loss = Loss(company, losses=before, forgiven_attempts=before)
+    expected = {
+        "lost": Retry(seconds(0), forgiven=True, lost=True),
+        "forgiven": Retry(seconds(0), forgiven=True, lost=False),
+        "fails": Fail(FailReason.ENDS_WORKERS),
+    }
+    found = judged(policy, before + 1, failed(error_type=ErrorType.WORKER_LOST), loss=loss)
+    assert found == expected[verdict]
 
 
 @pytest.mark.parametrize(

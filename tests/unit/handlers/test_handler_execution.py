@@ -115,7 +115,7 @@ async def test_a_cancelled_worker_gets_no_result_and_the_handler_is_told(start: 
     assert told == ["lease lost"]
 
 
-async def test_a_cancellation_of_the_handlers_own_making_is_a_panic(run: Run) -> None:
+async def test_a_cancellation_of_the_handlers_own_making_is_worth_a_retry(run: Run) -> None:
     @step_handler("leaks")
     async def leaks() -> None:
         inner = asyncio.ensure_future(asyncio.Event().wait())
@@ -124,8 +124,18 @@ async def test_a_cancellation_of_the_handlers_own_making_is_a_panic(run: Run) ->
 
     result = await run(leaks)
     assert result.error is not None
-    assert (result.error.error_type, result.error.retryable) == ("handler_panic", False)
+    assert (result.error.error_type, result.error.retryable) == ("handler_error", True)
     assert "cancellation" in result.error.message
+
+
+async def test_a_cancellation_that_leaves_a_thread_is_worth_a_retry(run: Run) -> None:
+    @step_handler("leaks")
+    def leaks() -> None:
+        raise asyncio.CancelledError
+
+    result = await run(leaks)
+    assert result.error is not None
+    assert (result.error.error_type, result.error.retryable) == ("handler_error", True)
 
 
 async def test_a_closing_thread_pool_gives_the_step_back(new_context: NewContext) -> None:

@@ -17,7 +17,7 @@ def claim() -> ClaimedStep:
         queue="worker_test_queue", msg_id=1,
         lease_token=uuid4(), task_uuid=uuid4(), step_uuid=uuid4(), name="s1", template_step_name="s1", handler="work",
         namespace="test", template_digest=b"", correlation_id=uuid4(), attempt=1, max_attempts=3, timeout_seconds=None,
-        inputs=None, checkpoint=None, context={}, dependencies={}, hydrated=True,
+        suspect=False, inputs=None, checkpoint=None, context={}, dependencies={}, hydrated=True,
     )  # fmt: skip
 
 

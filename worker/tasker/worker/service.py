@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -13,7 +15,9 @@ from tasker.rpc.server import WORKER_OPTIONS, RpcServer, ServiceRegistration, bu
 from tasker.v1 import worker_pb2, worker_pb2_grpc
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.worker import Worker
+from tasker.worker.services.config_service import WorkerConfigService
 from tasker.worker.services.health_service import WorkerHealthService
+from tasker.worker.services.template_service import WorkerTemplateService
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +54,9 @@ class WorkerService:
         )
         self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address
+        # `asyncio.to_thread` of so many handlers at once; by default it has a few threads for all of them.
+        threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="to_thread")
+        asyncio.get_running_loop().set_default_executor(threads)
         try:
             await self.worker.start()
         except BaseException:
@@ -92,12 +99,12 @@ class WorkerService:
             ),
             ServiceRegistration(
                 services["WorkerConfigService"],
-                worker_pb2_grpc.WorkerConfigServiceServicer(),
+                WorkerConfigService(self._settings, self.worker),
                 worker_pb2_grpc.add_WorkerConfigServiceServicer_to_server,
             ),
             ServiceRegistration(
                 services["WorkerTemplateService"],
-                worker_pb2_grpc.WorkerTemplateServiceServicer(),
+                WorkerTemplateService(self.worker),
                 worker_pb2_grpc.add_WorkerTemplateServiceServicer_to_server,
             ),
         ]

@@ -9,7 +9,11 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from tasker.domain.context import ContextRules, InputValidation
-from tasker.domain.errors import TemplateNotFoundError, UnknownTemplateError
+from tasker.domain.errors import (
+    TemplateNotFoundError,
+    UnknownTemplateError,
+)
+from tasker.domain.templates.versions import TemplateDeactivatedError
 from tasker.orchestration.engine.revisions import PlannedRevision
 from tasker.persistence.database import Database
 from tasker.persistence.reading.revisions import Revisions
@@ -47,9 +51,10 @@ class TemplateCatalogue:
         self._reading: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def get(self, namespace: str, name: str, version: str) -> RegisteredTemplate:
-        """Return a template version; an empty version means the highest registered one.
+        """Return a template version; an empty version means the highest one in use.
 
         Raises:
+            TemplateDeactivatedError: An operator has taken it out of use.
             UnknownTemplateError: With the versions there are.
         """
         key = (namespace, name, version)
@@ -63,6 +68,9 @@ class TemplateCatalogue:
                 stored = await self._templates.get(namespace, name, version)
             except TemplateNotFoundError as missing:
                 raise UnknownTemplateError(namespace, name, version, missing.known_versions) from None
+            if not stored.active:
+                active_versions = await self._templates.known_versions(namespace, name)
+                raise TemplateDeactivatedError(namespace, name, version, active_versions)
             registered = await self._prepare(stored)
             if generation == self._generation:  # else what was just read may be the old revision
                 if len(self._known) >= _CAPACITY:

@@ -31,7 +31,8 @@ from tasker.persistence.reading.tasks import TaskReader, TaskRecord
 
 log = structlog.get_logger(__name__)
 
-_MAX_GROUP: Final = 64
+#: The most tasks that share a transaction. What a statement looks at grows with the square of it.
+MAX_GROUP: Final = 64
 
 #: The longest text of each field of a request.
 _LENGTHS: Final[Mapping[str, int]] = {
@@ -77,6 +78,32 @@ class Creation:
     already_existed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedTask:
+    """A request that was found good, and what to create for it."""
+
+    request: NewTask
+    registered: RegisteredTemplate
+    context: dict[str, Any]
+    task: TaskToCreate
+
+    def equals(self, context: Mapping[str, Any]) -> bool:
+        """Tell whether a task of this template with this context is what is wanted."""
+        named_task_uuid = self.registered.named_task_uuid
+        return context_digest(named_task_uuid, context) == context_digest(named_task_uuid, self.context)
+
+    def conflict(self, existing_uuid: UUID) -> IdentityConflictError:
+        """Return the error that a task with its identity, and not the wanted one, is there already."""
+        template = self.registered.revision.template
+        return IdentityConflictError(
+            template.namespace_name,
+            template.name,
+            template.version,
+            idempotency_key=self.request.idempotency_key,
+            existing_task_uuid=existing_uuid if self.request.idempotency_key is None else None,
+        )
+
+
 class TaskCreator:
     """Validates requests and creates their tasks, many in one transaction.
 
@@ -102,7 +129,7 @@ class TaskCreator:
         self._reader = reader
         self._environment = environment
         self._disabled = disabled
-        self._groups = GroupCommit[TaskToCreate, CreatedTask](self._create_group, max_size=_MAX_GROUP)
+        self._groups = GroupCommit[TaskToCreate, CreatedTask](self.create_group, max_size=MAX_GROUP)
 
     async def start(self) -> None:
         """Begin to accept requests."""
@@ -119,25 +146,51 @@ class TaskCreator:
             InvalidArgumentError: With everything wrong about the request; nothing was written.
             FailedPreconditionError: The template has steps of a type that is disabled here.
             IdentityConflictError: An equal task exists, or the key was used with another context.
+            TemplateDeactivatedError: An operator has taken the version out of use.
             UnavailableError: The database cannot take it now.
         """
+        while True:
+            prepared = await self.prepare(request)
+            created = await self._groups.submit(prepared.task)
+            if not created.is_of_no_use:
+                return await self.answer(prepared, created)
+            # Taken out of use meanwhile: the next look says so, or finds the version that took its place.
+            self.forget_templates()
+
+    def forget_templates(self) -> None:
+        """Look templates up anew: what was read of them does not hold any more."""
+        self._catalogue.forget()
+
+    async def prepare(self, request: NewTask) -> PreparedTask:
+        """Return what to create for a request. Raises as `create` does; nothing is written."""
         if problems := problems_of(request):
             raise InvalidArgumentError(problems)
         registered = await self._catalogue.get(request.namespace, request.name, request.version)
         self._refuse_disabled(registered)
-        prepared = registered.context_rules.prepare(request.context)
-        if prepared.warnings:
+        checked = registered.context_rules.prepare(request.context)
+        if checked.warnings:
             log.warning(
                 "context_breaks_schema",
                 template=registered.revision.template.key,
-                fields=[violation.field for violation in prepared.warnings],
+                fields=[violation.field for violation in checked.warnings],
             )
-        task = self._to_create(request, registered, prepared.context, prepared.text)
-        created = await self._groups.submit(task)
-        if created.existing_uuid is not None:
-            existing = await self._replayed(created.existing_uuid, request, registered, prepared.context)
-            return Creation(existing, already_existed=True)
-        return Creation(_new_record(task, created, registered, prepared.context), already_existed=False)
+        task = self._to_create(request, registered, checked.context, checked.text)
+        return PreparedTask(request, registered, checked.context, task)
+
+    async def answer(self, prepared: PreparedTask, created: CreatedTask) -> Creation:
+        """Return the task that was created, or the one that is there already.
+
+        Raises:
+            IdentityConflictError: That one is another than what is wanted.
+        """
+        if created.existing_uuid is None:
+            return Creation(_new_record(prepared, created), already_existed=False)
+        existing = None
+        if prepared.request.idempotency_key is not None:
+            existing = await self._reader.get(created.existing_uuid)
+        if existing is None or not prepared.equals(existing.context):
+            raise prepared.conflict(created.existing_uuid)
+        return Creation(existing, already_existed=True)
 
     def _to_create(
         self, request: NewTask, registered: RegisteredTemplate, context: dict[str, Any], text: str
@@ -167,24 +220,6 @@ class TaskCreator:
             ttl=parse_duration(ttl) if (ttl := registered.revision.template.ttl) else None,
         )
 
-    async def _replayed(
-        self, task_uuid: UUID, request: NewTask, registered: RegisteredTemplate, context: dict[str, Any]
-    ) -> TaskRecord:
-        existing = await self._reader.get(task_uuid) if request.idempotency_key is not None else None
-        template = registered.revision.template
-        same = existing is not None and context_digest(
-            registered.named_task_uuid, existing.context
-        ) == context_digest(registered.named_task_uuid, context)
-        if existing is None or not same:
-            raise IdentityConflictError(
-                template.namespace_name,
-                template.name,
-                template.version,
-                idempotency_key=request.idempotency_key,
-                existing_task_uuid=task_uuid if request.idempotency_key is None else None,
-            )
-        return existing
-
     def _refuse_disabled(self, registered: RegisteredTemplate) -> None:
         for step_type, what in self._disabled.items():
             if any(step.step_type is step_type for step in registered.revision.steps.values()):
@@ -192,7 +227,12 @@ class TaskCreator:
                     f"template '{registered.revision.template.key}' contains {step_type} steps but {what} is disabled"
                 )
 
-    async def _create_group(self, tasks: Sequence[TaskToCreate]) -> Sequence[CreatedTask | BaseException]:
+    async def create_group(self, tasks: Sequence[TaskToCreate]) -> Sequence[CreatedTask | BaseException]:
+        """Create up to `MAX_GROUP` tasks in one transaction; return what became of each, in order.
+
+        Raises:
+            UnavailableError: The database cannot take them now.
+        """
         try:
             created = await create_tasks(self._queries, self._environment, tasks)
         except Exception as error:
@@ -206,7 +246,7 @@ class TaskCreator:
 
     async def _create_alone(self, task: TaskToCreate) -> CreatedTask | BaseException:
         try:
-            (created,) = await self._create_group([task])
+            (created,) = await self.create_group([task])
         except Exception as error:
             return error
         return created
@@ -248,12 +288,12 @@ def _tag_problems(tags: Sequence[str]) -> Iterator[FieldViolation]:
         yield FieldViolation("tags", f"have {size} bytes together, maximum {MAX_TAGS_BYTES}")
 
 
-def _new_record(
-    task: TaskToCreate, created: CreatedTask, registered: RegisteredTemplate, context: dict[str, Any]
-) -> TaskRecord:
+def _new_record(prepared: PreparedTask, created: CreatedTask) -> TaskRecord:
     """Return the task as its creation left it; by the time it is read a worker may have gone on."""
-    template = registered.revision.template
-    initial = [step for step in registered.revision.steps.values() if step.initial]
+    task = prepared.task
+    revision = prepared.registered.revision
+    template = revision.template
+    initial = [step for step in revision.steps.values() if step.initial]
     roots = sum(not step.parent_positions for step in initial)
     assert created.created_at is not None
     assert created.updated_at is not None
@@ -270,7 +310,7 @@ def _new_record(
         source_system=task.source_system,
         reason=task.reason,
         tags=list(task.tags),
-        context=context,
+        context=prepared.context,
         created_at=created.created_at,
         updated_at=created.updated_at,
         completed_at=None,

@@ -5,9 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from tasker.domain.losses import Company
 from tasker.domain.outcomes import tolerated_failure
 from tasker.domain.results import ErrorType, ExecutionMetadata, StepExecutionResult, StepFailure
-from tasker.domain.retry import Backoff, OnWorkerLost, Retry, RetryPolicy, judge_failure
+from tasker.domain.retry import (
+    Backoff,
+    Fail,
+    FailReason,
+    Loss,
+    OnWorkerLost,
+    Retry,
+    RetryPolicy,
+    judge_failure,
+)
 from tasker.domain.states import StepState
 from tasker.domain.templates.document import StepType
 from tasker.domain.templates.expansion import OutcomeRefusedError
@@ -35,6 +45,7 @@ class Judge:
         if step.success:
             return StepVerdict(step.task_uuid, step.step_uuid, "complete")
         result = _result_of(step)
+        company = _company(result)
         verdict = judge_failure(
             RetryPolicy(
                 step.retryable,
@@ -48,11 +59,19 @@ class Judge:
             now=step.judged_at,
             jitter=self._jitter(),
             on_worker_lost=OnWorkerLost(step.on_worker_lost),
+            loss=Loss(company, step.losses, step.forgiven_attempts),
         )
         if isinstance(verdict, Retry):
             return StepVerdict(
-                step.task_uuid, step.step_uuid, "retry", delay_seconds=verdict.delay.total_seconds()
+                step.task_uuid,
+                step.step_uuid,
+                "retry",
+                delay_seconds=verdict.delay.total_seconds(),
+                forgiven=verdict.forgiven,
+                lost=verdict.lost,
             )
+        if verdict.reason is FailReason.ENDS_WORKERS:
+            return _ends_workers(step, verdict, company)
         if (tolerated := _tolerated(step, result)) is not None:
             return StepVerdict(
                 step.task_uuid, step.step_uuid, "complete", reason=verdict.reason.value, replacement=tolerated
@@ -78,6 +97,31 @@ class Judge:
                 "metadata": ExecutionMetadata(error_type=error_type, error_code=refusal.error_code).to_json(),
             },
         )
+
+
+def _company(result: StepExecutionResult | None) -> Company:
+    """Return in which company a step lost its worker, as the sweeper noted it."""
+    context = result.error.context if result and result.error else {}
+    return Company(context.get("company", Company.BESIDE))
+
+
+def _ends_workers(step: SubmittedStep, verdict: Fail, company: Company) -> StepVerdict:
+    alone = ", the last ones while nothing else ran beside it" if company is Company.ALONE else ""
+    message = (
+        f"{step.losses + 1} workers ended while they ran this step{alone}: its handler seems to end the process. Look "
+        "for os._exit, a crash of native code, or memory that the system took back; mend it, then reset the step"
+    )
+    error = StepFailure(message, ErrorType.WORKER_LOST, retryable=False)
+    return StepVerdict(
+        step.task_uuid,
+        step.step_uuid,
+        "error",
+        reason=verdict.reason.value,
+        replacement={
+            "error": error.to_json(),
+            "metadata": ExecutionMetadata(error_type=ErrorType.WORKER_LOST).to_json(),
+        },
+    )
 
 
 def _tolerated(step: SubmittedStep, result: StepExecutionResult | None) -> dict[str, object] | None:

@@ -1,16 +1,20 @@
-"""What operators do by hand: cancel tasks, and reset, resolve or complete steps."""
+"""What operators do by hand: cancel, resume, retry and requeue tasks, and reset, resolve or complete steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
+
+import structlog
 
 from tasker.domain.errors import (
     GuardFailedError,
     InvalidArgumentError,
     InvalidStepTransitionError,
+    InvalidTaskTransitionError,
     TaskNotFoundError,
 )
 from tasker.domain.results import manual_completion
@@ -19,11 +23,21 @@ from tasker.domain.templates.document import StepType
 from tasker.orchestration.engine.arguments import check_texts, storable
 from tasker.orchestration.engine.expansion import Expander, ExpandingStep
 from tasker.persistence.failures import without_conflict
-from tasker.persistence.operations.cancel import cancel_task
-from tasker.persistence.operations.operate import LockedStep, act_on_step, lock_step, resume_by_hand
+from tasker.persistence.operations.cancel import cancel_open_tasks
+from tasker.persistence.operations.operate import (
+    LockedStep,
+    act_on_step,
+    lock_step,
+    lock_tasks,
+    resume_by_hand,
+    retry_task,
+)
+from tasker.persistence.operations.reconcile import requeue_task
 from tasker.persistence.queries import Transaction
 from tasker.persistence.reading.tasks import no_such_step
 from tasker.persistence.sessions import Sessions
+
+log = structlog.get_logger(__name__)
 
 #: The longest texts that are kept with a transition.
 _LENGTHS: Final[Mapping[str, int]] = {"performed_by": 255, "requested_by": 255, "reason": 500}
@@ -45,9 +59,20 @@ class Cancellation:
 class Operators:
     """Acts on tasks and steps in one transaction each; the task goes on in the same one."""
 
-    def __init__(self, sessions: Sessions, expander: Expander) -> None:
+    def __init__(
+        self, sessions: Sessions, expander: Expander, transaction: Transaction | None = None
+    ) -> None:
+        """With a transaction steps are acted on in that one, whose conflicts its owner handles."""
         self._sessions = sessions
         self._expander = expander
+        self._transaction = transaction
+
+    @asynccontextmanager
+    async def together(self, task_uuids: Sequence[UUID]) -> AsyncIterator[Operators]:
+        """Lend operators whose actions on steps of some tasks share a transaction; the caller handles conflicts."""
+        async with self._sessions.transaction() as transaction:
+            await lock_tasks(transaction, task_uuids)
+            yield Operators(self._sessions, self._expander, transaction)
 
     async def cancel(
         self, task_uuid: UUID, *, reason: str | None = None, requested_by: str | None = None
@@ -60,14 +85,39 @@ class Operators:
             InvalidArgumentError: A text is too long.
             TaskNotFoundError: There is no such task.
         """
+        cancelled = await self.cancel_together([task_uuid], reason=reason, requested_by=requested_by)
+        if task_uuid not in cancelled:
+            raise TaskNotFoundError(task_uuid)
+        return cancelled[task_uuid]
+
+    async def cancel_together(
+        self,
+        task_uuids: Sequence[UUID],
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+        all_or_nothing: bool = False,
+    ) -> dict[UUID, Cancellation]:
+        """Cancel tasks as `cancel` does, in one transaction; return what it came to for each that exists.
+
+        Args:
+            task_uuids: The tasks.
+            reason: Why.
+            requested_by: Who asks.
+            all_or_nothing: Whether none is cancelled if one of them does not exist.
+
+        Raises:
+            InvalidArgumentError: A text is too long.
+        """
         check_texts(_LENGTHS, {"reason": reason, "requested_by": requested_by})
         metadata = {"event": "cancel", "reason": reason, "requested_by": requested_by}
-        task = await cancel_task(self._sessions, task_uuid, metadata)
-        if task is None:
-            raise TaskNotFoundError(task_uuid)
-        return Cancellation(
-            task.cancelled, None if task.cancelled else f"the task is already over: {task.from_state}"
-        )
+        tasks = await cancel_open_tasks(self._sessions, task_uuids, metadata, all_or_nothing=all_or_nothing)
+        return {
+            task_uuid: Cancellation(
+                task.cancelled, None if task.cancelled else f"the task is already over: {task.from_state}"
+            )
+            for task_uuid, task in tasks.items()
+        }
 
     async def resume(self, task_uuid: UUID, *, performed_by: str, reason: str) -> None:
         """Let a task go on that ended in `error` although none of its steps did: because it was stuck.
@@ -94,6 +144,53 @@ class Operators:
                 TaskEvent.RESET,
                 f"{task.failed} of its steps failed; reset, resolve or complete those",
             )
+
+    async def retry(self, task_uuid: UUID, *, performed_by: str, reason: str) -> list[str]:
+        """Reset all failed steps of a task at once, as `reset_for_retry` does with one; return their names.
+
+        Raises:
+            GuardFailedError: None of its steps failed.
+            InvalidArgumentError: `performed_by` or `reason` is empty or too long.
+            InvalidTaskTransitionError: It is over for good.
+            TaskNotFoundError: There is no such task.
+        """
+        check_performer(performed_by, reason)
+        metadata = {"event": StepEvent.RESET_FOR_RETRY, "performed_by": performed_by, "reason": reason}
+        task = await retry_task(self._sessions, task_uuid, metadata)
+        if task is None:
+            raise TaskNotFoundError(task_uuid)
+        if task.reset_steps is not None:
+            return task.reset_steps
+        state = TaskState(task.from_state)
+        if state.is_terminal and state is not TaskState.ERROR:
+            raise InvalidTaskTransitionError("task", state, "retry")
+        remedy = "; resume it instead" if state is TaskState.ERROR else ""
+        raise GuardFailedError("task", state, "retry", f"none of its steps failed{remedy}")
+
+    async def requeue(self, task_uuid: UUID, *, performed_by: str, reason: str) -> int:
+        """Send again what messages of a task were lost; return how many. Those that are there are left alone.
+
+        The reconciler does so by itself a minute after the last change of a task.
+
+        Raises:
+            InvalidArgumentError: `performed_by` or `reason` is empty or too long.
+            InvalidTaskTransitionError: The task is over, so that nothing waits for a message.
+            TaskNotFoundError: There is no such task.
+        """
+        check_performer(performed_by, reason)
+        task = await requeue_task(self._sessions, task_uuid)
+        if task is None:
+            raise TaskNotFoundError(task_uuid)
+        if task.messages is None:
+            raise InvalidTaskTransitionError("task", task.from_state, "requeue")
+        log.info(
+            "task_requeued",
+            task_uuid=str(task_uuid),
+            messages=task.messages,
+            performed_by=performed_by,
+            reason=reason,
+        )
+        return task.messages
 
     async def reset_for_retry(
         self, task_uuid: UUID, step_uuid: UUID, *, performed_by: str, reason: str
@@ -188,20 +285,26 @@ class Operators:
         """Lock a step, see whether the event is allowed, and move it; `result` is the text of what it `returned`."""
         metadata = {"event": event, "performed_by": performed_by, "reason": reason}
 
-        async def act() -> None:
-            async with self._sessions.transaction() as transaction:
-                step = await lock_step(transaction, task_uuid, step_uuid)
-                if step.step_state is None:
-                    raise await no_such_step(transaction, task_uuid, step_uuid)
-                to_state = _state_after(event, step)
-                if to_state.satisfies_children:
-                    resolved = to_state is StepState.RESOLVED_MANUALLY
-                    await self._expand(transaction, step, returned, resolved=resolved)
-                await act_on_step(
-                    transaction, step, to_state, metadata, result=result, result_metadata=result_metadata
-                )
+        async def act(transaction: Transaction) -> None:
+            step = await lock_step(transaction, task_uuid, step_uuid)
+            if step.step_state is None:
+                raise await no_such_step(transaction, task_uuid, step_uuid)
+            to_state = _state_after(event, step)
+            if to_state.satisfies_children:
+                resolved = to_state is StepState.RESOLVED_MANUALLY
+                await self._expand(transaction, step, returned, resolved=resolved)
+            await act_on_step(
+                transaction, step, to_state, metadata, result=result, result_metadata=result_metadata
+            )
 
-        await without_conflict(act)
+        async def act_alone() -> None:
+            async with self._sessions.transaction() as transaction:
+                await act(transaction)
+
+        if self._transaction is not None:
+            await act(self._transaction)
+        else:
+            await without_conflict(act_alone)
 
     async def _expand(
         self, transaction: Transaction, step: LockedStep, returned: object, *, resolved: bool

@@ -16,13 +16,18 @@ from tasker.domain.templates.expansion import DecisionLimits
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE, channel
 from tasker.messaging.wakeup import MessageWakeup
+from tasker.orchestration.engine.analytics import Analytics
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.dlq import DlqEntries
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
+from tasker.orchestration.engine.groups import Groups
 from tasker.orchestration.engine.judge import Judge
+from tasker.orchestration.engine.namespaces import Namespaces
 from tasker.orchestration.engine.operators import Operators
+from tasker.orchestration.engine.poison import PoisonMessages
 from tasker.orchestration.engine.revisions import PlannedRevision, planned_revisions
+from tasker.orchestration.engine.versions import TemplateVersions
 from tasker.orchestration.engine.watching import Watching
 from tasker.orchestration.loops.give_up import GiveUpLoop
 from tasker.orchestration.loops.judgements import JudgementLoop
@@ -38,6 +43,7 @@ from tasker.persistence.database import Database
 from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.operations.register import TEMPLATE_CHANGED_CHANNEL
+from tasker.persistence.reading.analytics import AnalyticsReader
 from tasker.persistence.reading.revisions import Revisions
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.transitions import TransitionReader
@@ -57,8 +63,13 @@ class Orchestrator:
         creator: Creates tasks.
         reader: Reads them.
         operators: Acts on them by hand.
+        groups: Creates, cancels and mends many with one call.
         dlq: Puts them before a person, and keeps what that person finds.
+        versions: Versions of templates, and which of them are in use.
+        namespaces: Pauses namespaces, and tells how their queues are.
+        poison: Messages that nobody could handle.
         watching: Watches them.
+        analytics: Tells how they went lately.
         listener: Brings hints.
     """
 
@@ -75,6 +86,7 @@ class Orchestrator:
         self._requests = self.database.sessions(at_most=MOST_REQUESTS)
         self._sweeping = self.database.session()
         self._detecting = self.database.session()
+        self._analysing = self.database.sessions(at_most=1)
         self._broker = PgmqOrchestrationBroker(self._sessions)
         self.listener = Listener(self.database.url_parameters)
         revisions = planned_revisions(self.database, settings.environment)
@@ -91,7 +103,12 @@ class Orchestrator:
             disabled=_disabled(settings),
         )
         self.operators = Operators(self._requests, expander)
+        self.groups = Groups(self.creator, self.operators, self._requests, environment=settings.environment)
         self.dlq = DlqEntries(self.database)
+        self.analytics = Analytics(AnalyticsReader(self._analysing), self.database.usage)
+        self.versions = TemplateVersions(self.database, self._catalogue)
+        self.namespaces = Namespaces(self.database)
+        self.poison = PoisonMessages(self.database, self.operators)
         self._transitions = TransitionReader(self.database)
         self.watching = Watching(
             self.database, self._transitions, self.listener.subscribe(_TRANSITIONS_CHANNEL)
@@ -119,6 +136,7 @@ class Orchestrator:
     async def stop(self) -> None:
         """Finish the work at hand and disconnect."""
         await self.creator.stop()
+        await self.analytics.stop()
         await self.watching.stop()
         for runner in self._runners:
             await runner.stop()
@@ -127,7 +145,9 @@ class Orchestrator:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._forgetting
         await self.listener.stop()
-        for sessions in (self._sessions, self._requests, self._sweeping, self._detecting):
+        for sessions in (
+            self._sessions, self._requests, self._sweeping, self._detecting, self._analysing
+        ):  # fmt: skip
             await sessions.close()
         await self._transitions.close()
         await self.database.close()

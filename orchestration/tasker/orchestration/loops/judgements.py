@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from tasker.domain.templates.document import StepType
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.poison import PoisonSearch
@@ -11,8 +13,10 @@ from tasker.orchestration.engine.expansion import Expander, ExpandingStep
 from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.loops.results import BUSY_SECONDS
 from tasker.persistence.failures import is_transient, without_conflict
-from tasker.persistence.operations.judge import Judgements, StepVerdict, apply_verdicts
+from tasker.persistence.operations.judge import Judgements, StepVerdict, SubmittedStep, apply_verdicts
 from tasker.persistence.queries import Transaction
+
+log = structlog.get_logger(__name__)
 
 
 class JudgementLoop:
@@ -55,12 +59,17 @@ class JudgementLoop:
         return BUSY_SECONDS if delayed else self._poll_seconds
 
     async def _judge_group(self, limit: int, *, only: int | None = None) -> tuple[int, int]:
+        verdicts: list[StepVerdict] = []
         async with self._broker.judgements(limit, only=only) as (transaction, judgements):
             if judgements.steps:
-                await apply_verdicts(transaction, await self._verdicts(transaction, judgements))
-            return len(judgements.steps), judgements.delayed
+                verdicts = await self._verdicts(transaction, judgements)
+                await apply_verdicts(transaction, verdicts)
+        for step, verdict in zip(judgements.steps, verdicts, strict=True):
+            _tell(step, verdict)
+        return len(judgements.steps), judgements.delayed
 
     async def _verdicts(self, transaction: Transaction, judgements: Judgements) -> list[StepVerdict]:
+        """Return a verdict for each step, in their order."""
         judged = [(step, self._judge.judge(step)) for step in judgements.steps]
         refused = await self._expander.expand(
             transaction,
@@ -76,3 +85,23 @@ class JudgementLoop:
             self._judge.refuse(step, refused[step.step_uuid]) if step.step_uuid in refused else verdict
             for step, verdict in judged
         ]
+
+
+def _tell(step: SubmittedStep, verdict: StepVerdict) -> None:
+    """Log what becomes of a step that failed."""
+    if verdict.verdict not in ("retry", "error"):
+        return
+    error = (verdict.replacement or {}).get("error") or step.error or {}
+    facts = {
+        "task_uuid": str(step.task_uuid),
+        "step_uuid": str(step.step_uuid),
+        "step_name": step.name,
+        "attempt": step.attempts,
+        "max_attempts": step.max_attempts,
+        "error_type": error.get("error_type"),
+        "error": error.get("message"),
+    }
+    if verdict.verdict == "retry":
+        log.info("step_retry_scheduled", retry_in_seconds=round(verdict.delay_seconds or 0, 3), **facts)
+    else:
+        log.warning("step_failed_for_good", reason=verdict.reason, **facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tasker.domain.errors import UnavailableError
@@ -13,6 +14,7 @@ from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.poison import PoisonReader
 from tasker.persistence.reading.queues import QueueReader
 from tasker.rpc.interceptor import ServicerContext
+from tasker.rpc.pool_details import pool_detail
 from tasker.v1 import health_pb2, health_pb2_grpc
 from tasker.version import VERSION
 
@@ -66,7 +68,7 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         database = self._database_check()
         loops = self._loops_check()
         pool = self._pool_check()
-        queues, poison = await self._message_checks()
+        queues, poison, paused = await self._message_checks()
         every = (database, loops, pool, queues, poison)
         return health_pb2.DetailedHealthResponse(
             status="healthy" if all(check.status == "healthy" for check in every) else "degraded",
@@ -84,7 +86,7 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
                 ),
                 poison_messages=poison,
             ),
-            info=self._info(),
+            info=self._info(paused),
         )
 
     def _database_check(self) -> health_pb2.HealthCheck:
@@ -100,59 +102,49 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         return _check("healthy", "all loops run")
 
     def _pool_check(self) -> health_pb2.HealthCheck:
-        used, size = self._pool()
-        percent = 100 * used / size
+        usage = self._orchestrator.database.usage()
+        percent = 100 * usage.utilization
         status = "unhealthy" if percent > 95 else "degraded" if percent > 80 else "healthy"
-        return _check(status, f"{used} of {size} connections in use")
+        return _check(status, f"{usage.active} of {usage.most} connections in use")
 
-    async def _message_checks(self) -> tuple[health_pb2.HealthCheck, health_pb2.HealthCheck]:
-        """Return what the database says of the messages that wait and of those that nobody could handle."""
+    async def _message_checks(self) -> tuple[health_pb2.HealthCheck, health_pb2.HealthCheck, list[str]]:
+        """Return what the database says of messages that wait, of those that nobody could handle, and who is paused."""
         unknown = _check("unknown", "the database does not answer")
         if not self._probe.ready:
-            return unknown, unknown
+            return unknown, unknown, []
         started = time.perf_counter()
         try:
             # One picture: a message that is taken out of its queue just now shows once.
             async with self._orchestrator.database.snapshot() as snapshot:
-                depth = await QueueReader(snapshot).depth([RESULTS_QUEUE, JUDGEMENTS_QUEUE])
+                reader = QueueReader(snapshot)
+                depth = await reader.depth([RESULTS_QUEUE, JUDGEMENTS_QUEUE])
+                paused = [pause.namespace for pause in await reader.pauses()]
                 poison = await PoisonReader(snapshot).counts()
         except Exception as error:
             if not is_transient(error):
                 raise
-            return unknown, unknown
+            return unknown, unknown, []
         duration_ms = round((time.perf_counter() - started) * 1000)
         waiting = "unhealthy" if depth >= 10_000 else "degraded" if depth >= 5_000 else "healthy"
         recorded = f"{poison.last_hour} recorded in the last hour, {poison.last_day} in the last day"
         return (
             _check(waiting, f"{depth} results wait", duration_ms),
             _check("degraded" if poison.last_hour else "healthy", recorded, duration_ms),
+            paused,
         )
 
-    def _pool(self) -> tuple[int, int]:
-        statistics = self._orchestrator.database.statistics()
-        size = statistics.get("pool_size", 0)
-        return size - statistics.get("pool_available", 0), max(1, statistics.get("pool_max", 1))
-
-    def _info(self) -> health_pb2.HealthInfo:
-        used, size = self._pool()
-        statistics = self._orchestrator.database.statistics()
-        detail = health_pb2.PoolDetail(
-            active_connections=used,
-            idle_connections=statistics.get("pool_available", 0),
-            max_connections=size,
-            utilization_percent=100 * used / size,
-            total_acquires=statistics.get("requests_num", 0),
-            slow_acquires=statistics.get("requests_queued", 0),
-            acquire_errors=statistics.get("requests_errors", 0),
-        )
+    def _info(self, paused_namespaces: Sequence[str] = ()) -> health_pb2.HealthInfo:
+        usage = self._orchestrator.database.usage()
+        detail = pool_detail(health_pb2.PoolDetail, usage)
         return health_pb2.HealthInfo(
             version=VERSION,
             environment=self._environment,
             operational_state="Normal",
-            web_database_pool_size=size,
-            orchestration_database_pool_size=size,
+            web_database_pool_size=usage.most,
+            orchestration_database_pool_size=usage.most,
             circuit_breaker_state="Closed",
             pool_utilization=health_pb2.PoolUtilizationInfo(tasker_pool=detail, pgmq_pool=detail),
+            paused_namespaces=paused_namespaces,
         )
 
 

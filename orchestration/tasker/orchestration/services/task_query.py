@@ -21,6 +21,8 @@ from tasker.persistence.reading.tasks import TaskRecord
 from tasker.v1 import common_pb2, tasks_pb2
 
 _MAX_CHARACTERS: Final = 255
+#: Of one filter. A statement that looks for 100,000 labels takes minutes.
+_MOST_VALUES: Final = 100
 _STATES: Final = {number: TaskState(name) for name, number in render.TASK_STATES.items() if number}
 
 
@@ -115,6 +117,8 @@ class _Fields:
         return TaskOrder(by, descending=sort.direction == common_pb2.SORT_DIRECTION_DESC)
 
     def _states(self) -> tuple[TaskState, ...]:
+        if self._is_too_long("states"):
+            return ()
         for index, number in enumerate(self._request.states):
             if number not in _STATES:
                 self._refuse(f"states[{index}]", f"{number} is not a state; leave it out to see every state")
@@ -126,12 +130,21 @@ class _Fields:
         return value or None
 
     def _tags(self, field: str) -> tuple[str, ...]:
+        if self._is_too_long(field):
+            return ()
         tags: Iterable[str] = getattr(self._request, field)
         for index, tag in enumerate(tags):
             if not tag:
                 self._refuse(f"{field}[{index}]", "must not be empty")
             self._check_text(f"{field}[{index}]", tag)
         return tuple(tags)
+
+    def _is_too_long(self, field: str) -> bool:
+        """Whether a list has more values than one statement should look for; if so, it is refused."""
+        count = len(getattr(self._request, field))
+        if count > _MOST_VALUES:
+            self._refuse(field, f"has {count} values, more than {_MOST_VALUES}; ask in several calls")
+        return count > _MOST_VALUES
 
     def _uuid(self, field: str) -> UUID | None:
         text: str = getattr(self._request, field)

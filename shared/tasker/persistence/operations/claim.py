@@ -33,6 +33,7 @@ class ClaimedStep:
 
     Attributes:
         attempt: Executions including this one, from 1.
+        suspect: Whether it has lost so many workers that it shall run alone.
         context: The task's context.
         dependencies: Results of all ancestors, by step name.
         hydrated: Whether context and dependencies are there. Together they may be too large for the claim; then
@@ -53,6 +54,7 @@ class ClaimedStep:
     attempt: int
     max_attempts: int
     timeout_seconds: int | None
+    suspect: bool
     inputs: dict[str, Any] | None
     checkpoint: dict[str, Any] | None
     context: dict[str, Any] | None

@@ -48,12 +48,20 @@ class TaskToCreate:
 
 @dataclass(frozen=True, slots=True)
 class CreatedTask:
-    """What became of it: created and started at an instant, or refused for the sake of an existing task."""
+    """What became of it: created and started at an instant, or refused for the sake of an existing task.
+
+    If it is neither, its version was taken out of use since it was read.
+    """
 
     task_uuid: UUID
     existing_uuid: UUID | None
     created_at: datetime | None
     updated_at: datetime | None
+
+    @property
+    def is_of_no_use(self) -> bool:
+        """Whether it was refused since its version is not in use any more."""
+        return self.existing_uuid is None and self.created_at is None
 
 
 async def create_tasks(

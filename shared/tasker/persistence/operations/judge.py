@@ -12,9 +12,9 @@ from uuid import UUID
 from tasker.persistence.queries import Transaction
 
 _TAKE: Final = """
-    SELECT top_msg_id, delayed, task_uuid, step_uuid, name, step_type, state, attempts, max_attempts, retryable,
-           on_worker_lost, backoff, backoff_base_ms, max_backoff_ms, success, status, result, error, metadata,
-           orchestration AS orchestration_metadata, judged_at, inputs, checkpoint
+    SELECT top_msg_id, delayed, task_uuid, step_uuid, name, step_type, state, attempts, max_attempts, losses,
+           forgiven_attempts, retryable, on_worker_lost, backoff, backoff_base_ms, max_backoff_ms, success, status,
+           result, error, metadata, orchestration AS orchestration_metadata, judged_at, inputs, checkpoint
     FROM tasker.take_judgements_v1(%s, %s, %s)
 """
 _APPLY: Final = "SELECT tasker.apply_verdicts_v1(%s::text::jsonb)"
@@ -35,6 +35,8 @@ class SubmittedStep:
     state: str
     attempts: int
     max_attempts: int
+    losses: int
+    forgiven_attempts: int
     retryable: bool
     on_worker_lost: str
     backoff: str
@@ -74,6 +76,8 @@ class StepVerdict:
         verdict: `complete`, `retry`, `error`, or `none` where only the task is to be evaluated. SQL knows one more,
             `poison`, for what is recorded as such.
         delay_seconds: How long a retry waits.
+        forgiven: Whether the attempt does not count.
+        lost: Whether the step has lost a worker while it ran.
         reason: Kept with the transition.
         replacement: A result that takes the place of the submitted one: `result`, `error` and `metadata` as stored.
     """
@@ -82,6 +86,8 @@ class StepVerdict:
     step_uuid: UUID
     verdict: str
     delay_seconds: float | None = None
+    forgiven: bool = False
+    lost: bool = False
     reason: str | None = None
     replacement: Mapping[str, Any] | None = None
 
@@ -124,6 +130,8 @@ def _verdict_object(verdict: StepVerdict) -> dict[str, Any]:
         "step_uuid": str(verdict.step_uuid),
         "verdict": verdict.verdict,
         "delay_seconds": verdict.delay_seconds,
+        "forgiven": verdict.forgiven,
+        "lost": verdict.lost,
         "reason": verdict.reason,
         "replacement": verdict.replacement,
     }

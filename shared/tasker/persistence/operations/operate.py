@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -15,9 +15,13 @@ _LOCK_STEP: Final = """
     SELECT %(task_uuid)s AS task_uuid, %(step_uuid)s AS step_uuid, task_state, step_state, name, step_type
     FROM tasker.lock_step_v1(%(task_uuid)s, %(step_uuid)s)
 """
+_LOCK_TASKS: Final = "SELECT tasker.lock_listed_tasks_v1(%s::uuid[])"
 _ACT_ON_STEP: Final = "SELECT tasker.act_on_step_v1(%s, %s, %s, %s, %s::text::jsonb, %s::text::jsonb)"
 _RESUME: Final = """
     SELECT from_state, failed, resumed FROM tasker.resume_by_hand_v1(%s, %s) WHERE from_state IS NOT NULL
+"""
+_RETRY: Final = """
+    SELECT from_state, reset_steps FROM tasker.retry_task_v1(%s, %s) WHERE from_state IS NOT NULL
 """
 
 
@@ -53,6 +57,24 @@ class ResumedTask:
     resumed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RetriedTask:
+    """A task whose failed steps were to be reset.
+
+    Attributes:
+        from_state: Where it was.
+        reset_steps: The names of the steps that were; None if there were none, or the task is over for good.
+    """
+
+    from_state: str
+    reset_steps: list[str] | None
+
+
+async def lock_tasks(transaction: Transaction, task_uuids: Sequence[UUID]) -> None:
+    """Lock some tasks, each before any of their steps; those that do not exist are passed over."""
+    await transaction.execute(_LOCK_TASKS, (list(task_uuids),))
+
+
 async def lock_step(transaction: Transaction, task_uuid: UUID, step_uuid: UUID) -> LockedStep:
     """Lock a task and one of its steps."""
     step = await transaction.fetch_one(
@@ -83,3 +105,8 @@ async def resume_by_hand(
 ) -> ResumedTask | None:
     """Resume a task in `error` of which no step is; return None if there is no such task."""
     return await queries.fetch_one(ResumedTask, _RESUME, (task_uuid, Jsonb(metadata)))
+
+
+async def retry_task(queries: Queries, task_uuid: UUID, metadata: Mapping[str, Any]) -> RetriedTask | None:
+    """Reset all failed steps of a task, which goes on; return None if there is no such task."""
+    return await queries.fetch_one(RetriedTask, _RETRY, (task_uuid, Jsonb(metadata)))

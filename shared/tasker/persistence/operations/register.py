@@ -45,7 +45,7 @@ _POINT_VERSION: Final = """
     FROM tasker.now() AS n(now)
     ON CONFLICT (namespace_id, name, version) DO UPDATE
     SET description = excluded.description, identity_strategy = excluded.identity_strategy,
-        template_digest = excluded.template_digest, active = true, updated_at = excluded.updated_at
+        template_digest = excluded.template_digest, updated_at = excluded.updated_at
     RETURNING named_task_uuid
 """
 # An equal revision is the same.
@@ -76,6 +76,8 @@ class _Version:
 
 async def register_template(database: Database, template: Template, *, force_overwrite: bool = False) -> bool:
     """Register a template, with its namespace and queue; return whether anything changed.
+
+    A version that somebody has taken out of use stays so: a worker that starts with an old file does not bring it back.
 
     Args:
         database: Where.

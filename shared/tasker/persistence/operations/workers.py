@@ -9,6 +9,7 @@ from uuid import UUID
 from tasker.persistence.queries import Queries
 
 _REGISTER: Final = "SELECT tasker.register_worker_v1(%s, %s, %s, %s, %s, %s)"
+_BEAT: Final = "SELECT tasker.beat_v1(%s, %s)"
 _RETIRE: Final = "SELECT tasker.retire_worker_v1(%s)"
 
 
@@ -26,6 +27,12 @@ async def register_worker(
     await queries.execute(
         _REGISTER, (worker_uuid, hostname, version, list(namespaces), list(handlers), slots)
     )
+
+
+async def beat(queries: Queries, worker_uuid: UUID, *, slots_in_use: int) -> bool:
+    """Say that a worker lives; False if whoever has locked the workers is in the way."""
+    (noted,) = await queries.fetch_values(_BEAT, (worker_uuid, slots_in_use))
+    return bool(noted)
 
 
 async def retire_worker(queries: Queries, worker_uuid: UUID) -> None:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from tasker.domain.errors import TemplateNotFoundError
+from tasker.domain.templates.versions import TemplateDeactivatedError
 from tasker.persistence.database import Database
 from tasker.persistence.queries import Queries, statement
 
 _TEMPLATE: Final = statement("template")
-_VERSIONS: Final = statement("template_versions")
+_KNOWN_VERSIONS: Final = statement("template_versions")
+_VERSIONS: Final = statement("versions")
 _SUMMARIES: Final = statement("template_summaries")
 _NAMESPACES: Final = statement("namespaces")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTemplate:
-    """A template version and its current revision."""
+    """A template version and its current revision; of one that is not `active` no task is created."""
 
     namespace_id: int
     named_task_uuid: UUID
     template_digest: bytes
+    active: bool
     document: dict[str, Any]
 
 
@@ -54,6 +58,48 @@ class TemplateListing:
     templates: list[TemplateSummary]
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateVersion:
+    """A version of a template, as those see it who choose which ones may be used.
+
+    Attributes:
+        active: Whether tasks can be created of it.
+        is_default: Whether an empty version means it.
+        digest: SHA-256 of its canonical document.
+        registered_at: When the version was registered first.
+        open_tasks: Its tasks that are not over, among the 10,000 newest of all templates.
+        deactivated_at: When it was taken out of use; None while it is active, as are the next two.
+        deactivated_by: Who did it.
+        deactivation_reason: Why.
+    """
+
+    namespace: str
+    name: str
+    version: str
+    active: bool
+    is_default: bool
+    digest: bytes
+    registered_at: datetime
+    open_tasks: int
+    deactivated_at: datetime | None
+    deactivated_by: str | None
+    deactivation_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """Some of a template's versions, and how many there are."""
+
+    total: int
+    versions: list[TemplateVersion]
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownVersion:
+    version: str
+    active: bool
+
+
 class TemplateReader:
     """Answers questions about templates. Revisions are immutable; a version points at its current one."""
 
@@ -61,17 +107,62 @@ class TemplateReader:
         self._database = database
 
     async def get(self, namespace: str, name: str, version: str) -> StoredTemplate:
-        """Return a template version; an empty version means the highest one.
+        """Return a template version, in use or not; an empty version means the highest one in use.
 
         Raises:
-            TemplateNotFoundError: With the versions there are.
+            TemplateDeactivatedError: None of its versions is in use.
+            TemplateNotFoundError: With the versions there are in use.
         """
         async with self._database.snapshot() as snapshot:
             stored = await _find(snapshot, namespace, name, version)
             if stored is None:
-                known_versions = await _versions(snapshot, namespace, name)
-                raise TemplateNotFoundError(namespace, name, version, known_versions)
+                known = await _known(snapshot, namespace, name)
+                active = [each.version for each in known if each.active]
+                if known and not active and not version:
+                    raise TemplateDeactivatedError(namespace, name, version)
+                raise TemplateNotFoundError(namespace, name, version, active)
         return stored
+
+    async def known_versions(self, namespace: str, name: str) -> list[str]:
+        """Return the versions of a template that are in use, highest first."""
+        known = await _known(self._database, namespace, name)
+        return [each.version for each in known if each.active]
+
+    async def versions(
+        self, namespace: str, name: str, *, below: str | None = None, skip: int = 0, limit: int
+    ) -> VersionPage:
+        """Return versions of a template, highest first, in use or not.
+
+        Args:
+            namespace: Its namespace.
+            name: Its name.
+            below: Only versions lower than this one.
+            skip: Leave out so many of them.
+            limit: Return no more than this.
+
+        Raises:
+            TemplateNotFoundError: There is no such template.
+        """
+        async with self._database.snapshot() as snapshot:
+            known = await _known(snapshot, namespace, name)
+            if not known:
+                raise TemplateNotFoundError(namespace, name, "")
+            return VersionPage(
+                len(known),
+                await _page(snapshot, namespace, name, below=below, skip=skip, limit=limit),
+            )
+
+    async def version(self, namespace: str, name: str, version: str) -> TemplateVersion:
+        """Return one version of a template, in use or not.
+
+        Raises:
+            TemplateNotFoundError: With the versions there are, in use or not.
+        """
+        async with self._database.snapshot() as snapshot:
+            for found in await _page(snapshot, namespace, name, version=version):
+                return found
+            known = await _known(snapshot, namespace, name)
+        raise TemplateNotFoundError(namespace, name, version, [each.version for each in known])
 
     async def listing(self, namespace: str | None = None) -> TemplateListing:
         """Return all template versions, or those of a namespace, by name, highest version first; and all namespaces."""
@@ -95,5 +186,29 @@ async def _find(queries: Queries, namespace: str, name: str, version: str) -> St
     )
 
 
-async def _versions(queries: Queries, namespace: str, name: str) -> list[str]:
-    return await queries.fetch_values(_VERSIONS, {"namespace": namespace, "name": name})
+async def _known(queries: Queries, namespace: str, name: str) -> list[_KnownVersion]:
+    return await queries.fetch_all(_KnownVersion, _KNOWN_VERSIONS, {"namespace": namespace, "name": name})
+
+
+async def _page(
+    queries: Queries,
+    namespace: str,
+    name: str,
+    *,
+    version: str | None = None,
+    below: str | None = None,
+    skip: int = 0,
+    limit: int = 1,
+) -> list[TemplateVersion]:
+    return await queries.fetch_all(
+        TemplateVersion,
+        _VERSIONS,
+        {
+            "namespace": namespace,
+            "name": name,
+            "version": version,
+            "below": below,
+            "skip": skip,
+            "limit": limit,
+        },
+    )

@@ -28,6 +28,7 @@ from tasker.domain.storable import (
 )
 from tasker.worker.handlers.checkpoints import NO_FURTHER, checkpoint_text, is_checkpoint, is_no_further
 from tasker.worker.handlers.classification import ErrorClassifier
+from tasker.worker.handlers.containment import escaped_from
 from tasker.worker.handlers.errors import (
     HandlerError,
     HandlerResolutionError,
@@ -131,11 +132,21 @@ class Attempt:
 
     def panicked(self, exc: BaseException) -> SealedResult:
         """Return the result of a handler that something other than an `Exception` escaped from."""
+        escaped = escaped_from(exc)
         return self.broke(
             ErrorType.HANDLER_PANIC,
-            f"{type(exc).__name__} escaped from the handler: {message_of(exc)}",
+            f"{type(escaped).__name__} escaped from the handler: {message_of(escaped)}",
             retryable=False,
             backtrace=backtrace_of(exc),
+        )
+
+    def cancelled_itself(self) -> SealedResult:
+        """Return the result of a handler that a cancellation escaped from which was not the worker's."""
+        return self.broke(
+            ErrorType.HANDLER_ERROR,
+            "the handler let a cancellation escape that was not the worker's: something that it awaited was "
+            "cancelled by its own code or a library",
+            retryable=True,
         )
 
     def broke(

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from tasker.domain.results import ErrorType
 from tasker.worker.handlers.attempts import Attempt, End, ResultCheck, WorkerIdentity
 from tasker.worker.handlers.batches import sized
+from tasker.worker.handlers.containment import contain_tasks, enter_handler
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.handler import Handler
 
@@ -75,6 +76,7 @@ class Execution:
         self.context = context
         self._thread: Future[_FromThread] | None = None
         self._loop = asyncio.get_running_loop()
+        contain_tasks(self._loop)
         self._times_out_at = self._loop.time() + timeout_seconds
         self._wakened: asyncio.Future[None] = self._loop.create_future()
         self.released: asyncio.Future[None] = self._loop.create_future()
@@ -101,15 +103,14 @@ class Execution:
             self._abandon("timeout")
             return self._attempt().broke(ErrorType.HANDLER_TIMEOUT, self._timeout_message(), retryable=True)
         if self._task.cancelled():  # nobody here cancelled it
-            return self._attempt().panicked(
-                asyncio.CancelledError("the handler let a cancellation of its own escape")
-            )
+            return self._attempt().cancelled_itself()
         ended = self._task.result()
         return self._end_of(ended) if isinstance(ended, _Answer) else ended
 
     async def _run(self) -> _Answer | End:
         # A task that ends by KeyboardInterrupt or SystemExit takes the event loop with it, so nothing but
         # cancellation may leave this function.
+        enter_handler()
         try:
             if self._handler.is_async:
                 value = self._handler.call(self.context)
@@ -209,5 +210,7 @@ def _read(answer: _Answer, attempt: Attempt) -> End:
             return attempt.broke(ErrorType.SEMAPHORE_ACQUISITION_FAILED, message, retryable=True)
         case _Raised(Exception() as error):
             return attempt.raised(error)
+        case _Raised(asyncio.CancelledError()):
+            return attempt.cancelled_itself()
         case _Raised(error):
             return attempt.panicked(error)

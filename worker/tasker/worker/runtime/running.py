@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import structlog
 
-from tasker.domain.results import ErrorType
+from tasker.domain.results import ErrorType, StepExecutionResult
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.claim import ClaimedStep, DependenciesTooLargeError, hydrate_step
 from tasker.persistence.queries import Queries
@@ -25,10 +27,14 @@ from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.result_schemas import ResultValidation, result_check
 from tasker.worker.runtime.revisions import KnownStep
 from tasker.worker.runtime.slots import Slots
+from tasker.worker.runtime.solitude import Solitude
 from tasker.worker.runtime.step_contexts import step_context
 from tasker.worker.runtime.submitter import ResultSubmitter
 
 log = structlog.get_logger(__name__)
+
+#: Whoever is no suspect runs beside others.
+_TOGETHER: Final = nullcontext()
 
 
 class StepRunner:
@@ -59,6 +65,7 @@ class StepRunner:
         # A thread for every slot: whatever is claimed starts at once, sync or async.
         self._threads = ThreadPoolExecutor(slots.size, thread_name_prefix="handler")
         self._running: dict[UUID, asyncio.Task[None]] = {}
+        self._solitude = Solitude(queries, slots, self._running, submitter.flush)
 
     def start(self, step: ClaimedStep) -> None:
         """Run a step in the background."""
@@ -69,8 +76,9 @@ class StepRunner:
         self._running[step.step_uuid] = asyncio.create_task(self._run(step), name=step.name)
 
     def cancel(self, step_uuid: UUID) -> None:
-        """Stop a handler that runs for nothing, since its lease is lost."""
+        """Stop a handler that runs for nothing, since its lease is lost; one that has ended is let be."""
         if (task := self._running.get(step_uuid)) is not None:
+            log.warning("lease_lost", step_uuid=str(step_uuid), step_name=task.get_name())
             task.cancel("the lease is lost")
 
     async def finish(self) -> None:
@@ -91,16 +99,20 @@ class StepRunner:
         execution: Execution | None = None
         result: SealedResult | None = None
         try:
-            while result is None:  # after a checkpoint it runs again, from there
-                begun = await self._begin(step)
-                if isinstance(begun, SealedResult):
-                    result = begun
-                else:
-                    execution = begun
-                    end = await execution.end()
-                    result = (
-                        await store_checkpoint(self._queries, step, end) if isinstance(end, Yielded) else end
-                    )
+            async with self._solitude.of(step) if step.suspect else _TOGETHER:
+                while result is None:  # after a checkpoint it runs again, from there
+                    begun = await self._begin(step)
+                    if isinstance(begun, SealedResult):
+                        result = begun
+                    else:
+                        execution = begun
+                        end = await execution.end()
+                        result = (
+                            await store_checkpoint(self._queries, step, end)
+                            if isinstance(end, Yielded)
+                            else end
+                        )
+            _tell(step, result.result)
             self._submitter.put(step, result)
         except (asyncio.CancelledError, LeaseLostError):
             self._claims.release(step)
@@ -167,3 +179,24 @@ class StepRunner:
         return given_by_worker(
             step.step_uuid, ErrorType.HANDLER_ERROR, message, retryable=True, worker=self._identity
         )
+
+
+def _tell(step: ClaimedStep, result: StepExecutionResult) -> None:
+    """Log an attempt that failed; what becomes of the step is for orchestration to say."""
+    if (error := result.error) is None:
+        return
+    log.warning(
+        "step_attempt_failed",
+        correlation_id=str(step.correlation_id),
+        task_uuid=str(step.task_uuid),
+        step_uuid=str(step.step_uuid),
+        step_name=step.name,
+        handler=step.handler,
+        attempt=step.attempt,
+        max_attempts=step.max_attempts,
+        error_class=result.metadata.context.get("exception_class"),
+        error_type=error.error_type,
+        error=error.message,
+        retryable=error.retryable,
+        traceback="".join(error.backtrace) or None,
+    )

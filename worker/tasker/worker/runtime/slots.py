@@ -14,12 +14,13 @@ class Slots:
         self.size = size
         self.in_use = 0
         self._reserved = 0
+        self._closed = 0
         self._freed = asyncio.Event()
 
     @property
     def free(self) -> int:
-        """Slots that nothing runs in, and that are not reserved."""
-        return self.size - self.in_use - self._reserved
+        """Slots that nothing runs in, and that are not reserved; none while they are closed."""
+        return 0 if self._closed else self.size - self.in_use - self._reserved
 
     def take(self) -> None:
         """Occupy a slot."""
@@ -40,6 +41,22 @@ class Slots:
         finally:
             self._reserved -= kept
             self._freed.set()
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """Give out no slot until the block ends. What is reserved may still be taken."""
+        self._closed += 1
+        try:
+            yield
+        finally:
+            self._closed -= 1
+            self._freed.set()
+
+    async def none_reserved(self) -> None:
+        """Wait until what was being claimed has taken its slots."""
+        while self._reserved:
+            self._freed.clear()
+            await self._freed.wait()
 
     def wake(self) -> None:
         """Let who waits look again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from datetime import timedelta
+from typing import Final
 
 import structlog
 
@@ -27,11 +28,15 @@ from tasker.worker.runtime.consumer import StepConsumer
 from tasker.worker.runtime.heartbeat import Heartbeat
 from tasker.worker.runtime.revisions import known_revisions
 from tasker.worker.runtime.running import StepRunner
+from tasker.worker.runtime.served import ServedTemplates
 from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.submitter import ResultSubmitter
 from tasker.worker.runtime.templates import Registration, register_directory
 
 log = structlog.get_logger(__name__)
+
+#: How the contract calls the kind of this worker.
+WORKER_TYPE: Final = "general"
 
 
 class Worker:
@@ -39,16 +44,19 @@ class Worker:
 
     Attributes:
         worker_uuid: One per process; labels leases, transitions and results.
+        worker_id: The same as replies and results name it.
         database: Its connections.
         listener: Brings hints.
         registration: What became of the template directory, once started.
+        served: What it can run, once started.
     """
 
     def __init__(self, settings: WorkerSettings, registry: HandlerRegistry) -> None:
         self._settings = settings
         self._registry = registry
         self.worker_uuid = uuid7()
-        self._identity = WorkerIdentity(f"worker_{self.worker_uuid}", socket.gethostname())
+        self.worker_id = f"worker_{self.worker_uuid}"
+        self._identity = WorkerIdentity(self.worker_id, socket.gethostname())
         self.database = Database(settings.database_url.get_secret_value(), application_name="tasker-worker")
         self.registration = Registration()
         self._sessions = self.database.sessions()
@@ -72,6 +80,7 @@ class Worker:
             await self.listener.stop()
             await self.database.close()
             raise
+        self._heartbeat.start()
         self._claiming = asyncio.create_task(self._consumer.run(), name="claims")
         self._background = [
             self._claiming,
@@ -79,7 +88,6 @@ class Worker:
                 self._submitter.run(self._consumer if self._settings.direct_completion else None),
                 name="submissions",
             ),
-            asyncio.create_task(self._heartbeat.run(), name="heartbeat"),
         ]
 
     async def _connect(self) -> None:
@@ -107,6 +115,8 @@ class Worker:
 
     def _assemble(self) -> None:
         """Make what claims, runs, submits and renews; nothing of it has begun."""
+        revisions = known_revisions(self.database)
+        self.served = ServedTemplates(self.registration.templates, self._registry, revisions)
         broker = PgmqWorkerBroker(
             self._sessions,
             worker_uuid=self.worker_uuid,
@@ -116,7 +126,7 @@ class Worker:
         self._runner = StepRunner(
             self._requests,
             self._registry,
-            known_revisions(self.database),
+            revisions,
             self._claims,
             self._submitter,
             slots=self._slots,
@@ -138,7 +148,9 @@ class Worker:
         )
         for channel in self._consumer.channels:
             self.listener.subscribe(channel, wakeup)
-        self._heartbeat = Heartbeat(self._sessions, self.worker_uuid, self._claims, self._runner.cancel)
+        self._heartbeat = Heartbeat(
+            self.database.session(), self.worker_uuid, self._claims, self._runner.cancel
+        )
 
     async def stop(self) -> None:
         """Claim no more, let running steps finish and be recorded, and disconnect.
@@ -163,6 +175,7 @@ class Worker:
         for end in await asyncio.gather(*self._background, return_exceptions=True):
             if isinstance(end, Exception):
                 log.error("background_task_failed", exc_info=end)
+        await self._heartbeat.stop()
         self._runner.close()
         await self.listener.stop()
         await self._sessions.close()

@@ -9,9 +9,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tasker.domain.errors import UnavailableError
 from tasker.persistence.probe import DatabaseProbe
 from tasker.rpc.interceptor import ServicerContext
+from tasker.rpc.pool_details import pool_detail
 from tasker.v1 import worker_pb2, worker_pb2_grpc
 from tasker.version import VERSION
-from tasker.worker.runtime.worker import Worker
+from tasker.worker.runtime.worker import WORKER_TYPE, Worker
 
 
 class WorkerHealthService(worker_pb2_grpc.WorkerHealthServiceServicer):
@@ -47,7 +48,7 @@ class WorkerHealthService(worker_pb2_grpc.WorkerHealthServiceServicer):
         return worker_pb2.WorkerReadinessResponse(
             status="ready",
             timestamp=_now(),
-            worker_id=self._worker_id,
+            worker_id=self._worker.worker_id,
             checks=worker_pb2.WorkerReadinessChecks(
                 database=self._database_check(),
                 command_processor=self._claims_check(),
@@ -73,18 +74,14 @@ class WorkerHealthService(worker_pb2_grpc.WorkerHealthServiceServicer):
         return worker_pb2.WorkerDetailedHealthResponse(
             status="healthy" if all(check.status == "healthy" for check in every) else "degraded",
             timestamp=_now(),
-            worker_id=self._worker_id,
+            worker_id=self._worker.worker_id,
             checks=checks,
             system_info=self._system_info(),
         )
 
-    @property
-    def _worker_id(self) -> str:
-        return f"worker_{self._worker.worker_uuid}"
-
     def _basic(self, status: str) -> worker_pb2.WorkerBasicHealthResponse:
         return worker_pb2.WorkerBasicHealthResponse(
-            status=status, timestamp=_now(), worker_id=self._worker_id
+            status=status, timestamp=_now(), worker_id=self._worker.worker_id
         )
 
     def _database_check(self) -> worker_pb2.WorkerHealthCheck:
@@ -103,15 +100,17 @@ class WorkerHealthService(worker_pb2_grpc.WorkerHealthServiceServicer):
         return _check("degraded", "no notifications arrive; polling goes on")
 
     def _system_info(self) -> worker_pb2.WorkerSystemInfo:
-        statistics = self._worker.database.statistics()
+        usage = self._worker.database.usage()
+        detail = pool_detail(worker_pb2.WorkerPoolDetail, usage)
         return worker_pb2.WorkerSystemInfo(
             version=VERSION,
             environment=self._environment,
             uptime_seconds=int(time.monotonic() - self._started),
-            worker_type="general",
-            database_pool_size=statistics.get("pool_max", 0),
+            worker_type=WORKER_TYPE,
+            database_pool_size=usage.most,
             command_processor_active=self._worker.is_claiming,
             supported_namespaces=self._worker.namespaces,
+            pool_utilization=worker_pb2.WorkerPoolUtilizationInfo(tasker_pool=detail, pgmq_pool=detail),
         )
 
 

@@ -1,0 +1,210 @@
+"""Sends every method that reflection lists what nobody would send, and notes answers that nobody may give."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc import StatusCode, aio
+
+from tests.support.fuzzed_messages import MOST_BYTES, Lore, RequestMaker
+from tests.support.strangers import Stranger
+
+#: How a call may end whatever it asks for.
+DOCUMENTED: Final = frozenset(
+    {
+        StatusCode.OK,
+        StatusCode.INVALID_ARGUMENT,
+        StatusCode.NOT_FOUND,
+        StatusCode.ALREADY_EXISTS,
+        StatusCode.FAILED_PRECONDITION,
+        StatusCode.ABORTED,
+        StatusCode.RESOURCE_EXHAUSTED,
+        StatusCode.UNAVAILABLE,
+    }
+)
+#: Far longer than any call takes: what is not answered by then hangs.
+_ANSWER_SECONDS: Final = 60.0
+#: Of a stream that goes on, this many messages, or as many as come in this time, are enough.
+_MESSAGES: Final = 20
+_STREAM_SECONDS: Final = 0.5
+_IN_FLIGHT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An answer that nobody may give.
+
+    Attributes:
+        method: Who gave it.
+        code: The status.
+        message: Its text.
+        seed: Of the run, with the number of the call: what the request is made from.
+        request: The request; its beginning if it is long.
+    """
+
+    method: str
+    code: StatusCode
+    message: str
+    seed: str
+    request: bytes
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run came to.
+
+    Attributes:
+        answers: How often each method gave each status.
+        findings: What must not be.
+    """
+
+    answers: Counter[tuple[str, StatusCode]] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def calls(self) -> int:
+        """How many calls were answered."""
+        return self.answers.total()
+
+    def summary(self) -> list[str]:
+        """Return a line for each kind of finding, with the seed of one."""
+        kinds = {(found.method, found.code, found.message[:60]): found for found in self.findings}
+        return [
+            f"{found.method}: {found.code.name} {found.message} ({found.seed})" for found in kinds.values()
+        ]
+
+    def codes(self) -> Counter[StatusCode]:
+        """Return how often each status was given."""
+        codes: Counter[StatusCode] = Counter()
+        for (_, code), count in self.answers.items():
+            codes[code] += count
+        return codes
+
+
+class Fuzzer:
+    """Calls the methods of one server in turns, each time with another request.
+
+    Args:
+        address: Of the server.
+        seed: Decides every request, as far as it does not use what answers told.
+        lore: What is known of the server.
+        allowed: Statuses that are no finding.
+    """
+
+    def __init__(
+        self, address: str, seed: str, lore: Lore, allowed: frozenset[StatusCode] = DOCUMENTED
+    ) -> None:
+        # As any client: with what grpc sets for sizes of answers.
+        self._channel = aio.insecure_channel(address)
+        self._seed = seed
+        self._lore = lore
+        self._allowed = allowed
+        self._number = 0
+        self.report = Report()
+        self.methods: list[MethodDescriptor] = []
+
+    async def __aenter__(self) -> Fuzzer:
+        stranger = Stranger(self._channel)
+        for service in sorted(await stranger.services()):
+            self.methods += await stranger.methods(service)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close(None)
+
+    async def run(self, go_on: Callable[[int], bool]) -> None:
+        """Call until told not to; `go_on` is asked with the number of calls begun."""
+
+        async def caller() -> None:
+            while go_on(self._number):
+                method = self.methods[self._number % len(self.methods)]
+                self._number += 1
+                await self._call(method, f"{self._seed}:{self._number}")
+
+        await asyncio.gather(*(caller() for _ in range(_IN_FLIGHT)))
+
+    async def _call(self, method: MethodDescriptor, seed: str) -> None:
+        chance = random.Random(seed)
+        maker = RequestMaker(chance, self._lore)
+        count = chance.choice((0, 1, 1, 3)) if method.client_streaming else 1
+        requests = [maker.request(method.input_type) for _ in range(count)]
+        cancelled = chance.random() < 0.03
+        try:
+            if method.client_streaming or method.server_streaming:
+                await self._stream(method, requests, cancelled=cancelled)
+            else:
+                await self._unary(method, requests[0], cancelled=cancelled)
+        except aio.AioRpcError as error:
+            self._note(method, error, seed, b"".join(requests))
+        else:
+            self.report.answers[method.full_name, StatusCode.CANCELLED if cancelled else StatusCode.OK] += 1
+
+    async def _unary(self, method: MethodDescriptor, request: bytes, *, cancelled: bool) -> None:
+        answers = GetMessageClass(method.output_type)
+        call = self._channel.unary_unary(_path(method), _as_is, answers.FromString)
+        answer = call(request, timeout=_ANSWER_SECONDS)
+        if cancelled:
+            await asyncio.sleep(0)  # so that it has begun
+            answer.cancel()
+        try:
+            self._learn(await answer)
+        except asyncio.CancelledError:
+            if not cancelled:
+                raise
+
+    async def _stream(self, method: MethodDescriptor, requests: list[bytes], *, cancelled: bool) -> None:
+        answers = GetMessageClass(method.output_type)
+        stream: Any
+        if method.client_streaming:
+            call = self._channel.stream_stream(_path(method), _as_is, answers.FromString)
+            stream = call(_each(requests), timeout=_ANSWER_SECONDS)
+        else:
+            opened = self._channel.unary_stream(_path(method), _as_is, answers.FromString)
+            stream = opened(requests[0], timeout=_ANSWER_SECONDS)
+        seen = 0
+        try:
+            async with asyncio.timeout(0 if cancelled else _STREAM_SECONDS):
+                async for answer in stream:
+                    self._learn(answer)
+                    seen += 1
+                    if seen == _MESSAGES:
+                        break
+        except TimeoutError:
+            pass
+        finally:
+            stream.cancel()
+
+    def _learn(self, answer: Message) -> None:
+        self._lore.learn(answer)
+
+    def _note(self, method: MethodDescriptor, error: aio.AioRpcError, seed: str, request: bytes) -> None:
+        code, message = error.code(), error.details() or ""
+        if method.client_streaming and message == "Internal error from Core":
+            return  # this client's word for what it could not send, since the call was over before
+        self.report.answers[method.full_name, code] += 1
+        # Said by this client of an answer, unless the request was too large for the server.
+        unreadable = "larger than max" in message and len(request) <= MOST_BYTES
+        if code not in self._allowed or unreadable:
+            finding = Finding(method.full_name, code, message[:300], seed, request[:2000])
+            self.report.findings.append(finding)
+
+
+def _path(method: MethodDescriptor) -> str:
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def _as_is(data: bytes) -> bytes:
+    return data
+
+
+async def _each(requests: list[bytes]) -> AsyncIterator[bytes]:
+    for request in requests:
+        yield request

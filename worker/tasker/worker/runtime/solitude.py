@@ -1,0 +1,78 @@
+"""Running suspects alone: steps that have lost so many workers that they may be what ends them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from tasker.domain.losses import Company
+from tasker.persistence.failures import patiently
+from tasker.persistence.operations.claim import ClaimedStep
+from tasker.persistence.operations.renew import begin_suspect
+from tasker.persistence.queries import Queries
+from tasker.worker.runtime.checkpoints import LeaseLostError
+from tasker.worker.runtime.slots import Slots
+
+log = structlog.get_logger(__name__)
+
+#: How long a suspect waits for the others to end; then it runs beside them after all.
+_PATIENCE_SECONDS: Final = 60.0
+
+
+class Solitude:
+    """Has suspects run one after the other, when all else has ended; meanwhile the worker claims nothing further."""
+
+    def __init__(
+        self,
+        queries: Queries,
+        slots: Slots,
+        running: Mapping[UUID, asyncio.Task[None]],
+        flush: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`running` holds the tasks of the steps whose handlers run, and of suspects that wait; `flush` submits."""
+        self._queries = queries
+        self._slots = slots
+        self._running = running
+        self._flush = flush
+        self._turn = asyncio.Lock()
+        self._waiting: set[asyncio.Task[Any] | None] = set()
+
+    @asynccontextmanager
+    async def of(self, step: ClaimedStep) -> AsyncIterator[None]:
+        """Wait until a suspect may begin, and keep others away until the block ends.
+
+        Raises:
+            LeaseLostError: Its lease was lost meanwhile.
+        """
+        task = asyncio.current_task()
+        self._waiting.add(task)
+        try:
+            with self._slots.closed():
+                async with self._turn:
+                    company = Company.ALONE if await self._others_ended(task) else Company.BESIDE
+                    log.warning("suspect_begins", step_uuid=str(step.step_uuid), company=company.value)
+                    if not await patiently(
+                        lambda: begin_suspect(self._queries, step.lease, company), "suspect_interrupted"
+                    ):
+                        raise LeaseLostError
+                    self._waiting.discard(task)
+                    yield
+        finally:
+            self._waiting.discard(task)
+
+    async def _others_ended(self, task: asyncio.Task[Any] | None) -> bool:
+        """Wait for the others; what hangs in a thread has ended, as far as its step is concerned."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._slots.none_reserved()
+                while others := set(self._running.values()) - self._waiting - {task}:
+                    await asyncio.wait(others)
+                await self._flush()  # or what they have done would be lost with the worker
+        except TimeoutError:
+            return False
+        return True
