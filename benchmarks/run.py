@@ -41,23 +41,28 @@ def main() -> None:
 
 async def measure(database_url: str, *, scale: float) -> dict[str, dict[str, float]]:
     """Run all scenarios with services of their own; return their figures."""
-    async with AsyncExitStack() as running:
-        address = await running.enter_async_context(processes.orchestration(database_url))
+    async with processes.orchestration(database_url) as address:
         async with processes.worker(database_url):
             latency = await scenarios.chain_latency(address, tasks=int(200 * scale))
             chain = await scenarios.chain_throughput(address, database_url, tasks=int(4000 * scale))
             batch = await scenarios.batch_throughput(address, tasks=max(1, int(3 * scale)))
-        drain = await scenarios.drain_throughput(
-            address,
-            database_url,
-            tasks=int(5000 * scale),
-            run_worker=lambda: running.enter_async_context(processes.worker(database_url)),
-        )
+        async with AsyncExitStack() as workers:
+            drain = await scenarios.drain_throughput(
+                address,
+                database_url,
+                tasks=int(5000 * scale),
+                run_worker=lambda: workers.enter_async_context(processes.worker(database_url)),
+            )
+        # What these leave behind nobody runs, so they come last.
+        one_client = await scenarios.create_latency(address, tasks=int(500 * scale))
+        many_clients = await scenarios.create_throughput(address, tasks=int(5000 * scale))
     return {
         "chain_latency": asdict(latency),
         "chain_throughput": asdict(chain),
         "drain_throughput": asdict(drain),
         "batch_throughput": asdict(batch),
+        "create_latency": asdict(one_client),
+        "create_throughput": asdict(many_clients),
     }
 
 

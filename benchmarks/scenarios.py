@@ -1,4 +1,4 @@
-"""What is measured: latency and throughput of four-step chains, throughput of a batch."""
+"""What is measured: latency and throughput of four-step chains, throughput of a batch, and creating alone."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ class Throughput:
     steps_per_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Creations:
+    """Tasks created a second, and milliseconds until one is answered."""
+
+    tasks_per_s: float
+    p50_ms: float
+
+
 async def chain_latency(address: str, *, tasks: int) -> Latency:
     """One task at a time: create it and watch it to the end."""
     milliseconds = []
@@ -84,6 +92,47 @@ async def batch_throughput(address: str, *, tasks: int) -> Throughput:
         for number in range(tasks):
             await run_one(stub, "wide", number)
     return Throughput(tasks * INSTANCES / (time.perf_counter() - started))
+
+
+async def create_latency(address: str, *, tasks: int) -> Latency:
+    """One client, one call at a time, no worker."""
+    milliseconds = []
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = tasks_pb2_grpc.TaskServiceStub(channel)
+        for number in range(tasks + 10):
+            started = time.perf_counter()
+            await stub.CreateTask(_request("chain", number))
+            if number >= 10:  # the first ones warm caches and plans
+                milliseconds.append((time.perf_counter() - started) * 1000)
+    return Latency(statistics.median(milliseconds), statistics.quantiles(milliseconds, n=20)[-1])
+
+
+async def create_throughput(address: str, *, tasks: int) -> Creations:
+    """As many clients as there are calls in flight elsewhere, each with a connection of its own, no worker."""
+    numbers = iter(range(tasks))
+    milliseconds: list[float] = []
+
+    async def client() -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]  # or all would share one connection
+        async with grpc.aio.insecure_channel(address, options=options) as channel:
+            await channel.channel_ready()
+            stub = tasks_pb2_grpc.TaskServiceStub(channel)
+            ready.release()
+            await go.wait()
+            for number in numbers:
+                started = time.perf_counter()
+                await stub.CreateTask(_request("chain", number))
+                milliseconds.append((time.perf_counter() - started) * 1000)
+
+    ready, go = asyncio.Semaphore(0), asyncio.Event()
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(IN_FLIGHT):
+            clients.create_task(client())
+        for _ in range(IN_FLIGHT):
+            await ready.acquire()
+        began = time.perf_counter()
+        go.set()
+    return Creations(tasks / (time.perf_counter() - began), statistics.median(milliseconds))
 
 
 async def run_one(stub: tasks_pb2_grpc.TaskServiceAsyncStub, name: str, number: int = 0) -> Took:

@@ -29,7 +29,7 @@ Said = Callable[[Path], str]
 INTRODUCTION = """\
 # The contract, field by field
 
-Generated from [proto/tasker/v1](../proto/tasker/v1) by `make proto`.
+Generated from [proto/tasker/v1](../proto/tasker/v1) by `make proto`. How to call it is in [contract.md](contract.md).
 
 - **Presence**: `optional` fields know absent from empty; of the others, an absent one reads as the empty value of its
   type. Fields from number 100 on may always be absent.

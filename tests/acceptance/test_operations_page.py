@@ -14,6 +14,11 @@ import pytest
 from tasker.client import TaskerClient
 from tasker.client.operations import Operations
 from tasker.config.settings import OrchestrationSettings, WorkerSettings
+from tasker.domain.backpressure import RETRY_AFTER_SECONDS
+from tasker.orchestration.engine import backpressure
+from tasker.orchestration.loops import backpressure as backpressure_loop
+from tasker.persistence.reading.backlogs import MOST_EXACT
+from tasker.telemetry import loop_watch
 from tests.support import services
 from tests.support.engine import Engine, diamond
 from tests.support.faults import send_by_hand
@@ -37,9 +42,33 @@ def test_the_settings_it_names_exist_with_the_defaults_it_gives() -> None:
     defaults = {str(field.validation_alias): field.default for field in fields.values()}
     assert set(re.findall(r"TASKER_\w+", PAGE)) <= set(defaults)
     rows = re.findall(r"^\| `(TASKER_\w+)` \| (\d+) \|", PAGE, re.M)
+    listed = re.compile(r"TASKER_RETENTION_|TASKER_\w+_QUEUE_")
     assert {(name, int(default)) for name, default in rows} == {
-        (name, default) for name, default in defaults.items() if name.startswith("TASKER_RETENTION_")
+        (name, default) for name, default in defaults.items() if listed.match(name)
     }
+    for name, default in re.findall(r"`(TASKER_LOOP_\w+)` \((\d+)\)", PAGE):
+        assert int(default) == defaults[name]
+    assert "`TASKER_LOOP_BLOCKED_SECONDS` (" in PAGE
+
+
+def test_its_numbers_of_back_pressure_are_those_of_the_code() -> None:
+    prose = " ".join(PAGE.split())
+    assert f"What was read more than {backpressure.STALE_SECONDS:.0f} s ago" in prose
+    assert f"Up to {MOST_EXACT:,} messages of a queue are counted" in prose
+    assert backpressure_loop._PAUSE_SECONDS == 5
+    assert "reads every five seconds how much waits" in prose
+    assert list(RETRY_AFTER_SECONDS.values()) == [30, 60]
+    assert loop_watch._REMEMBERED_SECONDS == 300
+    assert "for five minutes after that the detailed health is degraded" in prose
+
+
+def test_what_it_says_of_services_that_are_not_ready_is_what_they_say() -> None:
+    _, section = PAGE.split("| Not ready |")
+    rows = re.findall(r"^\| (`.+?`) \|", section.split("\n## ")[0], re.M)
+    assert len(rows) == 5
+    for texts in rows:
+        for text in re.findall(r"`(.+?)`", texts):
+            assert text in _sources(), text
 
 
 @pytest.mark.parametrize(
@@ -51,11 +80,14 @@ def test_the_settings_it_names_exist_with_the_defaults_it_gives() -> None:
         "database_warning",
         "namespace_paused",
         "namespace_resumed",
+        "backpressure",
+        "event_loop_blocked",
+        "event_loop_goes_on",
     ],
 )
 def test_the_log_lines_it_names_are_written(event: str) -> None:
     assert f"`{event}`" in PAGE
-    assert re.search(rf'log\.\w+\(\s*"{event}"', _sources())
+    assert re.search(rf'(log\.\w+|write)\(\s*"{event}"', _sources())
 
 
 def test_the_tables_it_names_exist_and_the_links_lead_somewhere() -> None:

@@ -55,12 +55,12 @@ async def test_its_programs_print_what_it_shows(address: str) -> None:
         out, err = await asyncio.wait_for(process.communicate(), 60)
         assert (process.returncode, err.decode()) == (0, "")
         printed = out.decode()
-    assert [language for language, _ in BLOCKS] == ["python", "text"] * 5
+    assert [language for language, _ in BLOCKS] == ["python", "text"] * (len(BLOCKS) // 2)
 
 
 def test_it_names_every_method() -> None:
     (table,) = re.findall(r"^\| Method .*?\n\n", PAGE, re.M | re.S)
-    public = {name for name in vars(TaskerClient) if not name.startswith("_")}
+    public = {name for name in dir(TaskerClient) if not name.startswith("_")}
     assert set(re.findall(r"`(\w+)\(", table)) == public - {"close"}
 
 

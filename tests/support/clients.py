@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -21,10 +23,14 @@ from tasker.v1 import (
     tasks_pb2,
     tasks_pb2_grpc,
     templates_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
     worker_pb2_grpc,
 )
 from tasker.v1 import health_pb2_grpc as tasker_health_pb2_grpc
 from tests.support.waiting import PATIENCE_SECONDS
+
+Report = TypeVar("Report", bound=Message)
 
 Update = tasks_pb2.TaskStatusUpdate
 
@@ -32,12 +38,13 @@ Update = tasks_pb2.TaskStatusUpdate
 class Client:
     """The stubs of every service that answers, on one channel."""
 
-    def __init__(self, address: str) -> None:
-        self.channel = aio.insecure_channel(address)
+    def __init__(self, address: str, *, options: Sequence[tuple[str, int]] = ()) -> None:
+        self.channel = aio.insecure_channel(address, options=options)
         self.tasks = tasks_pb2_grpc.TaskServiceStub(self.channel)
         self.steps = steps_pb2_grpc.StepServiceStub(self.channel)
         self.dlq = dlq_pb2_grpc.DlqServiceStub(self.channel)
         self.templates = templates_pb2_grpc.TemplateServiceStub(self.channel)
+        self.watches = watch_pb2_grpc.WatchServiceStub(self.channel)
         self.analytics = analytics_pb2_grpc.AnalyticsServiceStub(self.channel)
         self.config = config_pb2_grpc.ConfigServiceStub(self.channel)
         self.health = tasker_health_pb2_grpc.HealthServiceStub(self.channel)
@@ -82,6 +89,10 @@ class Client:
         """Return everything a stream brings until the server ends it."""
         return [update async for update in self.stream(task_uuid, **fields)]
 
+    def feed(self, **fields: Any) -> aio.UnaryStreamCall[Any, watch_pb2.WatchTasksResponse]:
+        """Open a stream of all tasks that match."""
+        return self.watches.WatchTasks(watch_pb2.WatchTasksRequest(**fields), timeout=PATIENCE_SECONDS)
+
     async def serving(self, service: str = "") -> bool:
         """Ask grpc.health.v1 once."""
         response = await self.probes.Check(
@@ -99,6 +110,7 @@ class Refusal:
         facts: Its metadata.
         violations: Field and description of each, of the BadRequest.
         retry_after: Seconds, of the RetryInfo.
+        details: Everything in the details of the status.
     """
 
     code: StatusCode
@@ -107,6 +119,7 @@ class Refusal:
     facts: Mapping[str, str]
     violations: tuple[tuple[str, str], ...]
     retry_after: float | None
+    details: tuple[any_pb2.Any, ...]
 
     @property
     def fields(self) -> set[str]:
@@ -131,7 +144,16 @@ class Refusal:
             dict(info.metadata),
             tuple((violation.field, violation.description) for violation in bad_request.field_violations),
             retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None,
+            tuple(status.details) if status else (),
         )
+
+    def report(self, kind: type[Report]) -> Report:
+        """Return the message of some type among the details."""
+        for detail in self.details:
+            message = kind()
+            if detail.Unpack(message):
+                return message
+        raise AssertionError(f"no {kind.DESCRIPTOR.name} in {self.details}")
 
 
 async def refused(call: Awaitable[object]) -> Refusal:

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -36,6 +36,32 @@ _ANSWER_SECONDS: Final = 60.0
 _MESSAGES: Final = 20
 _STREAM_SECONDS: Final = 0.5
 _IN_FLIGHT: Final = 8
+_METADATA: Final[tuple[tuple[tuple[str, str | bytes], ...], ...]] = (
+    (("authorization", "Bearer x"),),
+    (("authorization", "Basic eDp5"), ("x-api-key", "k" * 1000)),
+    (("traceparent", "00-zz-zz-01"), ("x-correlation-id", "not-a-uuid"), ("x-request-id", "")),
+    (("some-bin", b"\0\xff"), ("grpc-accept-encoding", "gzip,br")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How a call is made: taken back at once or not, in what time, with what metadata."""
+
+    cancelled: bool
+    hasty: bool
+    metadata: tuple[tuple[str, str | bytes], ...]
+
+    @classmethod
+    def by(cls, chance: random.Random) -> Self:
+        """Return one; most callers wait for what they asked."""
+        said = chance.choice(_METADATA) if chance.random() < 0.1 else ()
+        return cls(chance.random() < 0.03, chance.random() < 0.03, said)
+
+    @property
+    def seconds(self) -> float:
+        """When the call is given up."""
+        return 0.003 if self.hasty else _ANSWER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +123,11 @@ class Fuzzer:
         seed: Decides every request, as far as it does not use what answers told.
         lore: What is known of the server.
         allowed: Statuses that are no finding.
+
+    Attributes:
+        begun: How many calls were begun.
+        methods: All that reflection lists.
+        report: What came of them.
     """
 
     def __init__(
@@ -107,7 +138,7 @@ class Fuzzer:
         self._seed = seed
         self._lore = lore
         self._allowed = allowed
-        self._number = 0
+        self.begun = 0
         self.report = Report()
         self.methods: list[MethodDescriptor] = []
 
@@ -124,10 +155,10 @@ class Fuzzer:
         """Call until told not to; `go_on` is asked with the number of calls begun."""
 
         async def caller() -> None:
-            while go_on(self._number):
-                method = self.methods[self._number % len(self.methods)]
-                self._number += 1
-                await self._call(method, f"{self._seed}:{self._number}")
+            while go_on(self.begun):
+                method = self.methods[self.begun % len(self.methods)]
+                self.begun += 1
+                await self._call(method, f"{self._seed}:{self.begun}")
 
         await asyncio.gather(*(caller() for _ in range(_IN_FLIGHT)))
 
@@ -136,42 +167,48 @@ class Fuzzer:
         maker = RequestMaker(chance, self._lore)
         count = chance.choice((0, 1, 1, 3)) if method.client_streaming else 1
         requests = [maker.request(method.input_type) for _ in range(count)]
-        cancelled = chance.random() < 0.03
+        manner = _Manner.by(chance)
         try:
             if method.client_streaming or method.server_streaming:
-                await self._stream(method, requests, cancelled=cancelled)
+                await self._stream(method, requests, manner)
             else:
-                await self._unary(method, requests[0], cancelled=cancelled)
+                await self._unary(method, requests[0], manner)
         except aio.AioRpcError as error:
-            self._note(method, error, seed, b"".join(requests))
+            if not (manner.hasty and error.code() is StatusCode.DEADLINE_EXCEEDED):
+                self._note(method, error.code(), error.details() or "", seed, b"".join(requests))
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            self._note(method, StatusCode.CANCELLED, "by the server", seed, b"".join(requests))
         else:
-            self.report.answers[method.full_name, StatusCode.CANCELLED if cancelled else StatusCode.OK] += 1
+            code = StatusCode.CANCELLED if manner.cancelled else StatusCode.OK
+            self.report.answers[method.full_name, code] += 1
 
-    async def _unary(self, method: MethodDescriptor, request: bytes, *, cancelled: bool) -> None:
+    async def _unary(self, method: MethodDescriptor, request: bytes, manner: _Manner) -> None:
         answers = GetMessageClass(method.output_type)
         call = self._channel.unary_unary(_path(method), _as_is, answers.FromString)
-        answer = call(request, timeout=_ANSWER_SECONDS)
-        if cancelled:
+        answer = call(request, timeout=manner.seconds, metadata=manner.metadata)
+        if manner.cancelled:
             await asyncio.sleep(0)  # so that it has begun
             answer.cancel()
         try:
             self._learn(await answer)
         except asyncio.CancelledError:
-            if not cancelled:
+            if not manner.cancelled:
                 raise
 
-    async def _stream(self, method: MethodDescriptor, requests: list[bytes], *, cancelled: bool) -> None:
+    async def _stream(self, method: MethodDescriptor, requests: list[bytes], manner: _Manner) -> None:
         answers = GetMessageClass(method.output_type)
         stream: Any
         if method.client_streaming:
             call = self._channel.stream_stream(_path(method), _as_is, answers.FromString)
-            stream = call(_each(requests), timeout=_ANSWER_SECONDS)
+            stream = call(_each(requests), timeout=manner.seconds, metadata=manner.metadata)
         else:
             opened = self._channel.unary_stream(_path(method), _as_is, answers.FromString)
-            stream = opened(requests[0], timeout=_ANSWER_SECONDS)
+            stream = opened(requests[0], timeout=manner.seconds, metadata=manner.metadata)
         seen = 0
         try:
-            async with asyncio.timeout(0 if cancelled else _STREAM_SECONDS):
+            async with asyncio.timeout(0 if manner.cancelled else _STREAM_SECONDS):
                 async for answer in stream:
                     self._learn(answer)
                     seen += 1
@@ -185,10 +222,13 @@ class Fuzzer:
     def _learn(self, answer: Message) -> None:
         self._lore.learn(answer)
 
-    def _note(self, method: MethodDescriptor, error: aio.AioRpcError, seed: str, request: bytes) -> None:
-        code, message = error.code(), error.details() or ""
-        if method.client_streaming and message == "Internal error from Core":
-            return  # this client's word for what it could not send, since the call was over before
+    def _note(
+        self, method: MethodDescriptor, code: StatusCode, message: str, seed: str, request: bytes
+    ) -> None:
+        if method.client_streaming and (
+            message == "Internal error from Core" or code is StatusCode.CANCELLED
+        ):
+            return  # this client's words for what it could not send, since the call was over before
         self.report.answers[method.full_name, code] += 1
         # Said by this client of an answer, unless the request was too large for the server.
         unreadable = "larger than max" in message and len(request) <= MOST_BYTES

@@ -41,6 +41,22 @@ async def set_away(database_url: str, *, away: bool) -> None:
             )
 
 
+async def set_read_only(database_url: str, *, read_only: bool) -> None:
+    """Have new connections refuse writes, and end those there are; or have new ones take writes again, and end none."""
+    parameters: dict[str, Any] = dict(conninfo_to_dict(database_url))
+    name = str(parameters["dbname"])
+    elsewhere = make_conninfo("", **(parameters | {"dbname": "postgres"}))
+    change = "SET default_transaction_read_only = on" if read_only else "RESET default_transaction_read_only"
+    async with await psycopg.AsyncConnection.connect(elsewhere, autocommit=True) as connection:
+        await connection.execute(
+            sql.SQL("ALTER DATABASE {} {}").format(sql.Identifier(name), sql.SQL(change))
+        )
+        if read_only:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+
+
 class FreezingProxy:
     """Stands between a service and PostgreSQL and can stop passing anything on, as a dead network does."""
 

@@ -56,8 +56,18 @@ class OwnServer:
         """End it as a crash would, and start it again: what was not written is lost."""
         await self._control("restart", "-m", "immediate")
 
+    async def demote(self) -> None:
+        """Make a standby of it that waits for a primary which never comes: it answers, and takes no writes."""
+        await self._control("stop", "-m", "fast")
+        (self._data / "standby.signal").touch()
+        await self._control("start")
+
+    async def promote(self) -> None:
+        """Make a primary of it."""
+        await self._control("promote")
+
     async def _control(self, *what: str) -> None:
-        options = ["-o", f"{_OPTIONS} -k {self._folder}"] if what[0] != "stop" else []
+        options = ["-o", f"{_OPTIONS} -k {self._folder}"] if what[0] in ("start", "restart") else []
         await self._run("pg_ctl", "-D", self._data, "-w", "-l", self._folder / "log", *options, *what)
 
     async def _run(self, program: str, *arguments: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -136,7 +137,10 @@ class Repository:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    for name in os.environ:
+        if name.startswith("GIT_"):  # set where a hook of git runs the tests, and about another repository
+            monkeypatch.delenv(name)
     return Repository(tmp_path)
 
 

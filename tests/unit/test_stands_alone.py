@@ -10,9 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (
-    "benchmarks", "ctl", "docs", "examples", "migrations", "orchestration", "proto", "shared", "tests", "worker",
+    "benchmarks", "clients", "ctl", "docs", "examples", "migrations", "orchestration", "proto", "shared", "tests",
+    "worker",
 )  # fmt: skip
-SUFFIXES = {".py", ".sql", ".md", ".yaml", ".toml", ".proto", ".txt"}
+SUFFIXES = {".go", ".js", ".py", ".sql", ".md", ".yaml", ".toml", ".proto", ".txt"}
 #: Numbered parts of documents that are elsewhere, and documents by names that only their readers know.
 CITATION = re.compile(
     r"\b[Ss]pec \d|\bDESIGN\b|\(section \d|[Ss]ections? \d+(\.\d+)?[,;)]|\bspec's\b|# X\d\b|\([XDKC]\d+\)"

@@ -8,7 +8,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasker.config.backpressure import BackpressureSettings
 from tasker.config.dlq import DlqSettings
+from tasker.config.security import SecuritySettings
 from tasker.domain.context import InputValidation
 from tasker.domain.errors import TaskerError
 
@@ -35,6 +37,7 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = Field(
         30, validation_alias="TASKER_SHUTDOWN_TIMEOUT_SECONDS", gt=0, le=3600
     )
+    loop_blocked_seconds: float = Field(5, validation_alias="TASKER_LOOP_BLOCKED_SECONDS", gt=0, le=3600)
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -47,18 +50,36 @@ class Settings(BaseSettings):
             given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
             return cls(**given)
         except ValidationError as error:
-            raise SettingsError("; ".join(_problems(error))) from None
+            raise SettingsError("; ".join(cls._problems(error))) from None
+
+    @classmethod
+    def _problems(cls, error: ValidationError) -> list[str]:
+        problems = []
+        for problem in error.errors(include_input=False, include_url=False):
+            if not problem["loc"]:  # about several together
+                problems.append(problem["msg"].removeprefix("Value error, "))
+                continue
+            name = str(problem["loc"][0])
+            if name in cls.model_fields:  # of a default that does not fit what was given
+                name = str(cls.model_fields[name].validation_alias)
+            if problem["type"] == "missing":
+                hint = " (postgresql://user:password@host:port/database)" if name == "DATABASE_URL" else ""
+                problems.append(f"{name} is not set{hint}")
+            else:
+                problems.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+        return problems
 
 
-class OrchestrationSettings(DlqSettings, Settings):
+class OrchestrationSettings(DlqSettings, BackpressureSettings, SecuritySettings, Settings):
     """The orchestration service."""
 
-    bind_address: str = Field("0.0.0.0:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
+    bind_address: str = Field("127.0.0.1:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
     input_validation: InputValidation = Field(
         InputValidation.ENFORCE, validation_alias="TASKER_INPUT_VALIDATION"
     )
     retention_days: int = Field(90, validation_alias="TASKER_RETENTION_DAYS", ge=0, le=36_500)
     retention_batch_size: int = Field(100, validation_alias="TASKER_RETENTION_BATCH_SIZE", ge=1, le=10_000)
+    max_open_streams: int = Field(5000, validation_alias="TASKER_MAX_OPEN_STREAMS", ge=1, le=100_000)
     # Decisions and batches.
     decisions_enabled: bool = Field(True, validation_alias="TASKER_DECISIONS_ENABLED")
     max_steps_per_decision: int = Field(
@@ -71,10 +92,10 @@ class OrchestrationSettings(DlqSettings, Settings):
     max_parallel_batches: int = Field(50, validation_alias="TASKER_MAX_PARALLEL_BATCHES", ge=1, le=1000)
 
 
-class WorkerSettings(Settings):
+class WorkerSettings(SecuritySettings, Settings):
     """The worker service."""
 
-    bind_address: str = Field("0.0.0.0:9191", validation_alias="TASKER_WORKER_GRPC_BIND_ADDRESS")
+    bind_address: str = Field("127.0.0.1:9191", validation_alias="TASKER_WORKER_GRPC_BIND_ADDRESS")
     template_path: Path = Field(Path("config/tasks"), validation_alias="TASKER_TEMPLATE_PATH")
     strict_templates: bool = Field(False, validation_alias="TASKER_STRICT_TEMPLATES")
     force_overwrite: bool = Field(False, validation_alias="TASKER_TEMPLATES_FORCE_OVERWRITE")
@@ -90,15 +111,3 @@ class WorkerSettings(Settings):
     refusal_limit_seconds: float = Field(
         60, validation_alias="TASKER_HANDLER_MISSING_SECONDS", ge=0, le=86_400
     )
-
-
-def _problems(error: ValidationError) -> list[str]:
-    problems = []
-    for problem in error.errors(include_input=False, include_url=False):
-        name = str(problem["loc"][0])
-        if problem["type"] == "missing":
-            hint = " (postgresql://user:password@host:port/database)" if name == "DATABASE_URL" else ""
-            problems.append(f"{name} is not set{hint}")
-        else:
-            problems.append(f"{name}: {problem['msg']}")
-    return problems

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from psycopg import AsyncConnection, IsolationLevel
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import AsyncRowFactory
 from psycopg_pool import AsyncConnectionPool
 
@@ -50,7 +51,7 @@ class Database(Queries):
     Conflicts with other transactions are tried again.
 
     Attributes:
-        pulse: When it last answered a session.
+        pulse: When it last answered a session, and that it takes no writes.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Database(Queries):
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Lend a transaction; the caller handles conflicts."""
-        async with self._pool.connection() as connection, connection.transaction():
+        async with self._writable() as connection, connection.transaction():
             yield Transaction(connection)
 
     @asynccontextmanager
@@ -134,10 +135,26 @@ class Database(Queries):
 
     async def _run(self, query: str, params: Params, rows: AsyncRowFactory[Record]) -> list[Record]:
         async def fetch() -> list[Record]:
-            async with self._pool.connection() as connection:
+            async with self._writable() as connection:
                 return await run(connection, query, params, rows)
 
-        return await without_conflict(fetch)
+        try:
+            return await without_conflict(fetch)
+        except ReadOnlySqlTransaction:
+            return await without_conflict(
+                fetch
+            )  # on a new connection, since the pool has given up those it had
+
+    @asynccontextmanager
+    async def _writable(self) -> AsyncIterator[Connection]:
+        """Lend a connection; if it turns out to take no writes, the pool gives up all it has."""
+        async with self._pool.connection() as connection:
+            try:
+                yield connection
+            except ReadOnlySqlTransaction:
+                await self._pool.drain()
+                self.pulse.on_refusal()
+                raise
 
     def session(self) -> Session:
         """Return a connection of its own for a loop that calls in a row; it connects when first used."""

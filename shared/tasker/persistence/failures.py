@@ -42,6 +42,8 @@ def is_transient(error: BaseException) -> bool:
 
 def as_unavailable(error: Exception) -> Exception:
     """Return what to tell whoever waits for an answer: a database in trouble is unavailable, not broken."""
+    if isinstance(error, psycopg.Error) and error.sqlstate == _READ_ONLY:
+        return UnavailableError("the database takes no writes", retry_after_seconds=1)
     if isinstance(error, psycopg.Error) and is_transient(error):
         return UnavailableError("the database does not answer", retry_after_seconds=1)
     return error

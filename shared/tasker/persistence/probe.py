@@ -1,4 +1,4 @@
-"""Whether the database answers."""
+"""Whether the database answers, and takes writes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -16,11 +16,18 @@ from tasker.persistence.sessions import Session
 
 log = structlog.get_logger(__name__)
 
+QUESTION: Final = """
+    SELECT CASE WHEN pg_is_in_recovery() THEN 'the database is a standby'
+                WHEN current_setting('transaction_read_only')::boolean THEN 'the database takes no writes' END
+"""
+_NO_ANSWER: Final = "the database does not answer"
 #: While the database is away, or nothing else would tell that it goes.
 _INTERVAL_SECONDS: Final = 1.0
 #: Since the last answer to anybody, while all is well: who listens knows at once of a connection that ends, and a
 #: network that is dead shows by asking.
 _LONGEST_INTERVAL_SECONDS: Final = 3.0
+#: Since the last answer to this question: others ask what a database that takes no writes answers just as well.
+_LONGEST_TRUST_SECONDS: Final = 10.0
 _TIMEOUT_SECONDS: Final = 1.0
 #: Between finding that somebody has just had an answer and looking again.
 _SHORTEST_WAIT_SECONDS: Final = 0.01
@@ -31,10 +38,10 @@ class DatabaseProbe:
 
     It asks once a second while there is no answer, and while all is well when nobody else had one for three seconds; at
     once when the listener is cut off or connects again, and when somebody wants to know and the last answer to anybody
-    is more than a second old.
+    is more than a second old. That it takes writes is asked every ten seconds, and at once when it refused one.
 
     Attributes:
-        ready: Whether it answered last time.
+        problem: What was wrong with the last answer; None if it was as it should be.
         milliseconds: How long the last answer took.
     """
 
@@ -49,16 +56,26 @@ class DatabaseProbe:
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._given_up: set[asyncio.Task[None]] = set()
-        self.ready = False
+        self._asked_at = float("-inf")
+        self._doubtful = False
+        self.problem: str | None = _NO_ANSWER
         self.milliseconds = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the database answered last time, and took writes."""
+        return self.problem is None
 
     async def start(self) -> None:
         """Ask now, then in the background."""
+        self._loop = asyncio.get_running_loop()
+        self._database.pulse.on_refusal = self._refused
         await self.check()
         self._task = asyncio.create_task(self._run(), name="probe")
 
     async def stop(self) -> None:
         """Ask no more."""
+        self._database.pulse.on_refusal = lambda: None
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -80,43 +97,67 @@ class DatabaseProbe:
     def _silence(self) -> float:
         return time.monotonic() - self._database.pulse.beat_at
 
-    async def _check(self) -> bool:
-        started = time.perf_counter()
-        ready = await self._ask()
-        self.milliseconds = round((time.perf_counter() - started) * 1000)
-        if ready != self.ready:
-            self.ready = ready
-            log.info("database_answers" if ready else "database_gone")
-            self._wakeup.set()  # whoever has asked: go on at the pace that suits the answer
-            await self._on_change(ready)
-        return ready
+    def _refused(self) -> None:
+        """Runs in the thread of whoever wanted to write."""
+        self._loop.call_soon_threadsafe(self._doubt)
 
-    async def _ask(self) -> bool:
-        asking = asyncio.create_task(self._session.execute("SELECT 1"))
+    def _doubt(self) -> None:
+        """Ask soon: the database has refused a write."""
+        self._doubtful = True
+        self._wakeup.set()
+
+    async def _check(self) -> bool:
+        self._doubtful = False
+        started = time.perf_counter()
+        problem = await self._ask()
+        self._asked_at = time.monotonic()
+        self.milliseconds = round((time.perf_counter() - started) * 1000)
+        if problem != self.problem:
+            was_ready, self.problem = self.ready, problem
+            if problem is None:
+                log.info("database_answers")
+            else:
+                log.warning("database_gone", problem=problem)
+            self._wakeup.set()  # whoever has asked: go on at the pace that suits the answer
+            if self.ready is not was_ready:
+                await self._on_change(self.ready)
+        return self.ready
+
+    async def _ask(self) -> str | None:
+        """Return what is wrong with the database."""
+        asking = asyncio.create_task(self._session.fetch_value(QUESTION))
+        problem: str | None = _NO_ANSWER
         try:
             await asyncio.wait([asking], timeout=_TIMEOUT_SECONDS)
         finally:
-            answered = asking.done() and not asking.cancelled() and asking.exception() is None
-            if not answered:
+            if asking.done() and not asking.cancelled() and asking.exception() is None:
+                problem = asking.result()
+            if problem is not None:
+                # A new connection each time: it may lead to a server that is as it should be.
                 giving_up = asyncio.create_task(_give_up(asking, self._session))
                 self._given_up.add(giving_up)
                 giving_up.add_done_callback(self._given_up.discard)
                 self._session = self._database.session()
-        return answered
+        return problem
 
     async def _run(self) -> None:
         while True:
             wait = _INTERVAL_SECONDS
             if self.ready and self._listener.is_connected:
-                wait = max(_LONGEST_INTERVAL_SECONDS - self._silence(), _SHORTEST_WAIT_SECONDS)
+                wait = max(self._rest(), _SHORTEST_WAIT_SECONDS)
             await self._wakeup.wait(wait)
             # Loops of a service without work ask often enough; whoever loses the listener asks in any case.
-            well = self.ready and self._listener.is_connected
-            if not well or self._silence() >= _LONGEST_INTERVAL_SECONDS:
+            well = self.ready and self._listener.is_connected and not self._doubtful
+            if not well or self._rest() <= 0:
                 await self.check()
 
+    def _rest(self) -> float:
+        """Return for how long the answers so far will do."""
+        asked = time.monotonic() - self._asked_at
+        return min(_LONGEST_INTERVAL_SECONDS - self._silence(), _LONGEST_TRUST_SECONDS - asked)
 
-async def _give_up(asking: asyncio.Task[None], session: Session) -> None:
+
+async def _give_up(asking: asyncio.Task[Any], session: Session) -> None:
     """Cancel a question; while the network is dead, this takes psycopg ten seconds."""
     asking.cancel()
     with contextlib.suppress(Exception, asyncio.CancelledError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
 from psycopg import AsyncConnection
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import AsyncRowFactory
 
 from tasker.persistence.connections import PINNED, Connection, configure, hung_up
@@ -22,14 +23,16 @@ MOST_REQUESTS: Final = 4
 
 
 class Pulse:
-    """When the database last answered a session.
+    """When the database last answered a session, and that it refuses to be written to.
 
     Attributes:
         beat_at: By `time.monotonic`; of no session that was ever used, minus infinity.
+        on_refusal: Called when something was not written because the database takes no writes, in any thread.
     """
 
     def __init__(self) -> None:
         self.beat_at = float("-inf")
+        self.on_refusal: Callable[[], None] = lambda: None
 
     def beat(self) -> None:
         """Note that it has answered."""
@@ -39,7 +42,8 @@ class Pulse:
 class Session(Queries):
     """One connection for the engine's functions that reconnects: after an error the next call starts afresh.
 
-    Calls are serialised; a loop that wants two statements at once takes two sessions.
+    Calls are serialised; a loop that wants two statements at once takes two sessions. A connection that takes no writes
+    is given up: a new one may lead to a server that does.
     """
 
     def __init__(self, conninfo: str, settings: Mapping[str, str], pulse: Pulse) -> None:
@@ -55,8 +59,13 @@ class Session(Queries):
         """Lend a transaction; the caller handles conflicts."""
         async with self._lock:
             connection = await self._connect()
-            async with connection.transaction():
-                yield Transaction(connection)
+            try:
+                async with connection.transaction():
+                    yield Transaction(connection)
+            except ReadOnlySqlTransaction:
+                await self._drop()
+                self._pulse.on_refusal()
+                raise
 
     async def connect(self) -> int:
         """Connect, unless it is connected; return how many times it has done so."""
@@ -67,18 +76,30 @@ class Session(Queries):
     async def close(self) -> None:
         """Close the connection; the session may be used again."""
         async with self._lock:
-            if self._connection is not None:
-                await self._connection.close()
-                self._connection = None
+            await self._drop()
 
     async def _run(self, query: str, params: Params, rows: AsyncRowFactory[Record]) -> list[Record]:
         async def fetch() -> list[Record]:
             return await run(await self._connect(), query, params, rows)
 
         async with self._lock:
-            records = await without_conflict(fetch)
+            try:
+                records = await without_conflict(fetch)
+            except ReadOnlySqlTransaction:
+                await self._drop()
+                try:
+                    records = await without_conflict(fetch)
+                except ReadOnlySqlTransaction:
+                    await self._drop()
+                    self._pulse.on_refusal()
+                    raise
         self._pulse.beat()
         return records
+
+    async def _drop(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
     async def _connect(self) -> Connection:
         if self._connection is None or hung_up(self._connection):

@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 
 from tasker.domain import errors as domain
 from tasker.domain.errors import FieldViolation
+from tasker.rpc.permissions import Permission, caller
 
 #: Who defines the reasons in `google.rpc.ErrorInfo`.
 DOMAIN: Final = "tasker"
@@ -33,6 +34,7 @@ STATUS_OF: Final[Mapping[type[Exception], StatusCode]] = {
     domain.AbandonedError: StatusCode.ABORTED,
     domain.UnauthenticatedError: StatusCode.UNAUTHENTICATED,
     domain.PermissionDeniedError: StatusCode.PERMISSION_DENIED,
+    domain.ResourceExhaustedError: StatusCode.RESOURCE_EXHAUSTED,
     domain.UnavailableError: StatusCode.UNAVAILABLE,
     TimeoutError: StatusCode.DEADLINE_EXCEEDED,
     NotImplementedError: StatusCode.UNIMPLEMENTED,  # raised by generated servicers for rpcs not overridden
@@ -51,6 +53,20 @@ _VALUE_BYTES: Final = 256
 _DETAILS_BYTES: Final = 3072
 
 _log = structlog.get_logger(__name__)
+
+
+class NotReadyError(domain.UnavailableError):
+    """The service cannot do its work.
+
+    Attributes:
+        report: The reply that says how each part of it is; it travels in the details of the status.
+    """
+
+    reason = "NOT_READY"
+
+    def __init__(self, problems: Iterable[str], report: Message) -> None:
+        self.report = report
+        super().__init__(f"not ready: {'; '.join(problems)}", retry_after_seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +104,12 @@ def status_of(error: Exception, *, method: str = "") -> RpcStatus:
         return _status(code, message, "INTERNAL", {"correlation_id": correlation_id})
     if not isinstance(error, domain.TaskerError):
         return _status(code, _MESSAGE_OF[code], code.name, {})
+    if isinstance(error, domain.IdentityConflictError) and not caller().may(Permission.TASKS_READ):
+        error = error.without_task()
     violations = error.violations if isinstance(error, domain.InvalidArgumentError) else ()
     wait = error.retry_after_seconds if isinstance(error, domain.UnavailableError) else None
-    return _status(code, str(error), error.reason, error.metadata, violations, wait)
+    report = error.report if isinstance(error, NotReadyError) else None
+    return _status(code, str(error), error.reason, error.metadata, violations, wait, report)
 
 
 def _status(
@@ -100,6 +119,7 @@ def _status(
     metadata: Mapping[str, str],
     violations: Iterable[FieldViolation] = (),
     retry_after_seconds: float | None = None,
+    report: Message | None = None,
 ) -> RpcStatus:
     facts = {key: _clip(value, _VALUE_BYTES) for key, value in metadata.items()}
     status = status_pb2.Status(code=code.value[0], message=_clip(message, _MESSAGE_BYTES))
@@ -108,6 +128,8 @@ def _status(
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(round(retry_after_seconds * 1_000_000_000))
         _add(status, retry)
+    if report is not None and report.ByteSize() <= _DETAILS_BYTES - status.ByteSize():
+        _add(status, report)
     if bad_request := _bad_request(violations, _DETAILS_BYTES - status.ByteSize()):
         _add(status, bad_request)
     trailers: tuple[tuple[str, str | bytes], ...] = rpc_status.to_status(status).trailing_metadata

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from tasker.v1 import common_pb2 as tasker_dot_v1_dot_common__pb2
 from tasker.v1 import steps_pb2 as tasker_dot_v1_dot_steps__pb2
 from tasker.v1 import tasks_pb2 as tasker_dot_v1_dot_tasks__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15tasker/v1/batch.proto\x12\ttasker.v1\x1a\x15tasker/v1/steps.proto\x1a\x15tasker/v1/tasks.proto\"\xd0\x01\n\nItemStatus\x12\x12\n\x04\x63ode\x18\x01 \x01(\x05R\x04\x63ode\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12?\n\x08metadata\x18\x04 \x03(\x0b\x32#.tasker.v1.ItemStatus.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"n\n\x12\x43reateTasksRequest\x12\x32\n\x05tasks\x18\x01 \x03(\x0b\x32\x1c.tasker.v1.CreateTaskRequestR\x05tasks\x12$\n\x0e\x61ll_or_nothing\x18\x02 \x01(\x08R\x0c\x61llOrNothing\"a\n\x13\x43reateTasksResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x16.tasker.v1.CreatedTaskR\x07results\x12\x18\n\x07\x63reated\x18\x02 \x01(\x05R\x07\x63reated\"\x82\x01\n\x0b\x43reatedTask\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x15.tasker.v1.ItemStatusR\x06status\x12\x1b\n\ttask_uuid\x18\x02 \x01(\tR\x08taskUuid\x12\'\n\x0f\x61lready_existed\x18\x03 \x01(\x08R\x0e\x61lreadyExisted\"\xba\x01\n\x12\x43\x61ncelTasksRequest\x12\x1d\n\ntask_uuids\x18\x01 \x03(\tR\ttaskUuids\x12\x1b\n\x06reason\x18\x02 \x01(\tH\x00R\x06reason\x88\x01\x01\x12&\n\x0crequested_by\x18\x03 \x01(\tH\x01R\x0brequestedBy\x88\x01\x01\x12$\n\x0e\x61ll_or_nothing\x18\x04 \x01(\x08R\x0c\x61llOrNothingB\t\n\x07_reasonB\x0f\n\r_requested_by\"g\n\x13\x43\x61ncelTasksResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32\x18.tasker.v1.CancelledTaskR\x07results\x12\x1c\n\tcancelled\x18\x02 \x01(\x05R\tcancelled\"\xa0\x01\n\rCancelledTask\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x15.tasker.v1.ItemStatusR\x06status\x12\x1b\n\ttask_uuid\x18\x02 \x01(\tR\x08taskUuid\x12\x18\n\x07success\x18\x03 \x01(\x08R\x07success\x12\x1d\n\x07message\x18\x04 \x01(\tH\x00R\x07message\x88\x01\x01\x42\n\n\x08_message\"p\n\x13ResolveStepsRequest\x12\x33\n\x05steps\x18\x01 \x03(\x0b\x32\x1d.tasker.v1.ResolveStepRequestR\x05steps\x12$\n\x0e\x61ll_or_nothing\x18\x02 \x01(\x08R\x0c\x61llOrNothing\"e\n\x14ResolveStepsResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32\x17.tasker.v1.ResolvedStepR\x07results\x12\x1a\n\x08resolved\x18\x02 \x01(\x05R\x08resolved\"w\n\x0cResolvedStep\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x15.tasker.v1.ItemStatusR\x06status\x12\x1b\n\ttask_uuid\x18\x02 \x01(\tR\x08taskUuid\x12\x1b\n\tstep_uuid\x18\x03 \x01(\tR\x08stepUuid2\xfb\x01\n\x0c\x42\x61tchService\x12L\n\x0b\x43reateTasks\x12\x1d.tasker.v1.CreateTasksRequest\x1a\x1e.tasker.v1.CreateTasksResponse\x12L\n\x0b\x43\x61ncelTasks\x12\x1d.tasker.v1.CancelTasksRequest\x1a\x1e.tasker.v1.CancelTasksResponse\x12O\n\x0cResolveSteps\x12\x1e.tasker.v1.ResolveStepsRequest\x1a\x1f.tasker.v1.ResolveStepsResponseB1\n\rcom.tasker.v1B\nBatchProtoP\x01Z\x12tasker/v1;taskerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15tasker/v1/batch.proto\x12\ttasker.v1\x1a\x16tasker/v1/common.proto\x1a\x15tasker/v1/steps.proto\x1a\x15tasker/v1/tasks.proto\"\xd0\x01\n\nItemStatus\x12\x12\n\x04\x63ode\x18\x01 \x01(\x05R\x04\x63ode\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12?\n\x08metadata\x18\x04 \x03(\x0b\x32#.tasker.v1.ItemStatus.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"n\n\x12\x43reateTasksRequest\x12\x32\n\x05tasks\x18\x01 \x03(\x0b\x32\x1c.tasker.v1.CreateTaskRequestR\x05tasks\x12$\n\x0e\x61ll_or_nothing\x18\x02 \x01(\x08R\x0c\x61llOrNothing\"\xba\x01\n\x13\x43reateTasksResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x16.tasker.v1.CreatedTaskR\x07results\x12\x18\n\x07\x63reated\x18\x02 \x01(\x05R\x07\x63reated\x12\x46\n\x0c\x62\x61\x63kpressure\x18\x03 \x01(\x0b\x32\x1d.tasker.v1.BackpressureStatusH\x00R\x0c\x62\x61\x63kpressure\x88\x01\x01\x42\x0f\n\r_backpressure\"\x82\x01\n\x0b\x43reatedTask\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x15.tasker.v1.ItemStatusR\x06status\x12\x1b\n\ttask_uuid\x18\x02 \x01(\tR\x08taskUuid\x12\'\n\x0f\x61lready_existed\x18\x03 \x01(\x08R\x0e\x61lreadyExisted\"\xba\x01\n\x12\x43\x61ncelTasksRequest\x12\x1d\n\ntask_uuids\x18\x01 \x03(\tR\ttaskUuids\x12\x1b\n\x06reason\x18\x02 \x01(\tH\x00R\x06reason\x88\x01\x01\x12&\n\x0crequested_by\x18\x03 \x01(\tH\x01R\x0brequestedBy\x88\x01\x01\x12$\n\x0e\x61ll_or_nothing\x18\x04 \x01(\x08R\x0c\x61llOrNothingB\t\n\x07_reasonB\x0f\n\r_requested_by\"g\n\x13\x43\x61ncelTasksResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32\x18.tasker.v1.CancelledTaskR\x07results\x12\x1c\n\tcancelled\x18\x02 \x01(\x05R\tcancelled\"\xa0\x01\n\rCancelledTask\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x15.tasker.v1.ItemStatusR\x06status\x12\x1b\n\ttask_uuid\x18\x02 \x01(\tR\x08taskUuid\x12\x18\n\x07success\x18\x03 \x01(\x08R\x07success\x12\x1d\n\x07message\x18\x04 \x01(\tH\x00R\x07message\x88\x01\x01\x42\n\n\x08_message\"p\n\x13ResolveStepsRequest\x12\x33\n\x05steps\x18\x01 \x03(\x0b\x32\x1d.tasker.v1.ResolveStepRequestR\x05steps\x12$\n\x0e\x61ll_or_nothing\x18\x02 \x01(\x08R\x0c\x61llOrNothing\"e\n\x14ResolveStepsResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32\x17.tasker.v1.ResolvedStepR\x07results\x12\x1a\n\x08resolved\x18\x02 \x01(\x05R\x08resolved\"w\n\x0cResolvedStep\x12-\n\x06status\x18\x01 \x01(\x0b\x32\x15.tasker.v1.ItemStatusR\x06status\x12\x1b\n\ttask_uuid\x18\x02 \x01(\tR\x08taskUuid\x12\x1b\n\tstep_uuid\x18\x03 \x01(\tR\x08stepUuid2\xfb\x01\n\x0c\x42\x61tchService\x12L\n\x0b\x43reateTasks\x12\x1d.tasker.v1.CreateTasksRequest\x1a\x1e.tasker.v1.CreateTasksResponse\x12L\n\x0b\x43\x61ncelTasks\x12\x1d.tasker.v1.CancelTasksRequest\x1a\x1e.tasker.v1.CancelTasksResponse\x12O\n\x0cResolveSteps\x12\x1e.tasker.v1.ResolveStepsRequest\x1a\x1f.tasker.v1.ResolveStepsResponseB1\n\rcom.tasker.v1B\nBatchProtoP\x01Z\x12tasker/v1;taskerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,28 +37,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\rcom.tasker.v1B\nBatchProtoP\001Z\022tasker/v1;taskerv1'
   _globals['_ITEMSTATUS_METADATAENTRY']._loaded_options = None
   _globals['_ITEMSTATUS_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_ITEMSTATUS']._serialized_start=83
-  _globals['_ITEMSTATUS']._serialized_end=291
-  _globals['_ITEMSTATUS_METADATAENTRY']._serialized_start=232
-  _globals['_ITEMSTATUS_METADATAENTRY']._serialized_end=291
-  _globals['_CREATETASKSREQUEST']._serialized_start=293
-  _globals['_CREATETASKSREQUEST']._serialized_end=403
-  _globals['_CREATETASKSRESPONSE']._serialized_start=405
-  _globals['_CREATETASKSRESPONSE']._serialized_end=502
-  _globals['_CREATEDTASK']._serialized_start=505
-  _globals['_CREATEDTASK']._serialized_end=635
-  _globals['_CANCELTASKSREQUEST']._serialized_start=638
-  _globals['_CANCELTASKSREQUEST']._serialized_end=824
-  _globals['_CANCELTASKSRESPONSE']._serialized_start=826
-  _globals['_CANCELTASKSRESPONSE']._serialized_end=929
-  _globals['_CANCELLEDTASK']._serialized_start=932
-  _globals['_CANCELLEDTASK']._serialized_end=1092
-  _globals['_RESOLVESTEPSREQUEST']._serialized_start=1094
-  _globals['_RESOLVESTEPSREQUEST']._serialized_end=1206
-  _globals['_RESOLVESTEPSRESPONSE']._serialized_start=1208
-  _globals['_RESOLVESTEPSRESPONSE']._serialized_end=1309
-  _globals['_RESOLVEDSTEP']._serialized_start=1311
-  _globals['_RESOLVEDSTEP']._serialized_end=1430
-  _globals['_BATCHSERVICE']._serialized_start=1433
-  _globals['_BATCHSERVICE']._serialized_end=1684
+  _globals['_ITEMSTATUS']._serialized_start=107
+  _globals['_ITEMSTATUS']._serialized_end=315
+  _globals['_ITEMSTATUS_METADATAENTRY']._serialized_start=256
+  _globals['_ITEMSTATUS_METADATAENTRY']._serialized_end=315
+  _globals['_CREATETASKSREQUEST']._serialized_start=317
+  _globals['_CREATETASKSREQUEST']._serialized_end=427
+  _globals['_CREATETASKSRESPONSE']._serialized_start=430
+  _globals['_CREATETASKSRESPONSE']._serialized_end=616
+  _globals['_CREATEDTASK']._serialized_start=619
+  _globals['_CREATEDTASK']._serialized_end=749
+  _globals['_CANCELTASKSREQUEST']._serialized_start=752
+  _globals['_CANCELTASKSREQUEST']._serialized_end=938
+  _globals['_CANCELTASKSRESPONSE']._serialized_start=940
+  _globals['_CANCELTASKSRESPONSE']._serialized_end=1043
+  _globals['_CANCELLEDTASK']._serialized_start=1046
+  _globals['_CANCELLEDTASK']._serialized_end=1206
+  _globals['_RESOLVESTEPSREQUEST']._serialized_start=1208
+  _globals['_RESOLVESTEPSREQUEST']._serialized_end=1320
+  _globals['_RESOLVESTEPSRESPONSE']._serialized_start=1322
+  _globals['_RESOLVESTEPSRESPONSE']._serialized_end=1423
+  _globals['_RESOLVEDSTEP']._serialized_start=1425
+  _globals['_RESOLVEDSTEP']._serialized_end=1544
+  _globals['_BATCHSERVICE']._serialized_start=1547
+  _globals['_BATCHSERVICE']._serialized_end=1798
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from tasker.v1 import common_pb2 as _common_pb2
 from tasker.v1 import steps_pb2 as _steps_pb2
 from tasker.v1 import tasks_pb2 as _tasks_pb2
 import builtins as _builtins
@@ -112,21 +113,29 @@ class CreateTasksResponse(_message.Message):
 
     RESULTS_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    BACKPRESSURE_FIELD_NUMBER: _builtins.int
     created: _builtins.int
     """How many were created."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreatedTask]: ...
+    @_builtins.property
+    def backpressure(self) -> _common_pb2.BackpressureStatus:
+        """Set while so much waits that callers should slow down."""
+
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___CreatedTask] | None = ...,
         created: _builtins.int = ...,
+        backpressure: _common_pb2.BackpressureStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backpressure", b"_backpressure", "backpressure", b"backpressure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backpressure", b"_backpressure", "backpressure", b"backpressure", "created", b"created", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__backpressure: _TypeAlias = _typing.Literal["backpressure"]  # noqa: Y015
+    _WhichOneofArgType__backpressure: _TypeAlias = _typing.Literal["_backpressure", b"_backpressure"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__backpressure) -> _WhichOneofReturnType__backpressure | None: ...
 
 Global___CreateTasksResponse: _TypeAlias = CreateTasksResponse  # noqa: Y015
 

@@ -57,7 +57,7 @@ class BatchServiceServicer:
     """
 
     def CreateTasks(self, request, context):
-        """Create tasks.
+        """Create tasks. UNAVAILABLE, and none is created, while too much waits in the namespace of any of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class BatchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BatchServiceAsyncStub: ...
     CreateTasks: _grpc.UnaryUnaryMultiCallable[_batch_pb2.CreateTasksRequest, _batch_pb2.CreateTasksResponse]
-    """Create tasks."""
+    """Create tasks. UNAVAILABLE, and none is created, while too much waits in the namespace of any of them."""
     CancelTasks: _grpc.UnaryUnaryMultiCallable[_batch_pb2.CancelTasksRequest, _batch_pb2.CancelTasksResponse]
     """Cancel tasks."""
     ResolveSteps: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ResolveStepsRequest, _batch_pb2.ResolveStepsResponse]
@@ -46,7 +46,7 @@ class BatchServiceAsyncStub(BatchServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTasks: _aio.UnaryUnaryMultiCallable[_batch_pb2.CreateTasksRequest, _batch_pb2.CreateTasksResponse]  # type: ignore[assignment]
-    """Create tasks."""
+    """Create tasks. UNAVAILABLE, and none is created, while too much waits in the namespace of any of them."""
     CancelTasks: _aio.UnaryUnaryMultiCallable[_batch_pb2.CancelTasksRequest, _batch_pb2.CancelTasksResponse]  # type: ignore[assignment]
     """Cancel tasks."""
     ResolveSteps: _aio.UnaryUnaryMultiCallable[_batch_pb2.ResolveStepsRequest, _batch_pb2.ResolveStepsResponse]  # type: ignore[assignment]
@@ -60,7 +60,7 @@ class BatchServiceServicer:
         request: _batch_pb2.CreateTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_pb2.CreateTasksResponse, _abc.Awaitable[_batch_pb2.CreateTasksResponse]]:
-        """Create tasks."""
+        """Create tasks. UNAVAILABLE, and none is created, while too much waits in the namespace of any of them."""
 
     def CancelTasks(
         self,

@@ -290,13 +290,13 @@ class BackpressureStatus(_message.Message):
     QUEUE_DEPTH_FIELD_NUMBER: _builtins.int
     MAX_QUEUE_DEPTH_FIELD_NUMBER: _builtins.int
     active: _builtins.bool
-    """Whether work is being refused or slowed down."""
+    """Whether callers should slow down: when as much waits as `max_queue_depth` says, they are refused."""
     reason: _builtins.str
     """What is short."""
     retry_after_seconds: _builtins.int
     """When to try again, in seconds."""
     queue_depth: _builtins.int
-    """Messages waiting in the fullest queue."""
+    """Messages that wait where most do, as compared with what may."""
     max_queue_depth: _builtins.int
     """Messages at which work is refused."""
     def __init__(

@@ -123,7 +123,7 @@ class ReadinessResponse(_message.Message):
     CHECKS_FIELD_NUMBER: _builtins.int
     INFO_FIELD_NUMBER: _builtins.int
     status: _builtins.str
-    """ready."""
+    """ready; not_ready in the details of a status that says so."""
     timestamp: _builtins.str
     """RFC 3339."""
     @_builtins.property
@@ -330,7 +330,7 @@ class HealthInfo(_message.Message):
     version: _builtins.str
     environment: _builtins.str
     operational_state: _builtins.str
-    """Normal, Startup, GracefulShutdown, Stopped or Emergency."""
+    """Startup, Normal, GracefulShutdown or Stopped; Emergency while something keeps the service from its work."""
     web_database_pool_size: _builtins.int
     orchestration_database_pool_size: _builtins.int
     circuit_breaker_state: _builtins.str

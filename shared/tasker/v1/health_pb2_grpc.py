@@ -76,7 +76,8 @@ class HealthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckReadiness(self, request, context):
-        """Answer "ready" with all checks, or end UNAVAILABLE while work would fail.
+        """Answer "ready" with all checks, or end UNAVAILABLE while work would fail, with this reply in the
+        details of the status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,9 @@ class HealthServiceStub:
     CheckLiveness: _grpc.UnaryUnaryMultiCallable[_health_pb2.LivenessRequest, _health_pb2.HealthResponse]
     """Answer "alive" while the process can answer at all."""
     CheckReadiness: _grpc.UnaryUnaryMultiCallable[_health_pb2.ReadinessRequest, _health_pb2.ReadinessResponse]
-    """Answer "ready" with all checks, or end UNAVAILABLE while work would fail."""
+    """Answer "ready" with all checks, or end UNAVAILABLE while work would fail, with this reply in the
+    details of the status.
+    """
     CheckDetailedHealth: _grpc.UnaryUnaryMultiCallable[_health_pb2.DetailedHealthRequest, _health_pb2.DetailedHealthResponse]
     """Answer "healthy" or "degraded" with all checks; never fails because of what they found."""
 
@@ -52,7 +54,9 @@ class HealthServiceAsyncStub(HealthServiceStub):
     CheckLiveness: _aio.UnaryUnaryMultiCallable[_health_pb2.LivenessRequest, _health_pb2.HealthResponse]  # type: ignore[assignment]
     """Answer "alive" while the process can answer at all."""
     CheckReadiness: _aio.UnaryUnaryMultiCallable[_health_pb2.ReadinessRequest, _health_pb2.ReadinessResponse]  # type: ignore[assignment]
-    """Answer "ready" with all checks, or end UNAVAILABLE while work would fail."""
+    """Answer "ready" with all checks, or end UNAVAILABLE while work would fail, with this reply in the
+    details of the status.
+    """
     CheckDetailedHealth: _aio.UnaryUnaryMultiCallable[_health_pb2.DetailedHealthRequest, _health_pb2.DetailedHealthResponse]  # type: ignore[assignment]
     """Answer "healthy" or "degraded" with all checks; never fails because of what they found."""
 
@@ -78,7 +82,9 @@ class HealthServiceServicer:
         request: _health_pb2.ReadinessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_health_pb2.ReadinessResponse, _abc.Awaitable[_health_pb2.ReadinessResponse]]:
-        """Answer "ready" with all checks, or end UNAVAILABLE while work would fail."""
+        """Answer "ready" with all checks, or end UNAVAILABLE while work would fail, with this reply in the
+        details of the status.
+        """
 
     def CheckDetailedHealth(
         self,

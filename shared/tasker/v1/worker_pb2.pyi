@@ -183,7 +183,7 @@ class WorkerReadinessResponse(_message.Message):
     CHECKS_FIELD_NUMBER: _builtins.int
     SYSTEM_INFO_FIELD_NUMBER: _builtins.int
     status: _builtins.str
-    """ready."""
+    """ready; not_ready in the details of a status that says so."""
     worker_id: _builtins.str
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp: ...

@@ -152,7 +152,8 @@ class WorkerHealthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckReadiness(self, request, context):
-        """Answer "ready" with all checks, or end UNAVAILABLE while the worker can run no steps.
+        """Answer "ready" with all checks, or end UNAVAILABLE while the worker can run no steps, with this
+        reply in the details of the status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,7 +68,9 @@ class WorkerHealthServiceStub:
     CheckLiveness: _grpc.UnaryUnaryMultiCallable[_worker_pb2.WorkerLivenessRequest, _worker_pb2.WorkerBasicHealthResponse]
     """Answer "alive" while the process can answer at all."""
     CheckReadiness: _grpc.UnaryUnaryMultiCallable[_worker_pb2.WorkerReadinessRequest, _worker_pb2.WorkerReadinessResponse]
-    """Answer "ready" with all checks, or end UNAVAILABLE while the worker can run no steps."""
+    """Answer "ready" with all checks, or end UNAVAILABLE while the worker can run no steps, with this
+    reply in the details of the status.
+    """
     CheckDetailedHealth: _grpc.UnaryUnaryMultiCallable[_worker_pb2.WorkerDetailedHealthRequest, _worker_pb2.WorkerDetailedHealthResponse]
     """Answer "healthy" or "degraded" with all checks; never fails because of what they found."""
 
@@ -82,7 +84,9 @@ class WorkerHealthServiceAsyncStub(WorkerHealthServiceStub):
     CheckLiveness: _aio.UnaryUnaryMultiCallable[_worker_pb2.WorkerLivenessRequest, _worker_pb2.WorkerBasicHealthResponse]  # type: ignore[assignment]
     """Answer "alive" while the process can answer at all."""
     CheckReadiness: _aio.UnaryUnaryMultiCallable[_worker_pb2.WorkerReadinessRequest, _worker_pb2.WorkerReadinessResponse]  # type: ignore[assignment]
-    """Answer "ready" with all checks, or end UNAVAILABLE while the worker can run no steps."""
+    """Answer "ready" with all checks, or end UNAVAILABLE while the worker can run no steps, with this
+    reply in the details of the status.
+    """
     CheckDetailedHealth: _aio.UnaryUnaryMultiCallable[_worker_pb2.WorkerDetailedHealthRequest, _worker_pb2.WorkerDetailedHealthResponse]  # type: ignore[assignment]
     """Answer "healthy" or "degraded" with all checks; never fails because of what they found."""
 
@@ -108,7 +112,9 @@ class WorkerHealthServiceServicer:
         request: _worker_pb2.WorkerReadinessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.WorkerReadinessResponse, _abc.Awaitable[_worker_pb2.WorkerReadinessResponse]]:
-        """Answer "ready" with all checks, or end UNAVAILABLE while the worker can run no steps."""
+        """Answer "ready" with all checks, or end UNAVAILABLE while the worker can run no steps, with this
+        reply in the details of the status.
+        """
 
     def CheckDetailedHealth(
         self,

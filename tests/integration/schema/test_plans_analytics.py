@@ -1,4 +1,4 @@
-"""The plans of analytics: the newest tasks by index, each with what is its own, however many tasks there are."""
+"""The plans of analytics and of back-pressure: they read as much of many tasks and messages as of few."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from tasker.persistence.reading.analytics import AnalyticsReader
+from tasker.persistence.reading.backlogs import MOST_EXACT, BacklogReader
 from tests.integration.schema.test_plans import Plans, explaining, grow, nodes
-from tests.support.engine import Engine
+from tests.support.engine import Engine, diamond
 
 pytestmark = pytest.mark.own_database
 
@@ -100,3 +101,24 @@ async def _create_some(url: str) -> None:
     await grow(url, 5)
     async with Engine(url) as engine:
         await engine.sql("SELECT pgmq.purge_queue('worker_test_queue')")
+
+
+async def test_the_depth_of_a_long_queue_costs_no_more_than_that_of_a_short_one(
+    any_database_url: str, explaining: Callable[[], Any]
+) -> None:
+    async with explaining() as (engine, plans):
+        reader = BacklogReader(engine.sessions, ["orchestration_step_results"])
+        await engine.create(diamond())
+        for _ in range(7):
+            await reader.backlogs()
+        with psycopg.connect(any_database_url, autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO pgmq.q_worker_test_queue (vt, message) "
+                "SELECT clock_timestamp(), '{}' FROM generate_series(1, 50000)"
+            )
+        plans.used.clear()
+        backlogs = {backlog.namespace: backlog.depth for backlog in await reader.backlogs()}
+        assert backlogs["test"] >= MOST_EXACT
+        assert backlogs[None] == 0
+        assert plans.flaws() == set()
+        assert _read(plans)["q_worker_test_queue"] == MOST_EXACT

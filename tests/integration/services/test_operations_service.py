@@ -482,5 +482,6 @@ async def test_poison_that_nothing_can_be_made_of_is_not_requeued(
     assert refusal.reason == "POISON_WITHOUT_STEP"
     refusal = await refused(client.operations.requeue_poison(unknown.poison_id, **WHO))
     assert refusal.reason == "TASK_NOT_FOUND"
-    refusal = await refused(client.operations.requeue_poison(10**9, **WHO))
-    assert (refusal.reason, refusal.metadata) == ("POISON_NOT_FOUND", {"poison_id": "1000000000"})
+    for nobody in (10**9, 2**63 - 1, -(2**63)):
+        refusal = await refused(client.operations.requeue_poison(nobody, **WHO))
+        assert (refusal.reason, refusal.metadata) == ("POISON_NOT_FOUND", {"poison_id": str(nobody)})

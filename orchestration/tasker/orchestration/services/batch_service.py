@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from tasker.orchestration.engine.backpressure import Backpressure
 from tasker.orchestration.engine.creation import Creation
 from tasker.orchestration.engine.groups import Groups
 from tasker.orchestration.engine.operators import Cancellation
-from tasker.orchestration.services import parse
+from tasker.orchestration.services import parse, render
 from tasker.orchestration.services.items import items, status
 from tasker.orchestration.services.step_resolution import step_resolution
 from tasker.rpc.interceptor import ServicerContext
@@ -19,13 +20,16 @@ _SERVICE: Final = "/tasker.v1.BatchService"
 class BatchService(batch_pb2_grpc.BatchServiceServicer):
     """Creates, cancels and mends many with one call."""
 
-    def __init__(self, groups: Groups) -> None:
+    def __init__(self, groups: Groups, backpressure: Backpressure) -> None:
         self._groups = groups
+        self._backpressure = backpressure
 
     async def CreateTasks(
         self, request: batch_pb2.CreateTasksRequest, context: ServicerContext
     ) -> batch_pb2.CreateTasksResponse:
-        """Create tasks; each has a result of its own."""
+        """Create tasks, unless too much waits already; each has a result of its own."""
+        told = [self._backpressure.admit(name) for name in sorted({task.namespace for task in request.tasks})]
+        pressure = max(filter(None, told), key=lambda one: one.level, default=None)
         outcomes = await self._groups.create(
             items("tasks", request.tasks, parse.new_task), all_or_nothing=request.all_or_nothing
         )
@@ -33,6 +37,7 @@ class BatchService(batch_pb2_grpc.BatchServiceServicer):
         return batch_pb2.CreateTasksResponse(
             results=results,
             created=sum(bool(result.task_uuid) and not result.already_existed for result in results),
+            backpressure=render.backpressure(pressure) if pressure else None,
         )
 
     async def CancelTasks(

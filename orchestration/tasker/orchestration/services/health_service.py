@@ -5,26 +5,42 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
-from tasker.domain.errors import UnavailableError
+from tasker.domain.backpressure import PressureLevel
 from tasker.messaging.queues import JUDGEMENTS_QUEUE, RESULTS_QUEUE
 from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.persistence.failures import is_transient
 from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.poison import PoisonReader
 from tasker.persistence.reading.queues import QueueReader
+from tasker.rpc.errors import NotReadyError
 from tasker.rpc.interceptor import ServicerContext
 from tasker.rpc.pool_details import pool_detail
+from tasker.rpc.readiness import Readiness
+from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import health_pb2, health_pb2_grpc
 from tasker.version import VERSION
+
+_BACKLOGS_SHOWN: Final = 3
 
 
 class HealthService(health_pb2_grpc.HealthServiceServicer):
     """Says whether the process lives, is ready, and how its parts are."""
 
-    def __init__(self, orchestrator: Orchestrator, probe: DatabaseProbe, *, environment: str) -> None:
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        probe: DatabaseProbe,
+        readiness: Readiness,
+        loop_watch: LoopWatch,
+        *,
+        environment: str,
+    ) -> None:
         self._orchestrator = orchestrator
         self._probe = probe
+        self._readiness = readiness
+        self._loop_watch = loop_watch
         self._environment = environment
 
     async def CheckHealth(
@@ -42,13 +58,13 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
     async def CheckReadiness(
         self, request: health_pb2.ReadinessRequest, context: ServicerContext
     ) -> health_pb2.ReadinessResponse:
-        """Answer `ready`, or UNAVAILABLE while the database is away."""
+        """Answer `ready`; or UNAVAILABLE, with the reply in the details, while tasks cannot be created or get on."""
         await self._probe.check()
-        if not self._probe.ready:
-            raise UnavailableError("not ready: the database does not answer", retry_after_seconds=5)
+        await self._readiness.update()
+        problems = self._readiness.problems
         database = self._database_check()
-        return health_pb2.ReadinessResponse(
-            status="ready",
+        answer = health_pb2.ReadinessResponse(
+            status="not_ready" if problems else "ready",
             timestamp=_now(),
             checks=health_pb2.ReadinessChecks(
                 web_database=database,
@@ -59,6 +75,9 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
             ),
             info=self._info(),
         )
+        if problems:
+            raise NotReadyError(problems, answer)
+        return answer
 
     async def CheckDetailedHealth(
         self, request: health_pb2.DetailedHealthRequest, context: ServicerContext
@@ -90,15 +109,18 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         )
 
     def _database_check(self) -> health_pb2.HealthCheck:
-        if self._probe.ready:
-            return _check("healthy", f"answered in {self._probe.milliseconds} ms", self._probe.milliseconds)
-        return _check("unhealthy", "the database does not answer", self._probe.milliseconds)
+        milliseconds = self._probe.milliseconds
+        if self._probe.problem is not None:
+            return _check("unhealthy", self._probe.problem, milliseconds)
+        return _check("healthy", f"answered in {milliseconds} ms", milliseconds)
 
     def _loops_check(self) -> health_pb2.HealthCheck:
         if failing := self._orchestrator.failing_loops:
             return _check("degraded", f"loops that fail right now: {', '.join(failing)}")
         if not self._orchestrator.is_listening:
             return _check("degraded", "no notifications arrive; polling goes on")
+        if (problem := self._loop_watch.problem) is not None:
+            return _check("degraded", problem)
         return _check("healthy", "all loops run")
 
     def _pool_check(self) -> health_pb2.HealthCheck:
@@ -109,7 +131,7 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
 
     async def _message_checks(self) -> tuple[health_pb2.HealthCheck, health_pb2.HealthCheck, list[str]]:
         """Return what the database says of messages that wait, of those that nobody could handle, and who is paused."""
-        unknown = _check("unknown", "the database does not answer")
+        unknown = _check("unknown", self._probe.problem or "the database does not answer")
         if not self._probe.ready:
             return unknown, unknown, []
         started = time.perf_counter()
@@ -125,13 +147,23 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
                 raise
             return unknown, unknown, []
         duration_ms = round((time.perf_counter() - started) * 1000)
-        waiting = "unhealthy" if depth >= 10_000 else "degraded" if depth >= 5_000 else "healthy"
         recorded = f"{poison.last_hour} recorded in the last hour, {poison.last_day} in the last day"
         return (
-            _check(waiting, f"{depth} results wait", duration_ms),
+            self._depth_check(depth, duration_ms),
             _check("degraded" if poison.last_hour else "healthy", recorded, duration_ms),
             paused,
         )
+
+    def _depth_check(self, depth: int, duration_ms: int) -> health_pb2.HealthCheck:
+        """Return what it means that so many results wait, and what waits elsewhere."""
+        backpressure = self._orchestrator.backpressure
+        raised = backpressure.raised or []
+        level = max(
+            backpressure.level_of_results(depth), *(one.level for one in raised), PressureLevel.NORMAL
+        )
+        status = "unhealthy" if level.refuses_work else "degraded" if level else "healthy"
+        elsewhere = [one.reason for one in raised if one.namespace is not None]
+        return _check(status, "; ".join([f"{depth} results wait", *elsewhere[:_BACKLOGS_SHOWN]]), duration_ms)
 
     def _info(self, paused_namespaces: Sequence[str] = ()) -> health_pb2.HealthInfo:
         usage = self._orchestrator.database.usage()
@@ -139,7 +171,7 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         return health_pb2.HealthInfo(
             version=VERSION,
             environment=self._environment,
-            operational_state="Normal",
+            operational_state=self._readiness.state,
             web_database_pool_size=usage.most,
             orchestration_database_pool_size=usage.most,
             circuit_breaker_state="Closed",

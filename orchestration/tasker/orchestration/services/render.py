@@ -11,11 +11,17 @@ from uuid import uuid5
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tasker.domain.backpressure import Pressure
 from tasker.domain.results import StepExecutionResult
 from tasker.domain.states import StepState, TaskState
 from tasker.domain.step_counts import StepCounts
 from tasker.domain.templates.document import Step, Template
 from tasker.orchestration.services.sizing import CONTEXT_STRUCT_JSON_BYTES, STRUCT_JSON_BYTES
+from tasker.orchestration.services.visibility import (
+    context_is_visible,
+    visible_backtrace,
+    visible_envelope,
+)
 from tasker.persistence.reading.audit import AuditRecord
 from tasker.persistence.reading.tasks import StepRecord, TaskRecord
 from tasker.persistence.reading.templates import NamespaceSummary, TemplateSummary
@@ -36,7 +42,8 @@ STEP_STATES: Final = {
 
 
 def task(record: TaskRecord, *, with_context: bool = True) -> tasks_pb2.Task:
-    """Return a task with its counts."""
+    """Return a task with its counts; with its context only if that is for the caller."""
+    with_context = with_context and context_is_visible()
     counts = step_counts(record)
     status = counts.execution_status
     context, context_json = _json(record.context) if with_context else (None, None)
@@ -120,9 +127,10 @@ def task_cancellation(record: TaskRecord) -> failures_pb2.TaskCancellation | Non
 def step(record: StepRecord) -> tasks_pb2.Step:
     """Return a step with its readiness and its stored result."""
     may_retry = retry_eligible(record)
+    envelope = visible_envelope(record.envelope)
     due = record.next_retry_at is None or record.next_retry_at <= record.read_at
     waiting = record.state.may_become_ready
-    results, results_json = _json(None if record.results_omitted else record.envelope)
+    results, results_json = _json(None if record.results_omitted else envelope)
     return tasks_pb2.Step(
         step_uuid=str(record.step_uuid),
         task_uuid=str(record.task_uuid),
@@ -218,8 +226,17 @@ def template(document: Template) -> templates_pb2.TemplateDetail:
     )
 
 
-def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskContext:
-    """Return the inputs, the results of the completed steps by name, and both merged."""
+def backpressure(pressure: Pressure) -> common_pb2.BackpressureStatus:
+    """Return that much waits; the caller has not been refused."""
+    return common_pb2.BackpressureStatus(
+        active=True, reason=pressure.reason, queue_depth=pressure.depth, max_queue_depth=pressure.limit
+    )
+
+
+def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskContext | None:
+    """Return the inputs, the results of the completed steps by name, and both merged; None if not for the caller."""
+    if not context_is_visible():
+        return None
     complete = [step for step in steps if step.state is StepState.COMPLETE]
     outputs = {
         step.name: step.envelope["result"]
@@ -289,7 +306,7 @@ def _failure(result: StepExecutionResult) -> failures_pb2.StepFailure:
         error_code=metadata.error_code,
         retryable=error.retryable if error else metadata.retryable,
         status_code=status_code if status_code in _STATUS_CODES else None,
-        backtrace=error.backtrace if error else (),
+        backtrace=visible_backtrace(error.backtrace) if error else (),
     )
 
 

@@ -49,6 +49,7 @@ class PoisonCounts:
 _MESSAGES: Final = statement("poison_messages")
 _COUNTS: Final = statement("poison_counts")
 _TOTAL: Final = statement("poison_total")
+_LARGEST_ID: Final = 2**63 - 1
 
 
 class PoisonReader:
@@ -76,6 +77,8 @@ class PoisonReader:
 
     async def get(self, poison_id: int) -> PoisonRecord | None:
         """Return one record, or None."""
+        if poison_id >= _LARGEST_ID:  # there is no id behind it to ask with, and nobody gets there
+            return None
         newest = await self.newest(before=poison_id + 1, limit=1)
         return newest[0] if newest and newest[0].poison_id == poison_id else None
 

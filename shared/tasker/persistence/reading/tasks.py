@@ -183,7 +183,10 @@ def tasks_statement(keys: str, *, context: str) -> str:
     return text.replace("{keys}", keys).replace("{context}", context)
 
 
-_TASK: Final = tasks_statement("SELECT %(task)s::uuid AS task_uuid", context="t.context")
+_KEY: Final = "SELECT %(task)s::uuid AS task_uuid"
+_TASK: Final = tasks_statement(_KEY, context="t.context")
+#: The same without its context. Parameters: task; at, null for now.
+TASK_WITHOUT_CONTEXT: Final = tasks_statement(_KEY, context="'{}'::jsonb")
 _ROOM: Final = """(%(bytes)s::bigint IS NOT NULL
     AND (row_number() OVER page = 1 OR sum(r.size) OVER page <= %(bytes)s::bigint))"""
 _STEPS: Final = (

@@ -16,6 +16,7 @@ from tasker.persistence.operations.renew import renew_leases
 from tasker.persistence.operations.workers import beat
 from tasker.persistence.sessions import Session
 from tasker.worker.runtime.claims import OpenClaims
+from tasker.worker.runtime.slots import Slots
 
 log = structlog.get_logger(__name__)
 
@@ -31,12 +32,18 @@ class Heartbeat:
     """
 
     def __init__(
-        self, session: Session, worker_uuid: UUID, claims: OpenClaims, cancel: Callable[[UUID], None]
+        self,
+        session: Session,
+        worker_uuid: UUID,
+        claims: OpenClaims,
+        slots: Slots,
+        cancel: Callable[[UUID], None],
     ) -> None:
         """`session` is used by nobody else; `cancel` is called on the loop that starts the heartbeat."""
         self._session = session
         self._worker_uuid = worker_uuid
         self._claims = claims
+        self._slots = slots
         self._cancel = cancel
 
     def start(self) -> None:
@@ -61,7 +68,7 @@ class Heartbeat:
             step = claims[step_uuid]
             if step in self._claims:  # else it was claimed anew
                 self._handlers_loop.call_soon_threadsafe(self._cancel, step_uuid)
-        if not await beat(self._session, self._worker_uuid, slots_in_use=len(claims)):
+        if not await beat(self._session, self._worker_uuid, slots_in_use=self._slots.in_use):
             log.warning(
                 "heartbeat_not_noted", problem="somebody has locked tasker.workers; leases are renewed"
             )

@@ -125,8 +125,7 @@ class StepRunner:
             if execution is None or execution.released.done():
                 self._slots.give_back()
             else:
-                # A thread cannot be stopped: its slot is free when it ends.
-                execution.released.add_done_callback(lambda _: self._slots.give_back())
+                self._slots.give_back_after(execution.released)  # a thread cannot be stopped
 
     async def _begin(self, step: ClaimedStep) -> Execution | SealedResult:
         """Start the handler; return a result instead if it cannot run, or not once more."""

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Final
+
+#: A handler that is told to stop may take so long to clean up before it counts as hung.
+_CLEAN_UP_SECONDS: Final = 0.5
 
 
 class Slots:
-    """Counts the running steps; wakes who waits for a free one."""
+    """Counts the running steps; wakes who waits for a free one.
+
+    Attributes:
+        size: How many there are.
+        in_use: How many are taken, by hung handlers, too.
+        hung: How many are taken by handlers that go on after their step has ended.
+        on_hung: Called when that number changes.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.in_use = 0
+        self.hung = 0
+        self.on_hung: Callable[[], None] = lambda: None
         self._reserved = 0
         self._closed = 0
         self._freed = asyncio.Event()
@@ -30,6 +43,26 @@ class Slots:
         """Free a slot."""
         self.in_use -= 1
         self._freed.set()
+
+    def give_back_after(self, released: asyncio.Future[None]) -> None:
+        """Free a slot when the handler in it ends, whose step has ended without it."""
+        hanging = False
+
+        def hang() -> None:
+            nonlocal hanging
+            hanging = True
+            self.hung += 1
+            self.on_hung()
+
+        def end(_: asyncio.Future[None]) -> None:
+            timer.cancel()
+            self.give_back()
+            if hanging:
+                self.hung -= 1
+                self.on_hung()
+
+        timer = asyncio.get_running_loop().call_later(_CLEAN_UP_SECONDS, hang)
+        released.add_done_callback(end)
 
     @contextlib.contextmanager
     def reserved(self, at_most: int) -> Iterator[int]:

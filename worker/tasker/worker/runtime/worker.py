@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -49,6 +50,7 @@ class Worker:
         listener: Brings hints.
         registration: What became of the template directory, once started.
         served: What it can run, once started.
+        on_change: Called when `problem` may have changed.
     """
 
     def __init__(self, settings: WorkerSettings, registry: HandlerRegistry) -> None:
@@ -64,6 +66,7 @@ class Worker:
         self.listener = Listener(self.database.url_parameters)
         self._slots = Slots(settings.slots)
         self._claims = OpenClaims()
+        self.on_change: Callable[[], None] = lambda: None
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -82,6 +85,8 @@ class Worker:
             raise
         self._heartbeat.start()
         self._claiming = asyncio.create_task(self._consumer.run(), name="claims")
+        self._claiming.add_done_callback(lambda _: self.on_change())
+        self._slots.on_hung = self.on_change
         self._background = [
             self._claiming,
             asyncio.create_task(
@@ -149,7 +154,7 @@ class Worker:
         for channel in self._consumer.channels:
             self.listener.subscribe(channel, wakeup)
         self._heartbeat = Heartbeat(
-            self.database.session(), self.worker_uuid, self._claims, self._runner.cancel
+            self.database.session(), self.worker_uuid, self._claims, self._slots, self._runner.cancel
         )
 
     async def stop(self) -> None:
@@ -194,8 +199,25 @@ class Worker:
 
     @property
     def slots_in_use(self) -> int:
-        """Steps that run right now."""
+        """Slots that are taken, by steps that run or by handlers that go on after theirs."""
         return self._slots.in_use
+
+    @property
+    def slots_hung(self) -> int:
+        """Slots that are taken by handlers that go on after their step has ended."""
+        return self._slots.hung
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the worker from running steps; None if nothing does."""
+        if not self.is_claiming:
+            return "the worker takes no work"
+        if self._slots.hung >= self._slots.size:
+            return (
+                f"handlers that go on after their step has ended take all slots ({self._slots.size}); "
+                "restart the worker, and let handlers give up in time"
+            )
+        return None
 
     @property
     def namespaces(self) -> list[str]:

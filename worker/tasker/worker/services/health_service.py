@@ -6,10 +6,12 @@ import time
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tasker.domain.errors import UnavailableError
 from tasker.persistence.probe import DatabaseProbe
+from tasker.rpc.errors import NotReadyError
 from tasker.rpc.interceptor import ServicerContext
 from tasker.rpc.pool_details import pool_detail
+from tasker.rpc.readiness import Readiness
+from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import worker_pb2, worker_pb2_grpc
 from tasker.version import VERSION
 from tasker.worker.runtime.worker import WORKER_TYPE, Worker
@@ -18,9 +20,19 @@ from tasker.worker.runtime.worker import WORKER_TYPE, Worker
 class WorkerHealthService(worker_pb2_grpc.WorkerHealthServiceServicer):
     """Says whether the process lives, is ready, and how its parts are."""
 
-    def __init__(self, worker: Worker, probe: DatabaseProbe, *, environment: str) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        probe: DatabaseProbe,
+        readiness: Readiness,
+        loop_watch: LoopWatch,
+        *,
+        environment: str,
+    ) -> None:
         self._worker = worker
         self._probe = probe
+        self._readiness = readiness
+        self._loop_watch = loop_watch
         self._environment = environment
         self._started = time.monotonic()
 
@@ -39,14 +51,12 @@ class WorkerHealthService(worker_pb2_grpc.WorkerHealthServiceServicer):
     async def CheckReadiness(
         self, request: worker_pb2.WorkerReadinessRequest, context: ServicerContext
     ) -> worker_pb2.WorkerReadinessResponse:
-        """Answer `ready`, or UNAVAILABLE while the database is away or the worker claims nothing."""
+        """Answer `ready`; or UNAVAILABLE, with the reply in the details, while the worker can run no steps."""
         await self._probe.check()
-        if not self._probe.ready:
-            raise UnavailableError("not ready: the database does not answer", retry_after_seconds=5)
-        if not self._worker.is_claiming:
-            raise UnavailableError("not ready: the worker takes no work", retry_after_seconds=5)
-        return worker_pb2.WorkerReadinessResponse(
-            status="ready",
+        await self._readiness.update()
+        problems = self._readiness.problems
+        answer = worker_pb2.WorkerReadinessResponse(
+            status="not_ready" if problems else "ready",
             timestamp=_now(),
             worker_id=self._worker.worker_id,
             checks=worker_pb2.WorkerReadinessChecks(
@@ -56,6 +66,9 @@ class WorkerHealthService(worker_pb2_grpc.WorkerHealthServiceServicer):
             ),
             system_info=self._system_info(),
         )
+        if problems:
+            raise NotReadyError(problems, answer)
+        return answer
 
     async def CheckDetailedHealth(
         self, request: worker_pb2.WorkerDetailedHealthRequest, context: ServicerContext
@@ -67,10 +80,12 @@ class WorkerHealthService(worker_pb2_grpc.WorkerHealthServiceServicer):
             command_processor=self._claims_check(),
             queue_processing=self._listener_check(),
             event_system=_check("healthy", "this worker publishes no domain events"),
-            step_processing=_check("healthy", f"{self._worker.slots_in_use} steps run"),
+            step_processing=self._steps_check(),
             circuit_breakers=_check("healthy", "there are none: claims and submissions retry with backoff"),
         )
-        every = (checks.database, checks.command_processor, checks.queue_processing)
+        every = (
+            checks.database, checks.command_processor, checks.queue_processing, checks.step_processing
+        )  # fmt: skip
         return worker_pb2.WorkerDetailedHealthResponse(
             status="healthy" if all(check.status == "healthy" for check in every) else "degraded",
             timestamp=_now(),
@@ -85,14 +100,25 @@ class WorkerHealthService(worker_pb2_grpc.WorkerHealthServiceServicer):
         )
 
     def _database_check(self) -> worker_pb2.WorkerHealthCheck:
-        if self._probe.ready:
-            return _check("healthy", f"answered in {self._probe.milliseconds} ms", self._probe.milliseconds)
-        return _check("unhealthy", "the database does not answer", self._probe.milliseconds)
+        milliseconds = self._probe.milliseconds
+        if self._probe.problem is not None:
+            return _check("unhealthy", self._probe.problem, milliseconds)
+        return _check("healthy", f"answered in {milliseconds} ms", milliseconds)
 
     def _claims_check(self) -> worker_pb2.WorkerHealthCheck:
-        if self._worker.is_claiming:
-            return _check("healthy", "steps are claimed")
-        return _check("unhealthy", "no steps are claimed")
+        if self._worker.problem is not None:
+            return _check("unhealthy", self._worker.problem)
+        return _check("healthy", "steps are claimed")
+
+    def _steps_check(self) -> worker_pb2.WorkerHealthCheck:
+        """Return how many steps run, and what keeps others from running."""
+        hung = self._worker.slots_hung
+        message = f"{self._worker.slots_in_use - hung} steps run"
+        if hung:
+            message += f"; {hung} slots are taken by handlers that go on after their step has ended"
+        if (problem := self._loop_watch.problem) is not None:
+            return _check("degraded", f"{message}; {problem}")
+        return _check("degraded" if hung else "healthy", message)
 
     def _listener_check(self) -> worker_pb2.WorkerHealthCheck:
         if self._worker.is_listening:
