@@ -60,7 +60,7 @@ async def test_its_programs_print_what_it_shows(address: str) -> None:
 
 def test_it_names_every_method() -> None:
     (table,) = re.findall(r"^\| Method .*?\n\n", PAGE, re.M | re.S)
-    public = {name for name in vars(TaskerClient) if not name.startswith("_")}
+    public = {name for name in dir(TaskerClient) if not name.startswith("_")}
     assert set(re.findall(r"`(\w+)\(", table)) == public - {"close"}
 
 

@@ -184,6 +184,11 @@ ROWS = [
         info("PERMISSION_DENIED", permission="tasks:create"),
     ),
     (
+        errors.TooManyStreamsError("no further stream", limit=7),
+        StatusCode.RESOURCE_EXHAUSTED,
+        info("TOO_MANY_STREAMS", limit="7"),
+    ),
+    (
         errors.UnavailableError("too much is queued", retry_after_seconds=7),
         StatusCode.UNAVAILABLE,
         info("UNAVAILABLE", retry_after_seconds="7"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_admin_service import TemplateAdminService
 from tasker.orchestration.services.template_service import TemplateService
+from tasker.orchestration.services.watch_service import WatchService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.audit import AuditReader
@@ -28,7 +30,9 @@ from tasker.persistence.reading.staleness import StalenessReader
 from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.readiness import Readiness
+from tasker.rpc.security import Security, security_of
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
+from tasker.rpc.streams import OpenStreams
 from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import (
     analytics_pb2,
@@ -51,6 +55,8 @@ from tasker.v1 import (
     template_admin_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 
 log = structlog.get_logger(__name__)
@@ -66,6 +72,7 @@ class OrchestrationService:
     def __init__(self, settings: OrchestrationSettings) -> None:
         self._settings = settings
         self._orchestrator = Orchestrator(settings)
+        self._streams = OpenStreams(at_most=settings.max_open_streams)
         self.address = settings.bind_address
         self._loop_watch = LoopWatch(longest_seconds=settings.loop_blocked_seconds)
 
@@ -74,6 +81,8 @@ class OrchestrationService:
 
         Raises:
             BindError: The address is taken.
+            KeyFileError: A file of keys or of the certificate cannot be used.
+            KeySetError: The URL of the key set is not one to fetch it from.
             psycopg.OperationalError: The database does not answer.
             SchemaVersionError: Its schema does not fit.
         """
@@ -81,11 +90,13 @@ class OrchestrationService:
             self._orchestrator.database, self._orchestrator.listener, on_change=self._look
         )
         self._readiness = Readiness(lambda: self._probe.problem)
+        security = security_of(self._settings)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
-            services=self._registrations(),
-            options=ORCHESTRATION_OPTIONS,
+            services=self._registrations(security),
+            options=replace(ORCHESTRATION_OPTIONS, enable_reflection=self._settings.reflection_enabled),
             translate=as_unavailable,
+            security=security,
         )
         self._readiness.report_to(self._server.health)
         self._server.health.refresh_by(self._probe.refresh)
@@ -123,7 +134,7 @@ class OrchestrationService:
     async def _look(self, _: bool) -> None:
         await self._readiness.update()
 
-    def _registrations(self) -> list[ServiceRegistration[Any]]:
+    def _registrations(self, security: Security) -> list[ServiceRegistration[Any]]:
         engine = self._orchestrator
         return [
             ServiceRegistration(
@@ -134,10 +145,16 @@ class OrchestrationService:
                     TaskListing(engine.database),
                     SummaryReader(engine.database),
                     engine.operators,
-                    engine.watching,
+                    engine.task_watch,
+                    self._streams,
                     engine.backpressure,
                 ),
                 tasks_pb2_grpc.add_TaskServiceServicer_to_server,
+            ),
+            ServiceRegistration(
+                watch_pb2.DESCRIPTOR.services_by_name["WatchService"],
+                WatchService(engine.feed_watch, self._streams),
+                watch_pb2_grpc.add_WatchServiceServicer_to_server,
             ),
             ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],
@@ -167,7 +184,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 config_pb2.DESCRIPTOR.services_by_name["ConfigService"],
-                ConfigService(self._settings, engine.database),
+                ConfigService(self._settings, engine.database, security),
                 config_pb2_grpc.add_ConfigServiceServicer_to_server,
             ),
             ServiceRegistration(

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 Item = TypeVar("Item")
-Calls = TypeVar("Calls")
+Calls = TypeVar("Calls", covariant=True)
 
 _CLOSED: Final = "the client is closed; make another one"
 

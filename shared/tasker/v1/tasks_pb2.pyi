@@ -522,32 +522,59 @@ class StreamTaskStatusRequest(_message.Message):
 
     TASK_UUID_FIELD_NUMBER: _builtins.int
     INCLUDE_STEPS_FIELD_NUMBER: _builtins.int
+    UPDATE_TYPES_FIELD_NUMBER: _builtins.int
     RESUME_CURSOR_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
+    STEP_NAMES_FIELD_NUMBER: _builtins.int
     task_uuid: _builtins.str
     include_steps: _builtins.bool
-    """Send changes of the task's steps as well."""
+    """Send changes of the task's steps as well, and how the steps stand with the first message."""
     resume_cursor: _builtins.str
-    """Cursor of the last update received: the stream goes on behind it instead of starting anew."""
+    """Cursor of the last update received that had one: the stream goes on behind it instead of starting anew, and begins
+    with no message of its own. Empty: it starts with the task's first change. A cursor belongs to its task.
+    """
+    heartbeat_seconds: _builtins.int
+    """A sign of life comes when nothing else did for so long: 1 to 3600. None when absent."""
+    @_builtins.property
+    def update_types(self) -> _containers.RepeatedScalarFieldContainer[Global___TaskStatusUpdate.UpdateType.ValueType]:
+        """Only updates of these types; all when empty. The first message and signs of life come in any case, and the stream
+        ends in any case when the task is settled. STEP_STATE_CHANGE needs include_steps.
+        """
+
+    @_builtins.property
+    def step_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only changes of the steps with these names, those that the task gets later included; needs include_steps."""
+
     def __init__(
         self,
         *,
         task_uuid: _builtins.str = ...,
         include_steps: _builtins.bool = ...,
+        update_types: _abc.Iterable[Global___TaskStatusUpdate.UpdateType.ValueType] | None = ...,
         resume_cursor: _builtins.str | None = ...,
+        heartbeat_seconds: _builtins.int | None = ...,
+        step_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_resume_cursor", b"_resume_cursor", "resume_cursor", b"resume_cursor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_heartbeat_seconds", b"_heartbeat_seconds", "_resume_cursor", b"_resume_cursor", "heartbeat_seconds", b"heartbeat_seconds", "resume_cursor", b"resume_cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_cursor", b"_resume_cursor", "include_steps", b"include_steps", "resume_cursor", b"resume_cursor", "task_uuid", b"task_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heartbeat_seconds", b"_heartbeat_seconds", "_resume_cursor", b"_resume_cursor", "heartbeat_seconds", b"heartbeat_seconds", "include_steps", b"include_steps", "resume_cursor", b"resume_cursor", "step_names", b"step_names", "task_uuid", b"task_uuid", "update_types", b"update_types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__heartbeat_seconds: _TypeAlias = _typing.Literal["heartbeat_seconds"]  # noqa: Y015
+    _WhichOneofArgType__heartbeat_seconds: _TypeAlias = _typing.Literal["_heartbeat_seconds", b"_heartbeat_seconds"]  # noqa: Y015
     _WhichOneofReturnType__resume_cursor: _TypeAlias = _typing.Literal["resume_cursor"]  # noqa: Y015
     _WhichOneofArgType__resume_cursor: _TypeAlias = _typing.Literal["_resume_cursor", b"_resume_cursor"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__heartbeat_seconds) -> _WhichOneofReturnType__heartbeat_seconds | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resume_cursor) -> _WhichOneofReturnType__resume_cursor | None: ...
 
 Global___StreamTaskStatusRequest: _TypeAlias = StreamTaskStatusRequest  # noqa: Y015
 
 @_typing.final
 class TaskStatusUpdate(_message.Message):
-    """One change of a task or of one of its steps, in the order in which they were committed."""
+    """One change of a task or of one of its steps, in the order in which they were committed; what the service reads at once
+    is in the order of its instants, but never against the order of one task's or one step's own.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -558,6 +585,7 @@ class TaskStatusUpdate(_message.Message):
     class _UpdateTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TaskStatusUpdate._UpdateType.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         UPDATE_TYPE_UNSPECIFIED: TaskStatusUpdate._UpdateType.ValueType  # 0
+        """Nothing: a sign of life, with a cursor; see heartbeat_seconds."""
         UPDATE_TYPE_TASK_STATE_CHANGE: TaskStatusUpdate._UpdateType.ValueType  # 1
         """The task moved; see task_state."""
         UPDATE_TYPE_STEP_STATE_CHANGE: TaskStatusUpdate._UpdateType.ValueType  # 2
@@ -571,6 +599,7 @@ class TaskStatusUpdate(_message.Message):
         """What changed."""
 
     UPDATE_TYPE_UNSPECIFIED: TaskStatusUpdate.UpdateType.ValueType  # 0
+    """Nothing: a sign of life, with a cursor; see heartbeat_seconds."""
     UPDATE_TYPE_TASK_STATE_CHANGE: TaskStatusUpdate.UpdateType.ValueType  # 1
     """The task moved; see task_state."""
     UPDATE_TYPE_STEP_STATE_CHANGE: TaskStatusUpdate.UpdateType.ValueType  # 2
@@ -588,21 +617,38 @@ class TaskStatusUpdate(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     TASK_UUID_FIELD_NUMBER: _builtins.int
     PREVIOUS_STATE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     update_type: Global___TaskStatusUpdate.UpdateType.ValueType
     task_state: _common_pb2.TaskState.ValueType
     error_message: _builtins.str
     cursor: _builtins.str
-    """Opaque; resume_cursor of a later call goes on behind this update."""
+    """Opaque; resume_cursor of a later call goes on behind this update. The last of the updates that were read at once
+    carries it.
+    """
     task_uuid: _builtins.str
     """The task this update is about."""
     previous_state: _common_pb2.TaskState.ValueType
     """State of the task before the change."""
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp:
-        """When the change happened."""
+        """When the change happened; in the first message and in signs of life until when everything was seen. Never before that
+        of an earlier message of the stream, or of the one whose cursor it goes on behind: a change that was committed after
+        a later one carries the later one's instant.
+        """
 
     @_builtins.property
     def step_update(self) -> Global___StepUpdate: ...
+    @_builtins.property
+    def task(self) -> Global___Task:
+        """How the task stands, without its context: in the first message."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepUpdate]:
+        """How its steps stand, oldest first: in the first message, with include_steps. Of a task with very many steps the
+        first messages have some each, and the last of them the cursor.
+        """
+
     def __init__(
         self,
         *,
@@ -614,10 +660,12 @@ class TaskStatusUpdate(_message.Message):
         cursor: _builtins.str | None = ...,
         task_uuid: _builtins.str | None = ...,
         previous_state: _common_pb2.TaskState.ValueType | None = ...,
+        task: Global___Task | None = ...,
+        steps: _abc.Iterable[Global___StepUpdate] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_error_message", b"_error_message", "_previous_state", b"_previous_state", "_step_update", b"_step_update", "_task_state", b"_task_state", "_task_uuid", b"_task_uuid", "cursor", b"cursor", "error_message", b"error_message", "previous_state", b"previous_state", "step_update", b"step_update", "task_state", b"task_state", "task_uuid", b"task_uuid", "timestamp", b"timestamp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_error_message", b"_error_message", "_previous_state", b"_previous_state", "_step_update", b"_step_update", "_task", b"_task", "_task_state", b"_task_state", "_task_uuid", b"_task_uuid", "cursor", b"cursor", "error_message", b"error_message", "previous_state", b"previous_state", "step_update", b"step_update", "task", b"task", "task_state", b"task_state", "task_uuid", b"task_uuid", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_error_message", b"_error_message", "_previous_state", b"_previous_state", "_step_update", b"_step_update", "_task_state", b"_task_state", "_task_uuid", b"_task_uuid", "cursor", b"cursor", "error_message", b"error_message", "previous_state", b"previous_state", "step_update", b"step_update", "task_state", b"task_state", "task_uuid", b"task_uuid", "timestamp", b"timestamp", "update_type", b"update_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_error_message", b"_error_message", "_previous_state", b"_previous_state", "_step_update", b"_step_update", "_task", b"_task", "_task_state", b"_task_state", "_task_uuid", b"_task_uuid", "cursor", b"cursor", "error_message", b"error_message", "previous_state", b"previous_state", "step_update", b"step_update", "steps", b"steps", "task", b"task", "task_state", b"task_state", "task_uuid", b"task_uuid", "timestamp", b"timestamp", "update_type", b"update_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
     _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
@@ -627,6 +675,8 @@ class TaskStatusUpdate(_message.Message):
     _WhichOneofArgType__previous_state: _TypeAlias = _typing.Literal["_previous_state", b"_previous_state"]  # noqa: Y015
     _WhichOneofReturnType__step_update: _TypeAlias = _typing.Literal["step_update"]  # noqa: Y015
     _WhichOneofArgType__step_update: _TypeAlias = _typing.Literal["_step_update", b"_step_update"]  # noqa: Y015
+    _WhichOneofReturnType__task: _TypeAlias = _typing.Literal["task"]  # noqa: Y015
+    _WhichOneofArgType__task: _TypeAlias = _typing.Literal["_task", b"_task"]  # noqa: Y015
     _WhichOneofReturnType__task_state: _TypeAlias = _typing.Literal["task_state"]  # noqa: Y015
     _WhichOneofArgType__task_state: _TypeAlias = _typing.Literal["_task_state", b"_task_state"]  # noqa: Y015
     _WhichOneofReturnType__task_uuid: _TypeAlias = _typing.Literal["task_uuid"]  # noqa: Y015
@@ -639,6 +689,8 @@ class TaskStatusUpdate(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__previous_state) -> _WhichOneofReturnType__previous_state | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__step_update) -> _WhichOneofReturnType__step_update | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__task) -> _WhichOneofReturnType__task | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__task_state) -> _WhichOneofReturnType__task_state | None: ...
     @_typing.overload

@@ -32,6 +32,8 @@ from tasker.v1 import (
     template_admin_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 
 TASK = UUID("01980000-0000-7000-8000-000000000001")
@@ -91,6 +93,7 @@ def registrations(script: Script, only: str = "") -> Iterator[ServiceRegistratio
         (batch_pb2, batch_pb2_grpc, "BatchService"),
         (template_admin_pb2, template_admin_pb2_grpc, "TemplateAdminService"),
         (operations_pb2, operations_pb2_grpc, "OperationsService"),
+        (watch_pb2, watch_pb2_grpc, "WatchService"),
     ):
         if only not in ("", name):
             continue

@@ -11,7 +11,8 @@ EXPORTS = {
     # the clients
     "SyncTaskerClient",
     "TaskerClient",
-    # what calls take
+    # what clients and calls take
+    "AccessOptions",
     "HealthProbe",
     "SortField",
     "TaskQuery",
@@ -26,6 +27,7 @@ EXPORTS = {
     "Health",
     "HealthCheck",
     "HealthInfo",
+    "Heartbeat",
     "Metrics",
     "NamespaceSummary",
     "ServiceConfig",
@@ -70,6 +72,7 @@ EXPORTS = {
     "Template",
     "TemplateListing",
     "TemplateSummary",
+    "WatchedUpdate",
     # what calls raise
     "AbortedError",
     "AlreadyExistsError",

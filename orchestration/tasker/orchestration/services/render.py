@@ -16,6 +16,11 @@ from tasker.domain.results import StepExecutionResult
 from tasker.domain.states import StepState, TaskState
 from tasker.domain.step_counts import StepCounts
 from tasker.domain.templates.document import Step, Template
+from tasker.orchestration.services.visibility import (
+    context_is_visible,
+    visible_backtrace,
+    visible_envelope,
+)
 from tasker.persistence.reading.audit import AuditRecord
 from tasker.persistence.reading.tasks import StepRecord, TaskRecord
 from tasker.persistence.reading.templates import NamespaceSummary, TemplateSummary
@@ -36,7 +41,8 @@ STEP_STATES: Final = {
 
 
 def task(record: TaskRecord, *, with_context: bool = True) -> tasks_pb2.Task:
-    """Return a task with its counts."""
+    """Return a task with its counts; with its context only if that is for the caller."""
+    with_context = with_context and context_is_visible()
     counts = step_counts(record)
     status = counts.execution_status
     return tasks_pb2.Task(
@@ -119,6 +125,7 @@ def task_cancellation(record: TaskRecord) -> failures_pb2.TaskCancellation | Non
 def step(record: StepRecord) -> tasks_pb2.Step:
     """Return a step with its readiness and its stored result."""
     may_retry = retry_eligible(record)
+    envelope = visible_envelope(record.envelope)
     due = record.next_retry_at is None or record.next_retry_at <= record.read_at
     waiting = record.state.may_become_ready
     return tasks_pb2.Step(
@@ -129,8 +136,8 @@ def step(record: StepRecord) -> tasks_pb2.Step:
         created_at=timestamp(record.created_at),
         updated_at=timestamp(record.updated_at),
         completed_at=optional_timestamp(record.completed_at),
-        results=struct(record.envelope) if record.envelope is not None else None,
-        results_json=_json_text(record.envelope),
+        results=struct(envelope) if envelope is not None else None,
+        results_json=_json_text(envelope),
         dependencies_satisfied=record.unmet_parents == 0,
         retry_eligible=may_retry,
         ready_for_execution=waiting and record.unmet_parents == 0 and may_retry and due,
@@ -221,8 +228,10 @@ def backpressure(pressure: Pressure) -> common_pb2.BackpressureStatus:
     )
 
 
-def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskContext:
-    """Return the inputs, the results of the completed steps by name, and both merged."""
+def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskContext | None:
+    """Return the inputs, the results of the completed steps by name, and both merged; None if not for the caller."""
+    if not context_is_visible():
+        return None
     outputs = {
         step.name: step.envelope["result"]
         for step in steps
@@ -287,7 +296,7 @@ def _failure(result: StepExecutionResult) -> failures_pb2.StepFailure:
         error_code=metadata.error_code,
         retryable=error.retryable if error else metadata.retryable,
         status_code=status_code if status_code in _STATUS_CODES else None,
-        backtrace=error.backtrace if error else (),
+        backtrace=visible_backtrace(error.backtrace) if error else (),
     )
 
 

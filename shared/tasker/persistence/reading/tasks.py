@@ -178,7 +178,10 @@ def tasks_statement(keys: str, *, context: str) -> str:
     return text.replace("{keys}", keys).replace("{context}", context)
 
 
-_TASK: Final = tasks_statement("SELECT %(task)s::uuid AS task_uuid", context="t.context")
+_KEY: Final = "SELECT %(task)s::uuid AS task_uuid"
+_TASK: Final = tasks_statement(_KEY, context="t.context")
+#: The same without its context. Parameters: task; at, null for now.
+TASK_WITHOUT_CONTEXT: Final = tasks_statement(_KEY, context="'{}'::jsonb")
 _STEPS: Final = statement("steps").replace("{envelope}", _WHOLE)
 _STEPS_IN_BRIEF: Final = statement("steps").replace("{envelope}", _BRIEF)
 _TASK_OF_STEP: Final = statement("task_of_step")
