@@ -13,12 +13,15 @@ from tasker.config.settings import OrchestrationSettings, WorkerSettings
 from tasker.domain.retry import LEASE, LEASE_RENEWAL
 from tasker.messaging import claim_order, wakeup
 from tasker.messaging.queues import Band
+from tasker.orchestration.engine import feeds, streams, watching
 from tasker.orchestration.loops import backpressure
 from tasker.orchestration.loops.sweeper import LeaseSweeper
 from tasker.orchestration.loops.timers import TimerLoop
 from tasker.persistence import failures, probe
 from tasker.persistence.operations.claim import HYDRATION_BYTES
 from tasker.persistence.schema_files import load_functions, load_migrations
+from tasker.rpc import streams as rpc_streams
+from tasker.rpc.server import ORCHESTRATION_OPTIONS
 from tests.support.engine import Engine
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +137,7 @@ def test_its_other_numbers_are_those_of_the_code() -> None:
 
 
 def test_it_says_how_often_what_is_asked() -> None:
-    (queues, timer, health, waiting) = (asks for _, asks in rows("Wake-ups"))
+    (queues, timer, _, health, waiting) = (asks for _, asks in rows("Wake-ups"))
     assert (wakeup.POLL_SECONDS, wakeup.LONGEST_POLL_SECONDS) == (1, 5)
     assert "1 s after the last work, then less and less often up to every 5 s; every 1 s while" in queues
     assert "at least every 5 s" in timer
@@ -144,6 +147,29 @@ def test_it_says_how_often_what_is_asked() -> None:
     assert "; every 1 s while the database" in health
     assert health.endswith("older than 1 s")
     assert (waiting, backpressure._PAUSE_SECONDS) == ("how much waits, every 5 s", 5)
+
+
+def test_watching_is_bounded_as_it_says() -> None:
+    prose = re.sub(r"\s+", " ", SECTIONS["Watching"])
+    assert (
+        watching._FIRST_POLL_SECONDS,
+        watching._SLOWEST_POLL_SECONDS,
+        watching._POLL_AFTER_NEWS_SECONDS,
+        watching._DEAF_POLL_SECONDS,
+        watching._WATCH_SECONDS,
+    ) == (0.05, 5, 1, 1, 60)
+    for told in (
+        "50 ms after somebody has begun to watch",
+        "up to every 5 s; 1 s after news; every 1 s while",
+        f"With {streams._MANY} updates waiting",
+        f"takes none for {streams.PATIENCE_SECONDS:g} s",
+        f"A connection may have {rpc_streams.MOST_STREAMS_OF_CONNECTION:,} streams open",
+        f"lets {ORCHESTRATION_OPTIONS.max_concurrent_streams:,} calls",
+        f"at most {feeds.MOST_TASKS_WITH_STEPS:,} open tasks",
+        f"is read {feeds._MOST_MOVED:,} transitions at a time",
+        "lapses a minute after",
+    ):
+        assert told in prose, told
 
 
 # Numbers

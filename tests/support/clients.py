@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -23,6 +23,8 @@ from tasker.v1 import (
     tasks_pb2,
     tasks_pb2_grpc,
     templates_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
     worker_pb2_grpc,
 )
 from tasker.v1 import health_pb2_grpc as tasker_health_pb2_grpc
@@ -36,12 +38,13 @@ Update = tasks_pb2.TaskStatusUpdate
 class Client:
     """The stubs of every service that answers, on one channel."""
 
-    def __init__(self, address: str) -> None:
-        self.channel = aio.insecure_channel(address)
+    def __init__(self, address: str, *, options: Sequence[tuple[str, int]] = ()) -> None:
+        self.channel = aio.insecure_channel(address, options=options)
         self.tasks = tasks_pb2_grpc.TaskServiceStub(self.channel)
         self.steps = steps_pb2_grpc.StepServiceStub(self.channel)
         self.dlq = dlq_pb2_grpc.DlqServiceStub(self.channel)
         self.templates = templates_pb2_grpc.TemplateServiceStub(self.channel)
+        self.watches = watch_pb2_grpc.WatchServiceStub(self.channel)
         self.analytics = analytics_pb2_grpc.AnalyticsServiceStub(self.channel)
         self.config = config_pb2_grpc.ConfigServiceStub(self.channel)
         self.health = tasker_health_pb2_grpc.HealthServiceStub(self.channel)
@@ -85,6 +88,10 @@ class Client:
     async def watch(self, task_uuid: str, **fields: Any) -> list[Update]:
         """Return everything a stream brings until the server ends it."""
         return [update async for update in self.stream(task_uuid, **fields)]
+
+    def feed(self, **fields: Any) -> aio.UnaryStreamCall[Any, watch_pb2.WatchTasksResponse]:
+        """Open a stream of all tasks that match."""
+        return self.watches.WatchTasks(watch_pb2.WatchTasksRequest(**fields), timeout=PATIENCE_SECONDS)
 
     async def serving(self, service: str = "") -> bool:
         """Ask grpc.health.v1 once."""

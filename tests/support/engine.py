@@ -42,6 +42,7 @@ from tasker.persistence.operations.submit import ResultToSubmit
 from tasker.persistence.operations.sweep import sweep_leases
 from tasker.persistence.operations.timers import FiredTimers, fire_timers
 from tasker.persistence.operations.workers import beat, register_worker, retire_worker
+from tasker.persistence.reading.moved_tasks import MovedTaskReader
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.persistence.reading.transitions import TransitionReader
@@ -122,6 +123,7 @@ class Engine:
         self.templates = TemplateReader(self.database)
         self.reader = TaskReader(self.database)
         self.transitions = TransitionReader(self.database)
+        self.moved_tasks = MovedTaskReader(self.database)
         revisions = planned_revisions(self.database, environment)
         self.creator = TaskCreator(
             TemplateCatalogue(self.database, revisions),
@@ -153,6 +155,7 @@ class Engine:
         await self.creator.stop()
         await self.disconnect()
         await self.transitions.close()
+        await self.moved_tasks.close()
         await self.database.close()
 
     async def disconnect(self) -> None:

@@ -184,6 +184,11 @@ ROWS = [
         info("PERMISSION_DENIED", permission="tasks:create"),
     ),
     (
+        errors.TooManyStreamsError("no further stream", limit=7),
+        StatusCode.RESOURCE_EXHAUSTED,
+        info("TOO_MANY_STREAMS", limit="7"),
+    ),
+    (
         errors.UnavailableError("too much is queued", retry_after_seconds=7),
         StatusCode.UNAVAILABLE,
         info("UNAVAILABLE", retry_after_seconds="7"),
@@ -310,10 +315,11 @@ async def test_cancellation_passes_through() -> None:
 
 
 async def test_a_stream_is_finished_when_its_client_leaves() -> None:
-    finished = asyncio.Event()
+    begun, finished = asyncio.Event(), asyncio.Event()
 
     async def action(context: ServicerContext) -> None:
         try:
+            begun.set()
             await asyncio.Event().wait()
         finally:
             finished.set()
@@ -321,6 +327,7 @@ async def test_a_stream_is_finished_when_its_client_leaves() -> None:
     async with client_of(action) as stub:
         call = stub.StreamTaskStatus(tasks_pb2.StreamTaskStatusRequest())
         await call.read()
+        await asyncio.wait_for(begun.wait(), 10)  # the first message may arrive before its sending is over
         call.cancel()
         await asyncio.wait_for(finished.wait(), 10)
 

@@ -22,6 +22,7 @@ from tasker.rpc.server import (
     ServiceRegistration,
     build_server,
 )
+from tasker.rpc.streams import MOST_STREAMS_OF_CONNECTION
 from tasker.v1 import tasks_pb2, tasks_pb2_grpc
 
 MIB = 1024 * 1024
@@ -92,7 +93,8 @@ def test_options_are_those_that_are_promised() -> None:
     assert arguments["grpc.keepalive_time_ms"] == 30_000
     assert arguments["grpc.keepalive_timeout_ms"] == 20_000
     assert arguments["grpc.keepalive_permit_without_calls"] == 1
-    assert arguments["grpc.max_concurrent_streams"] == 200
+    # More than the streams that a connection may have open: other calls never wait behind those.
+    assert arguments["grpc.max_concurrent_streams"] == 1200 > MOST_STREAMS_OF_CONNECTION
     assert arguments["grpc.max_receive_message_length"] == 4 * MIB
     assert dict(WORKER_OPTIONS.channel_arguments())["grpc.max_concurrent_streams"] == 1000
 

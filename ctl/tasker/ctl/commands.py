@@ -18,7 +18,7 @@ from tasker.ctl.options import LazyCommand, LazyGroup, check_text
 #: and the module's `app` holds what is in it.
 COMMANDS: Final = (
     "health", "demo", "dev", "migrate", "orchestration", "worker", "task", "step", "dlq", "queue", "template",
-    "system",
+    "system", "auth",
 )  # fmt: skip
 
 

@@ -52,11 +52,11 @@ def demo(
     examples = examples_folder()
     registry = load_handlers(examples)
     with migrated_database(None, data_dir, console) as database_url:
-        orchestration = OrchestrationSettings.load(database_url=database_url, bind_address="127.0.0.1:0")
+        # Whatever the environment says of other services: nobody but the demo calls these.
+        private = {"bind_address": "127.0.0.1:0", "auth_enabled": False, "tls_enabled": False}
+        orchestration = OrchestrationSettings.load(database_url=database_url, **private)
         worker = WorkerSettings.load(
-            database_url=database_url,
-            bind_address="127.0.0.1:0",
-            template_path=examples / "ecommerce_checkout",
+            database_url=database_url, template_path=examples / "ecommerce_checkout", **private
         )
         done = run(_run(orchestration, WorkerService(worker, registry), console))
     if not done:

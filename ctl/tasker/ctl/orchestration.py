@@ -14,7 +14,7 @@ def orchestration() -> None:
 
     Until SIGTERM or Ctrl-C: then it finishes the calls at hand. A second signal ends it at once.
 
-    Settings: DATABASE_URL, TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS (0.0.0.0:9190), TASKER_INPUT_VALIDATION
+    Settings: DATABASE_URL, TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS (127.0.0.1:9190), TASKER_INPUT_VALIDATION
     (enforce, warn or off), TASKER_RETENTION_DAYS (90), TASKER_DECISIONS_ENABLED, TASKER_BATCHES_ENABLED,
     TASKER_ENV, TASKER_LOG_LEVEL, TASKER_LOG_FORMAT, TASKER_SHUTDOWN_TIMEOUT_SECONDS; the limits of decisions and
     batches are in docs/templates.md, TASKER_STALENESS_... and TASKER_DLQ_... in docs/dlq.md, those of queues and of

@@ -8,10 +8,12 @@ from typing import Final
 
 from tasker.config.settings import SettingsError
 from tasker.ctl.failures import ExitCode, Failure
-from tasker.domain.errors import TaskerError
+from tasker.domain.errors import TaskerError, UnauthenticatedError
 from tasker.persistence.connections import DatabaseUrlError
 from tasker.persistence.embedded import EmbeddedServerError
 from tasker.persistence.failures import is_transient
+from tasker.rpc.credentials.locations import KeySetError
+from tasker.rpc.key_files import KeyFileError
 from tasker.rpc.server import BindError
 from tasker.worker import HandlerImportError
 from tasker.worker.runtime.templates import TemplateDirectoryError
@@ -21,6 +23,9 @@ _EXIT_CODE_OF: Final[Mapping[type[Exception], ExitCode]] = {
     SettingsError: ExitCode.USAGE,
     DatabaseUrlError: ExitCode.USAGE,
     TemplateDirectoryError: ExitCode.USAGE,
+    KeyFileError: ExitCode.USAGE,
+    KeySetError: ExitCode.USAGE,
+    UnauthenticatedError: ExitCode.AUTH,
     BindError: ExitCode.UNAVAILABLE,
     EmbeddedServerError: ExitCode.UNAVAILABLE,
     TaskerError: ExitCode.FAILURE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -15,20 +16,25 @@ from tasker.orchestration.services.config_service import ConfigService
 from tasker.orchestration.services.dlq_service import DlqService
 from tasker.orchestration.services.health_service import HealthService
 from tasker.orchestration.services.operations_service import OperationsService
+from tasker.orchestration.services.paging import PageTokens
 from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_admin_service import TemplateAdminService
 from tasker.orchestration.services.template_service import TemplateService
+from tasker.orchestration.services.watch_service import WatchService
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.audit import AuditReader
 from tasker.persistence.reading.dlq import DlqReader
 from tasker.persistence.reading.listing import TaskListing
+from tasker.persistence.reading.secrets import page_token_key
 from tasker.persistence.reading.staleness import StalenessReader
 from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.rpc.readiness import Readiness
+from tasker.rpc.security import Security, security_of
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
+from tasker.rpc.streams import OpenStreams
 from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import (
     analytics_pb2,
@@ -51,6 +57,8 @@ from tasker.v1 import (
     template_admin_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 
 log = structlog.get_logger(__name__)
@@ -66,6 +74,8 @@ class OrchestrationService:
     def __init__(self, settings: OrchestrationSettings) -> None:
         self._settings = settings
         self._orchestrator = Orchestrator(settings)
+        self._tokens = PageTokens()
+        self._streams = OpenStreams(at_most=settings.max_open_streams)
         self.address = settings.bind_address
         self._loop_watch = LoopWatch(longest_seconds=settings.loop_blocked_seconds)
 
@@ -74,6 +84,8 @@ class OrchestrationService:
 
         Raises:
             BindError: The address is taken.
+            KeyFileError: A file of keys or of the certificate cannot be used.
+            KeySetError: The URL of the key set is not one to fetch it from.
             psycopg.OperationalError: The database does not answer.
             SchemaVersionError: Its schema does not fit.
         """
@@ -81,17 +93,20 @@ class OrchestrationService:
             self._orchestrator.database, self._orchestrator.listener, on_change=self._look
         )
         self._readiness = Readiness(lambda: self._probe.problem)
+        security = security_of(self._settings)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
-            services=self._registrations(),
-            options=ORCHESTRATION_OPTIONS,
+            services=self._registrations(security),
+            options=replace(ORCHESTRATION_OPTIONS, enable_reflection=self._settings.reflection_enabled),
             translate=as_unavailable,
+            security=security,
         )
         self._readiness.report_to(self._server.health)
         self._server.health.refresh_by(self._probe.refresh)
         self.address = self._server.address
         try:
             await self._orchestrator.start()
+            self._tokens.key = await page_token_key(self._orchestrator.database)
             await self._server.start()
             self._loop_watch.start()
             await self._probe.start()
@@ -123,7 +138,7 @@ class OrchestrationService:
     async def _look(self, _: bool) -> None:
         await self._readiness.update()
 
-    def _registrations(self) -> list[ServiceRegistration[Any]]:
+    def _registrations(self, security: Security) -> list[ServiceRegistration[Any]]:
         engine = self._orchestrator
         return [
             ServiceRegistration(
@@ -134,14 +149,21 @@ class OrchestrationService:
                     TaskListing(engine.database),
                     SummaryReader(engine.database),
                     engine.operators,
-                    engine.watching,
+                    engine.task_watch,
+                    self._streams,
                     engine.backpressure,
+                    self._tokens,
                 ),
                 tasks_pb2_grpc.add_TaskServiceServicer_to_server,
             ),
             ServiceRegistration(
+                watch_pb2.DESCRIPTOR.services_by_name["WatchService"],
+                WatchService(engine.feed_watch, self._streams),
+                watch_pb2_grpc.add_WatchServiceServicer_to_server,
+            ),
+            ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],
-                StepService(engine.reader, AuditReader(engine.database), engine.operators),
+                StepService(engine.reader, AuditReader(engine.database), engine.operators, self._tokens),
                 steps_pb2_grpc.add_StepServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -162,12 +184,13 @@ class OrchestrationService:
                     StalenessReader(engine.database),
                     engine.reader,
                     limits=self._settings.staleness_limits,
+                    tokens=self._tokens,
                 ),
                 dlq_pb2_grpc.add_DlqServiceServicer_to_server,
             ),
             ServiceRegistration(
                 config_pb2.DESCRIPTOR.services_by_name["ConfigService"],
-                ConfigService(self._settings, engine.database),
+                ConfigService(self._settings, engine.database, security),
                 config_pb2_grpc.add_ConfigServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -177,13 +200,18 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 template_admin_pb2.DESCRIPTOR.services_by_name["TemplateAdminService"],
-                TemplateAdminService(engine.versions),
+                TemplateAdminService(engine.versions, self._tokens),
                 template_admin_pb2_grpc.add_TemplateAdminServiceServicer_to_server,
             ),
             ServiceRegistration(
                 operations_pb2.DESCRIPTOR.services_by_name["OperationsService"],
                 OperationsService(
-                    engine.namespaces, engine.operators, engine.dlq, engine.poison, engine.reader
+                    engine.namespaces,
+                    engine.operators,
+                    engine.dlq,
+                    engine.poison,
+                    engine.reader,
+                    self._tokens,
                 ),
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
             ),

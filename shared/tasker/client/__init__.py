@@ -3,6 +3,7 @@
 May import the domain and the generated stubs, nothing else of ours.
 """
 
+from tasker.client.access import AccessOptions
 from tasker.client.analytics_records import Bottlenecks, Metrics, SlowStep, SlowTask
 from tasker.client.batches import CancelledTask, CreatedTask, ResolvedStep
 from tasker.client.client import TaskerClient
@@ -37,12 +38,15 @@ from tasker.client.operation_records import (
 )
 from tasker.client.records import (
     Cancellation,
+    Heartbeat,
     Step,
     StepAuditRecord,
+    StepIntervention,
     StepUpdate,
     Task,
     TaskPage,
     TaskUpdate,
+    WatchedUpdate,
 )
 from tasker.client.registry_records import (
     ChosenVersion,
@@ -67,6 +71,7 @@ from tasker.domain.states import StepState, TaskState
 
 __all__ = [
     "AbortedError",
+    "AccessOptions",
     "AlreadyExistsError",
     "AuthConfig",
     "Bottlenecks",
@@ -84,6 +89,7 @@ __all__ = [
     "HealthCheck",
     "HealthInfo",
     "HealthProbe",
+    "Heartbeat",
     "InvalidArgumentError",
     "Metrics",
     "NamespacePause",
@@ -113,6 +119,7 @@ __all__ = [
     "StepDefinition",
     "StepErrorSummary",
     "StepFailure",
+    "StepIntervention",
     "StepState",
     "StepSummary",
     "StepUpdate",
@@ -138,4 +145,5 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",
+    "WatchedUpdate",
 ]

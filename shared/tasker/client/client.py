@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack
 from uuid import UUID
 
 from tasker.client import parsing, summary_parsing
+from tasker.client.access import AccessOptions
 from tasker.client.analytics import AnalyticsCalls
 from tasker.client.batches import Batches
 from tasker.client.config import ConfigCalls
@@ -19,12 +20,12 @@ from tasker.client.health_records import Health, HealthProbe
 from tasker.client.listing import TaskQuery, list_request
 from tasker.client.new_task import NewTask
 from tasker.client.operations import Operations
-from tasker.client.records import Cancellation, StepUpdate, Task, TaskPage, TaskUpdate
+from tasker.client.records import Cancellation, Task, TaskPage
 from tasker.client.registry import Registry
 from tasker.client.step_calls import StepCalls
 from tasker.client.summary_records import TaskContext, TaskSummary
 from tasker.client.template_records import Template, TemplateListing
-from tasker.client.watching import watch
+from tasker.client.watcher import Watcher
 from tasker.v1 import (
     health_pb2,
     health_pb2_grpc,
@@ -35,7 +36,7 @@ from tasker.v1 import (
 )
 
 
-class TaskerClient(StepCalls):
+class TaskerClient(StepCalls, Watcher):
     """Talks to an orchestration service; `SyncTaskerClient` does the same for programs without asyncio.
 
     ```python
@@ -59,15 +60,21 @@ class TaskerClient(StepCalls):
         config: Calls about the settings of the service.
     """
 
-    def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
+    def __init__(self, address: str, *, timeout_seconds: float = 30, **access: Unpack[AccessOptions]) -> None:
         """Prepare a client.
 
         Args:
             address: `host:port` of an orchestration service, or `unix:/path`.
             timeout_seconds: How long a call may take. Watching and waiting go on for as long as they need,
                 and give up when the service has been unavailable for that long.
+            **access: Credentials and TLS: `token`, `api_key`, `tls`, `ca`, `cert`, `key` and what else
+                `AccessOptions` explains.
+
+        Raises:
+            ValueError: They do not go together, or a token or API key would be sent in plaintext to another machine.
+            OSError: A file of certificates cannot be read.
         """
-        self._connection = Connection(address, timeout_seconds=timeout_seconds)
+        self._connection = Connection(address, timeout_seconds=timeout_seconds, access=access)
         self.batches = Batches(self._connection)
         self.registry = Registry(self._connection)
         self.operations = Operations(self._connection)
@@ -151,15 +158,17 @@ class TaskerClient(StepCalls):
 
         Args:
             task_uuid: The task.
-            steps: Whether to bring its steps with their results.
+            steps: Whether to bring its steps with their results. Those that one reply has no room for are fetched one
+                by one.
             timeout: Seconds the call may take; the client's timeout by default.
 
         Raises:
             NotFoundError: There is no such task.
         """
+        reading = self._reading(task_uuid, timeout)
         request = tasks_pb2.GetTaskRequest(task_uuid=str(task_uuid), include_steps=steps)
         answer = await self._connection.call(self._tasks.GetTask, request, timeout=timeout)
-        return parsing.task(answer.task, steps=answer.steps)
+        return parsing.task(answer.task, steps=await reading.whole(answer.steps, answer.steps_pagination))
 
     async def list(
         self, *, page_size: int = 100, timeout: float | None = None, **query: Unpack[TaskQuery]
@@ -248,7 +257,11 @@ class TaskerClient(StepCalls):
         """
         request = tasks_pb2.GetTaskContextRequest(task_uuid=str(task_uuid))
         answer = await self._connection.call(self._tasks.GetTaskContext, request, timeout=timeout)
-        return summary_parsing.task_context(answer.context)
+        omitted = frozenset(answer.context.outputs_omitted)
+        steps = await self.steps(task_uuid, timeout=timeout) if omitted else ()
+        return summary_parsing.task_context(
+            answer.context, {step.name: step.result for step in steps if step.name in omitted}
+        )
 
     async def summary(self, task_uuid: UUID | str, *, timeout: float | None = None) -> TaskSummary:
         """Return a task with its template, its steps in brief, and whether it waits for a person.
@@ -313,33 +326,6 @@ class TaskerClient(StepCalls):
         method, request = methods[probe]
         answer = await self._connection.call(method, request, timeout=timeout, repeatable=False)
         return parsing.health(answer)
-
-    def watch(
-        self, task_uuid: UUID | str, *, steps: bool = False, from_start: bool = False
-    ) -> AsyncGenerator[TaskUpdate | StepUpdate, None]:
-        """Watch a task: yield every change in the order of the commits until the task is settled.
-
-        Settled means terminal or `blocked_by_failures`; that update says `is_last`. A lost connection is
-        taken up where it broke off, so that nothing is missed and nothing comes twice.
-
-        Args:
-            task_uuid: The task.
-            steps: Whether to yield what its steps do, too.
-            from_start: Whether to begin with the task's first change. Otherwise the first update is the state
-                the task is in now.
-
-        Raises:
-            NotFoundError: There is no such task.
-            UnavailableError: The service did not come back in time.
-        """
-        self._connection.check_open()
-        return watch(
-            self._tasks,
-            UUID(str(task_uuid)),
-            steps=steps,
-            from_start=from_start,
-            patience_seconds=self._connection.timeout_seconds,
-        )
 
     async def wait(self, task_uuid: UUID | str, timeout: float | None = None) -> Task:
         """Wait until a task is settled (terminal or `blocked_by_failures`) and return it with its steps.

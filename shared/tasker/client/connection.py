@@ -1,9 +1,11 @@
-"""One channel to a service: opened when first used, every call with a deadline, repeated where that is safe."""
+"""Channels to a service: opened when first used, every call with a deadline, repeated where that is safe."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from grpc import aio
@@ -15,7 +17,9 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from tasker.client.access import Access, AccessOptions
 from tasker.client.errors import UnavailableError, client_error
+from tasker.v1 import tasks_pb2_grpc, watch_pb2_grpc
 
 Answer = TypeVar("Answer")
 
@@ -27,16 +31,41 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
+#: Streams of one channel; further ones get another, long before the service refuses them.
+_MOST_STREAMS: Final = 500
+
 _BACKOFF: Final = wait_random_exponential(multiplier=0.1, max=2)
 
 
-class Connection:
-    """The channel of one client, on one event loop."""
+@dataclass(slots=True)
+class WatchStubs:
+    """The stubs of streams on a channel of their own.
 
-    def __init__(self, address: str, *, timeout_seconds: float) -> None:
+    Attributes:
+        channel: The channel.
+        tasks: Watches single tasks.
+        watch: Watches many.
+        streams: How many are open.
+    """
+
+    channel: aio.Channel
+    tasks: tasks_pb2_grpc.TaskServiceAsyncStub
+    watch: watch_pb2_grpc.WatchServiceAsyncStub
+    streams: int = 0
+
+
+class Connection:
+    """The channels of one client, on one event loop: one for calls, and as many as it takes for streams.
+
+    A connection carries a limited number of calls at once, and further ones wait: calls must not wait for streams.
+    """
+
+    def __init__(self, address: str, *, timeout_seconds: float, access: AccessOptions | None = None) -> None:
         self.address = address
+        self._access = Access(address, **(access or {}))
         self.timeout_seconds = timeout_seconds
         self._channel: aio.Channel | None = None
+        self._watches: list[WatchStubs] = []
         self._closed = False
 
     @property
@@ -48,8 +77,33 @@ class Connection:
         """
         self.check_open()
         if self._channel is None:
-            self._channel = aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+            self._channel = self._open()
         return self._channel
+
+    @contextmanager
+    def watching(self) -> Iterator[WatchStubs]:
+        """Lend a channel for one stream.
+
+        Raises:
+            RuntimeError: The client was closed.
+        """
+        self.check_open()
+        stubs = next((one for one in self._watches if one.streams < _MOST_STREAMS), None)
+        if stubs is None:
+            # Its own connection, too: grpc would share that of another channel to the same address.
+            channel = self._open(("grpc.use_local_subchannel_pool", 1))
+            stubs = WatchStubs(
+                channel, tasks_pb2_grpc.TaskServiceStub(channel), watch_pb2_grpc.WatchServiceStub(channel)
+            )
+            self._watches.append(stubs)
+        stubs.streams += 1
+        try:
+            yield stubs
+        finally:
+            stubs.streams -= 1
+
+    def _open(self, *options: tuple[str, int]) -> aio.Channel:
+        return self._access.open_channel((*_CHANNEL_OPTIONS, *options))
 
     def check_open(self) -> None:
         """Raise RuntimeError if the client was closed."""
@@ -57,10 +111,12 @@ class Connection:
             raise RuntimeError(f"the client of {self.address} is closed; make another one")
 
     async def close(self) -> None:
-        """Close the channel; calls at hand are cancelled."""
+        """Close the channels; calls at hand are cancelled."""
         self._closed = True
         if self._channel is not None:
             await self._channel.close(None)
+        for stubs in self._watches:
+            await stubs.channel.close(None)
 
     async def call(
         self,

@@ -12,12 +12,15 @@ from tasker.client.fields import instant, json_text, json_value, optional, optio
 from tasker.client.health_records import Health, HealthCheck, HealthInfo
 from tasker.client.records import (
     Cancellation,
+    Heartbeat,
     Step,
     StepAuditRecord,
+    StepIntervention,
     StepUpdate,
     Task,
     TaskPage,
     TaskUpdate,
+    WatchedUpdate,
 )
 from tasker.client.template_records import (
     NamespaceSummary,
@@ -27,7 +30,16 @@ from tasker.client.template_records import (
     TemplateSummary,
 )
 from tasker.domain.states import StepState, TaskState
-from tasker.v1 import common_pb2, failures_pb2, health_pb2, steps_pb2, tasks_pb2, templates_pb2
+from tasker.v1 import (
+    common_pb2,
+    failures_pb2,
+    health_pb2,
+    interventions_pb2,
+    steps_pb2,
+    tasks_pb2,
+    templates_pb2,
+    watch_pb2,
+)
 
 _TASK_STATES: Final = {
     number: TaskState(name.removeprefix("TASK_STATE_").lower())
@@ -168,6 +180,18 @@ def audit_record(message: steps_pb2.StepAuditRecord) -> StepAuditRecord:
     )
 
 
+def intervention(message: interventions_pb2.StepIntervention) -> StepIntervention:
+    """Return what an operator did to a step."""
+    return StepIntervention(
+        intervened_at=instant(message.intervened_at),
+        action=message.action,
+        performed_by=optional(message, "performed_by"),
+        reason=optional(message, "reason"),
+        from_state=_STEP_STATES[message.from_state],
+        to_state=_STEP_STATES[message.to_state],
+    )
+
+
 def page(message: tasks_pb2.ListTasksResponse) -> TaskPage:
     """Return a page of a listing."""
     return TaskPage(
@@ -184,19 +208,15 @@ def cancellation(message: tasks_pb2.CancelTaskResponse) -> Cancellation:
     )
 
 
-def update(message: tasks_pb2.TaskStatusUpdate, *, task_uuid: UUID) -> TaskUpdate | StepUpdate:
-    """Return an update about a task or about one of its steps."""
+def update(
+    message: tasks_pb2.TaskStatusUpdate, *, task_uuid: UUID, cursor: str | None
+) -> TaskUpdate | StepUpdate | Heartbeat:
+    """Return an update about a task or about one of its steps, or that there is none."""
     at = instant(message.timestamp)
+    if message.update_type == _Update.UPDATE_TYPE_UNSPECIFIED:
+        return Heartbeat(at=at, cursor=cursor or "")
     if message.update_type == _Update.UPDATE_TYPE_STEP_STATE_CHANGE:
-        moved = message.step_update
-        return StepUpdate(
-            task_uuid=task_uuid,
-            step_uuid=UUID(moved.step_uuid),
-            name=moved.name,
-            at=at,
-            state=_STEP_STATES[moved.state],
-            attempt=moved.attempt,
-        )
+        return _step_update(message.step_update, task_uuid=task_uuid, at=at, cursor=cursor)
     return TaskUpdate(
         task_uuid=task_uuid,
         at=at,
@@ -204,6 +224,38 @@ def update(message: tasks_pb2.TaskStatusUpdate, *, task_uuid: UUID) -> TaskUpdat
         previous_state=_TASK_STATES[message.previous_state] if message.HasField("previous_state") else None,
         is_last=message.update_type in _LAST,
         error_message=optional(message, "error_message"),
+        task=task(message.task) if message.HasField("task") else None,
+        steps=tuple(_step_update(one, task_uuid=task_uuid, at=at) for one in message.steps),
+        cursor=cursor,
+    )
+
+
+def watched_update(message: watch_pb2.WatchTasksResponse, *, cursor: str | None) -> WatchedUpdate:
+    """Return an update about one of many tasks."""
+    is_news = message.update.update_type != _Update.UPDATE_TYPE_UNSPECIFIED
+    news = (
+        update(message.update, task_uuid=UUID(message.update.task_uuid), cursor=cursor) if is_news else None
+    )
+    return WatchedUpdate(
+        namespace=message.namespace,
+        name=message.name,
+        update=None if isinstance(news, Heartbeat) else news,
+        at=instant(message.update.timestamp),
+        cursor=cursor,
+    )
+
+
+def _step_update(
+    message: tasks_pb2.StepUpdate, *, task_uuid: UUID, at: datetime, cursor: str | None = None
+) -> StepUpdate:
+    return StepUpdate(
+        task_uuid=task_uuid,
+        step_uuid=UUID(message.step_uuid),
+        name=message.name,
+        at=at,
+        state=_STEP_STATES[message.state],
+        attempt=message.attempt,
+        cursor=cursor,
     )
 
 

@@ -193,6 +193,27 @@ class StepAuditRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepIntervention:
+    """What an operator did to a step.
+
+    Attributes:
+        intervened_at: When.
+        action: `reset_for_retry`, `resolve_manually` or `complete_manually`; `cancel` where its task was cancelled.
+        performed_by: Who did it, if that was said.
+        reason: Why, if that was said.
+        from_state: Where the step was.
+        to_state: Where it went.
+    """
+
+    intervened_at: datetime
+    action: str
+    performed_by: str | None
+    reason: str | None
+    from_state: StepState
+    to_state: StepState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPage:
     """One page of a listing.
 
@@ -233,6 +254,10 @@ class TaskUpdate:
         previous_state: Where from; None in the first and last update.
         is_last: Whether the task is settled and no update follows.
         error_message: What failed; in a last update that tells no success.
+        task: How the task stands, without its context; in the first update of a watch that begins with the present.
+        steps: How its steps stand, if steps are watched; in that update, too.
+        cursor: `watch` goes on behind this update with it. The last of the updates that the service read at once has
+            one.
     """
 
     task_uuid: UUID
@@ -241,6 +266,9 @@ class TaskUpdate:
     previous_state: TaskState | None = None
     is_last: bool = False
     error_message: str | None = None
+    task: Task | None = None
+    steps: tuple[StepUpdate, ...] = ()
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +282,8 @@ class StepUpdate:
         at: When it moved.
         state: Where to.
         attempt: Attempts made so far.
+        cursor: `watch` goes on behind this update with it. The last of the updates that the service read at once has
+            one.
     """
 
     task_uuid: UUID
@@ -262,3 +292,37 @@ class StepUpdate:
     at: datetime
     state: StepState
     attempt: int
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """Nothing happened: a sign of life.
+
+    Attributes:
+        at: Until when everything was seen.
+        cursor: `watch` goes on behind this with it.
+    """
+
+    at: datetime
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedUpdate:
+    """Something happened to one of many tasks, or nothing.
+
+    Attributes:
+        namespace: Namespace of the task.
+        name: Name of the task's template.
+        update: What moved; None in a sign of life.
+        at: When it moved; in a sign of life until when everything was seen.
+        cursor: `watch_tasks` goes on behind this with it. The last of the updates that the service read at once has
+            one.
+    """
+
+    namespace: str
+    name: str
+    update: TaskUpdate | StepUpdate | None
+    at: datetime
+    cursor: str | None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
+from tasker.client.access import AccessOptions
 from tasker.client.analytics import AnalyticsCalls
 from tasker.client.batches import Batches
 from tasker.client.bridge import Bridge, Synchronous, iterates, waits
@@ -94,15 +95,20 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
         config: Calls about the settings of the service.
     """
 
-    def __init__(self, address: str, *, timeout_seconds: float = 30) -> None:
+    def __init__(self, address: str, *, timeout_seconds: float = 30, **access: Unpack[AccessOptions]) -> None:
         """Prepare a client.
 
         Args:
             address: `host:port` of an orchestration service, or `unix:/path`.
             timeout_seconds: How long a call may take. Watching and waiting go on for as long as they need,
                 and give up when the service has been unavailable for that long.
+            **access: Credentials and TLS, as `TaskerClient` takes them.
+
+        Raises:
+            ValueError: They do not go together, or a token or API key would be sent in plaintext to another machine.
+            OSError: A file of certificates cannot be read.
         """
-        calls, bridge = TaskerClient(address, timeout_seconds=timeout_seconds), Bridge()
+        calls, bridge = TaskerClient(address, timeout_seconds=timeout_seconds, **access), Bridge()
         super().__init__(calls, bridge)
         self.batches = SyncBatches(calls.batches, bridge)
         self.registry = SyncRegistry(calls.registry, bridge)
@@ -132,10 +138,12 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     resolve_step = waits(TaskerClient.resolve_step)
     complete_step = waits(TaskerClient.complete_step)
     step_audit = iterates(TaskerClient.step_audit)
+    step_interventions = waits(TaskerClient.step_interventions)
     templates = waits(TaskerClient.templates)
     template = waits(TaskerClient.template)
     health = waits(TaskerClient.health)
     watch = iterates(TaskerClient.watch)
+    watch_tasks = iterates(TaskerClient.watch_tasks)
     wait = waits(TaskerClient.wait)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasker.config.backpressure import BackpressureSettings
 from tasker.config.dlq import DlqSettings
+from tasker.config.security import SecuritySettings
 from tasker.domain.context import InputValidation
 from tasker.domain.errors import TaskerError
 
@@ -55,6 +56,9 @@ class Settings(BaseSettings):
     def _problems(cls, error: ValidationError) -> list[str]:
         problems = []
         for problem in error.errors(include_input=False, include_url=False):
+            if not problem["loc"]:  # about several together
+                problems.append(problem["msg"].removeprefix("Value error, "))
+                continue
             name = str(problem["loc"][0])
             if name in cls.model_fields:  # of a default that does not fit what was given
                 name = str(cls.model_fields[name].validation_alias)
@@ -66,15 +70,16 @@ class Settings(BaseSettings):
         return problems
 
 
-class OrchestrationSettings(DlqSettings, BackpressureSettings, Settings):
+class OrchestrationSettings(DlqSettings, BackpressureSettings, SecuritySettings, Settings):
     """The orchestration service."""
 
-    bind_address: str = Field("0.0.0.0:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
+    bind_address: str = Field("127.0.0.1:9190", validation_alias="TASKER_ORCHESTRATION_GRPC_BIND_ADDRESS")
     input_validation: InputValidation = Field(
         InputValidation.ENFORCE, validation_alias="TASKER_INPUT_VALIDATION"
     )
     retention_days: int = Field(90, validation_alias="TASKER_RETENTION_DAYS", ge=0, le=36_500)
     retention_batch_size: int = Field(100, validation_alias="TASKER_RETENTION_BATCH_SIZE", ge=1, le=10_000)
+    max_open_streams: int = Field(5000, validation_alias="TASKER_MAX_OPEN_STREAMS", ge=1, le=100_000)
     # Decisions and batches.
     decisions_enabled: bool = Field(True, validation_alias="TASKER_DECISIONS_ENABLED")
     max_steps_per_decision: int = Field(
@@ -87,10 +92,10 @@ class OrchestrationSettings(DlqSettings, BackpressureSettings, Settings):
     max_parallel_batches: int = Field(50, validation_alias="TASKER_MAX_PARALLEL_BATCHES", ge=1, le=1000)
 
 
-class WorkerSettings(Settings):
+class WorkerSettings(SecuritySettings, Settings):
     """The worker service."""
 
-    bind_address: str = Field("0.0.0.0:9191", validation_alias="TASKER_WORKER_GRPC_BIND_ADDRESS")
+    bind_address: str = Field("127.0.0.1:9191", validation_alias="TASKER_WORKER_GRPC_BIND_ADDRESS")
     template_path: Path = Field(Path("config/tasks"), validation_alias="TASKER_TEMPLATE_PATH")
     strict_templates: bool = Field(False, validation_alias="TASKER_STRICT_TEMPLATES")
     force_overwrite: bool = Field(False, validation_alias="TASKER_TEMPLATES_FORCE_OVERWRITE")

@@ -203,6 +203,12 @@ class IdentityConflictError(AlreadyExistsError):
             remedy = "repeat the first request unchanged, or use another key"
         super().__init__(f"{what}; {remedy}")
 
+    def without_task(self) -> IdentityConflictError:
+        """Return the same for somebody who is not to know the earlier task."""
+        return IdentityConflictError(
+            self.namespace, self.name, self.version, idempotency_key=self.idempotency_key
+        )
+
     @property
     def metadata(self) -> Mapping[str, str]:
         """The template of the task, and the earlier one as `task_uuid` if the caller may know it."""
@@ -333,6 +339,61 @@ class UnavailableError(TaskerError):
     def metadata(self) -> Mapping[str, str]:
         """When to try again."""
         return {"retry_after_seconds": str(self.retry_after_seconds)}
+
+
+# --- A limit is reached -------------------------------------------------------------------------------------
+
+
+class ResourceExhaustedError(TaskerError):
+    """A limit is reached; the message says which, and what to do instead."""
+
+    reason: ClassVar[str] = "RESOURCE_EXHAUSTED"
+
+
+class TooManyStreamsError(ResourceExhaustedError):
+    """A connection, or the process, has as many streams open as it may."""
+
+    reason: ClassVar[str] = "TOO_MANY_STREAMS"
+
+    def __init__(self, message: str, *, limit: int) -> None:
+        self.limit = limit
+        super().__init__(message)
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The limit."""
+        return {"limit": str(self.limit)}
+
+
+class SlowWatcherError(ResourceExhaustedError):
+    """A watcher did not take what was ready for it; nothing is lost to one that goes on with its cursor."""
+
+    reason: ClassVar[str] = "SLOW_WATCHER"
+
+    def __init__(self, cursor: str, *, seconds: float) -> None:
+        self.cursor = cursor
+        super().__init__(
+            f"the watcher took no update for {seconds:g} s while more were ready; read faster, and give the cursor of "
+            f"the last update as resume_cursor to go on behind it: {cursor}"
+        )
+
+
+class TooManyWatchedTasksError(ResourceExhaustedError):
+    """A watch of many tasks matches more open ones than it can show the steps of."""
+
+    reason: ClassVar[str] = "TOO_MANY_WATCHED_TASKS"
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"more than {limit} open tasks match, and the steps of no more can be watched with one stream; narrow the "
+            "filter, or leave include_steps out"
+        )
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The limit."""
+        return {"limit": str(self.limit)}
 
 
 # --- The caller may not ------------------------------------------------------------------------------------

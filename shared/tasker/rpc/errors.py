@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 
 from tasker.domain import errors as domain
 from tasker.domain.errors import FieldViolation
+from tasker.rpc.permissions import Permission, caller
 
 #: Who defines the reasons in `google.rpc.ErrorInfo`.
 DOMAIN: Final = "tasker"
@@ -33,6 +34,7 @@ STATUS_OF: Final[Mapping[type[Exception], StatusCode]] = {
     domain.AbandonedError: StatusCode.ABORTED,
     domain.UnauthenticatedError: StatusCode.UNAUTHENTICATED,
     domain.PermissionDeniedError: StatusCode.PERMISSION_DENIED,
+    domain.ResourceExhaustedError: StatusCode.RESOURCE_EXHAUSTED,
     domain.UnavailableError: StatusCode.UNAVAILABLE,
     TimeoutError: StatusCode.DEADLINE_EXCEEDED,
     NotImplementedError: StatusCode.UNIMPLEMENTED,  # raised by generated servicers for rpcs not overridden
@@ -102,6 +104,8 @@ def status_of(error: Exception, *, method: str = "") -> RpcStatus:
         return _status(code, message, "INTERNAL", {"correlation_id": correlation_id})
     if not isinstance(error, domain.TaskerError):
         return _status(code, _MESSAGE_OF[code], code.name, {})
+    if isinstance(error, domain.IdentityConflictError) and not caller().may(Permission.TASKS_READ):
+        error = error.without_task()
     violations = error.violations if isinstance(error, domain.InvalidArgumentError) else ()
     wait = error.retry_after_seconds if isinstance(error, domain.UnavailableError) else None
     report = error.report if isinstance(error, NotReadyError) else None

@@ -130,13 +130,13 @@ class Caller:
 
     Attributes:
         subject: What the credential calls them: the subject of a token, the name of an API key.
-        method: How they proved it; `disabled` if nobody has to.
+        method: How they proved it; `disabled` if nobody has to, `public` if nobody has to for this rpc.
         permissions: What they were granted, wildcards among it.
         context_is_open: Whether replies show a task's context to whoever may read the task.
     """
 
     subject: str
-    method: Literal["disabled", "jwt", "api_key"]
+    method: Literal["disabled", "public", "jwt", "api_key"]
     permissions: frozenset[str]
     context_is_open: bool = False
 
@@ -156,6 +156,9 @@ class Caller:
 
 #: Whoever calls a server that asks nobody.
 ANYBODY: Final = Caller("anonymous", "disabled", frozenset())
+
+#: Whoever calls what is open to all on a server that asks everybody else.
+NOBODY: Final = Caller("anonymous", "public", frozenset())
 
 _caller: ContextVar[Caller] = ContextVar("tasker_caller", default=ANYBODY)
 

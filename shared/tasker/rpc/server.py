@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
+import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc import aio
 
+from tasker.rpc.authentication import AuthenticationInterceptor
 from tasker.rpc.health import HEALTH_SERVICE, HealthReporter
 from tasker.rpc.interceptor import ErrorInterceptor, Translate
 from tasker.rpc.reflection import add_reflection
+from tasker.rpc.security import OPEN, Security, warn_if_exposed
+from tasker.rpc.streams import MOST_STREAMS_OF_CONNECTION
+
+if TYPE_CHECKING:
+    from tasker.rpc.tls import TlsFiles
 
 Servicer = TypeVar("Servicer")
 
@@ -23,6 +30,7 @@ class ServerOptions:
 
     Attributes:
         max_concurrent_streams: Calls in flight per connection; more wait at the client.
+        max_concurrent_calls: Calls in flight on all connections; more end with RESOURCE_EXHAUSTED.
         max_request_bytes: A larger message ends its call with RESOURCE_EXHAUSTED. Replies are not limited
             here: clients set what they take.
         keepalive_interval_seconds: How often a connection is pinged, with calls or without.
@@ -34,6 +42,7 @@ class ServerOptions:
     """
 
     max_concurrent_streams: int = 200
+    max_concurrent_calls: int = 10_000
     max_request_bytes: int = 4 * 1024 * 1024
     keepalive_interval_seconds: float = 30
     keepalive_timeout_seconds: float = 20
@@ -46,6 +55,13 @@ class ServerOptions:
         return [
             ("grpc.so_reuseport", 0),  # or two processes would share a port and each see half of the calls
             ("grpc.max_concurrent_streams", self.max_concurrent_streams),
+            # Whatever a burst brings is taken, and what is too much of it refused with a word: grpc itself would reset
+            # streams that came before it had forgotten those that are over, and cancel calls that nobody has begun to
+            # answer, at random from 1000 on and all of them after 30 s.
+            ("grpc.http.overload_protection", 0),
+            ("grpc.server.max_pending_requests", 2 * self.max_concurrent_calls),
+            ("grpc.server.max_pending_requests_hard_limit", 10 * self.max_concurrent_calls),
+            ("grpc.server_max_unrequested_time_in_server", 3600),
             ("grpc.max_receive_message_length", self.max_request_bytes),
             ("grpc.keepalive_time_ms", round(self.keepalive_interval_seconds * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
@@ -54,7 +70,8 @@ class ServerOptions:
         ]
 
 
-ORCHESTRATION_OPTIONS: Final = ServerOptions()
+#: More than a connection may have streams open, so that its other calls never wait behind them without a word.
+ORCHESTRATION_OPTIONS: Final = ServerOptions(max_concurrent_streams=MOST_STREAMS_OF_CONNECTION + 200)
 WORKER_OPTIONS: Final = ServerOptions(max_concurrent_streams=1000)
 
 
@@ -93,8 +110,11 @@ class RpcServer:
         health: What probes are told. Not ready until `health.set_ready(True)`.
     """
 
-    def __init__(self, server: aio.Server, health: HealthReporter, *, address: str, port: int) -> None:
+    def __init__(
+        self, server: aio.Server, health: HealthReporter, security: Security, *, address: str, port: int
+    ) -> None:
         self._server = server
+        self._security = security
         self.health = health
         self.address = address
         self.port = port
@@ -102,6 +122,9 @@ class RpcServer:
     async def start(self) -> None:
         """Begin to answer calls."""
         await self.health.publish()
+        if self._security.authenticator is not None:
+            await self._security.authenticator.start()
+        warn_if_exposed(self.address, self._security)
         await self._server.start()
 
     async def stop(self, grace_seconds: float | None = None) -> None:
@@ -109,6 +132,8 @@ class RpcServer:
         await self.health.set_ready(False)
         self.health.end_watches()
         await self._server.stop(grace_seconds)
+        if self._security.authenticator is not None:
+            await self._security.authenticator.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -127,6 +152,7 @@ def build_server(
     options: ServerOptions = ORCHESTRATION_OPTIONS,
     interceptors: Sequence[aio.ServerInterceptor[Any, Any]] = (),
     translate: Translate = lambda error: error,
+    security: Security = OPEN,
 ) -> RpcServer:
     """Return a server bound to an address and not started yet; needs a running event loop.
 
@@ -136,12 +162,19 @@ def build_server(
         options: Transport.
         interceptors: Outermost first. They may raise like servicers: the error table lies around them.
         translate: Turns errors of other libraries into ones of the table.
+        security: Who is let in, and the certificate.
 
     Raises:
         BindError: The address cannot be listened on.
+        KeyFileError: A file of the certificate cannot be used.
     """
+    outermost: list[aio.ServerInterceptor[Any, Any]] = [ErrorInterceptor(translate)]
+    if security.authenticator is not None:
+        outermost.append(AuthenticationInterceptor(security.authenticator))
     server = aio.server(
-        interceptors=[ErrorInterceptor(translate), *interceptors], options=options.channel_arguments()
+        interceptors=[*outermost, *interceptors],
+        options=options.channel_arguments(),
+        maximum_concurrent_rpcs=options.max_concurrent_calls,
     )
     names = [service.descriptor.full_name for service in services]
     reporter = HealthReporter(names)
@@ -152,18 +185,29 @@ def build_server(
         names.append(HEALTH_SERVICE)
     if options.enable_reflection:
         add_reflection(server, names)
-    address, port = _bind(server, bind_address)
-    return RpcServer(server, reporter, address=address, port=port)
+    address, port = _bind(server, bind_address, security.tls)
+    return RpcServer(server, reporter, security, address=address, port=port)
 
 
-def _bind(server: aio.Server, bind_address: str) -> tuple[str, int]:
+def _bind(server: aio.Server, bind_address: str, tls: TlsFiles | None) -> tuple[str, int]:
     is_socket = bind_address.startswith(("unix:", "unix-abstract:"))
     host, _, port = bind_address.rpartition(":")
     # grpc would take a port modulo 65536, and 443 when there is none.
     if not is_socket and not (port.isdecimal() and int(port) < 65536):
         raise BindError(bind_address)
+    credentials = _credentials(tls) if tls is not None else None
     try:
-        bound = server.add_insecure_port(bind_address)
+        if credentials is not None:
+            bound = server.add_secure_port(bind_address, credentials)
+        else:
+            bound = server.add_insecure_port(bind_address)
     except RuntimeError:  # grpc says no more than that it failed
         raise BindError(bind_address) from None
     return (bind_address, 0) if is_socket else (f"{host}:{bound}", bound)
+
+
+def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    # Imported here: it stands on a library that a server without a certificate does not need.
+    from tasker.rpc.tls import server_credentials
+
+    return server_credentials(tls)

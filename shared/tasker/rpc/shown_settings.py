@@ -7,7 +7,9 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tasker.config.security import SecuritySettings
 from tasker.config.settings import Settings
+from tasker.rpc.security import Security
 from tasker.v1 import config_pb2
 from tasker.version import VERSION
 
@@ -22,9 +24,21 @@ def metadata(settings: Settings) -> config_pb2.ConfigMetadata:
     return config_pb2.ConfigMetadata(timestamp=now, environment=settings.environment, version=VERSION)
 
 
-def auth(settings: Settings) -> config_pb2.SafeAuthConfig:
+def auth(settings: SecuritySettings, security: Security) -> config_pb2.SafeAuthConfig:
     """Return how callers prove who they are."""
-    return config_pb2.SafeAuthConfig(enabled=False, verification_method="none")
+    if not settings.auth_enabled:
+        return config_pb2.SafeAuthConfig(enabled=False, verification_method="none")
+    method = "jwks" if settings.jwks_url else "public_key" if settings.verifies_tokens else "none"
+    return config_pb2.SafeAuthConfig(
+        enabled=True,
+        verification_method=method,
+        jwt_issuer=settings.jwt_issuer if settings.verifies_tokens else "",
+        jwt_audience=settings.jwt_audience if settings.verifies_tokens else "",
+        api_key_header=settings.api_key_header,
+        api_key_count=security.api_key_count,
+        strict_validation=settings.strict_permissions,
+        allowed_algorithms=settings.jwt_algorithms if settings.verifies_tokens else (),
+    )
 
 
 def messaging(queues: Sequence[str]) -> config_pb2.SafeMessagingConfig:

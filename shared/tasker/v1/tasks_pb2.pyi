@@ -209,15 +209,20 @@ class GetTaskResponse(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
+    STEPS_PAGINATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> Global___Task: ...
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """Oldest first; filled with include_steps."""
+        """Oldest first; filled with include_steps. Results that the reply has no room for are left out: see results_omitted."""
 
     @_builtins.property
     def context(self) -> Global___TaskContext:
         """Filled with include_context."""
+
+    @_builtins.property
+    def steps_pagination(self) -> _common_pb2.PaginationResponse:
+        """Present when there are steps that the reply has no room for; ListSteps goes on with its next_page_token."""
 
     def __init__(
         self,
@@ -225,14 +230,20 @@ class GetTaskResponse(_message.Message):
         task: Global___Task | None = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
         context: Global___TaskContext | None = ...,
+        steps_pagination: _common_pb2.PaginationResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context", b"_context", "context", b"context", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context", b"_context", "_steps_pagination", b"_steps_pagination", "context", b"context", "steps_pagination", b"steps_pagination", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context", b"_context", "context", b"context", "steps", b"steps", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context", b"_context", "_steps_pagination", b"_steps_pagination", "context", b"context", "steps", b"steps", "steps_pagination", b"steps_pagination", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context: _TypeAlias = _typing.Literal["context"]  # noqa: Y015
     _WhichOneofArgType__context: _TypeAlias = _typing.Literal["_context", b"_context"]  # noqa: Y015
+    _WhichOneofReturnType__steps_pagination: _TypeAlias = _typing.Literal["steps_pagination"]  # noqa: Y015
+    _WhichOneofArgType__steps_pagination: _TypeAlias = _typing.Literal["_steps_pagination", b"_steps_pagination"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context) -> _WhichOneofReturnType__context | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps_pagination) -> _WhichOneofReturnType__steps_pagination | None: ...
 
 Global___GetTaskResponse: _TypeAlias = GetTaskResponse  # noqa: Y015
 
@@ -356,7 +367,7 @@ Global___ListTasksRequest: _TypeAlias = ListTasksRequest  # noqa: Y015
 
 @_typing.final
 class ListTasksResponse(_message.Message):
-    """One page of tasks."""
+    """One page of tasks. It ends early rather than grow beyond what clients read: see has_more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -522,32 +533,59 @@ class StreamTaskStatusRequest(_message.Message):
 
     TASK_UUID_FIELD_NUMBER: _builtins.int
     INCLUDE_STEPS_FIELD_NUMBER: _builtins.int
+    UPDATE_TYPES_FIELD_NUMBER: _builtins.int
     RESUME_CURSOR_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
+    STEP_NAMES_FIELD_NUMBER: _builtins.int
     task_uuid: _builtins.str
     include_steps: _builtins.bool
-    """Send changes of the task's steps as well."""
+    """Send changes of the task's steps as well, and how the steps stand with the first message."""
     resume_cursor: _builtins.str
-    """Cursor of the last update received: the stream goes on behind it instead of starting anew."""
+    """Cursor of the last update received that had one: the stream goes on behind it instead of starting anew, and begins
+    with no message of its own. Empty: it starts with the task's first change. A cursor belongs to its task.
+    """
+    heartbeat_seconds: _builtins.int
+    """A sign of life comes when nothing else did for so long: 1 to 3600. None when absent."""
+    @_builtins.property
+    def update_types(self) -> _containers.RepeatedScalarFieldContainer[Global___TaskStatusUpdate.UpdateType.ValueType]:
+        """Only updates of these types; all when empty. The first message and signs of life come in any case, and the stream
+        ends in any case when the task is settled. STEP_STATE_CHANGE needs include_steps.
+        """
+
+    @_builtins.property
+    def step_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only changes of the steps with these names, those that the task gets later included; needs include_steps."""
+
     def __init__(
         self,
         *,
         task_uuid: _builtins.str = ...,
         include_steps: _builtins.bool = ...,
+        update_types: _abc.Iterable[Global___TaskStatusUpdate.UpdateType.ValueType] | None = ...,
         resume_cursor: _builtins.str | None = ...,
+        heartbeat_seconds: _builtins.int | None = ...,
+        step_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_resume_cursor", b"_resume_cursor", "resume_cursor", b"resume_cursor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_heartbeat_seconds", b"_heartbeat_seconds", "_resume_cursor", b"_resume_cursor", "heartbeat_seconds", b"heartbeat_seconds", "resume_cursor", b"resume_cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_cursor", b"_resume_cursor", "include_steps", b"include_steps", "resume_cursor", b"resume_cursor", "task_uuid", b"task_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heartbeat_seconds", b"_heartbeat_seconds", "_resume_cursor", b"_resume_cursor", "heartbeat_seconds", b"heartbeat_seconds", "include_steps", b"include_steps", "resume_cursor", b"resume_cursor", "step_names", b"step_names", "task_uuid", b"task_uuid", "update_types", b"update_types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__heartbeat_seconds: _TypeAlias = _typing.Literal["heartbeat_seconds"]  # noqa: Y015
+    _WhichOneofArgType__heartbeat_seconds: _TypeAlias = _typing.Literal["_heartbeat_seconds", b"_heartbeat_seconds"]  # noqa: Y015
     _WhichOneofReturnType__resume_cursor: _TypeAlias = _typing.Literal["resume_cursor"]  # noqa: Y015
     _WhichOneofArgType__resume_cursor: _TypeAlias = _typing.Literal["_resume_cursor", b"_resume_cursor"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__heartbeat_seconds) -> _WhichOneofReturnType__heartbeat_seconds | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resume_cursor) -> _WhichOneofReturnType__resume_cursor | None: ...
 
 Global___StreamTaskStatusRequest: _TypeAlias = StreamTaskStatusRequest  # noqa: Y015
 
 @_typing.final
 class TaskStatusUpdate(_message.Message):
-    """One change of a task or of one of its steps, in the order in which they were committed."""
+    """One change of a task or of one of its steps, in the order in which they were committed; what the service reads at once
+    is in the order of its instants, but never against the order of one task's or one step's own.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -558,6 +596,7 @@ class TaskStatusUpdate(_message.Message):
     class _UpdateTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TaskStatusUpdate._UpdateType.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         UPDATE_TYPE_UNSPECIFIED: TaskStatusUpdate._UpdateType.ValueType  # 0
+        """Nothing: a sign of life, with a cursor; see heartbeat_seconds."""
         UPDATE_TYPE_TASK_STATE_CHANGE: TaskStatusUpdate._UpdateType.ValueType  # 1
         """The task moved; see task_state."""
         UPDATE_TYPE_STEP_STATE_CHANGE: TaskStatusUpdate._UpdateType.ValueType  # 2
@@ -571,6 +610,7 @@ class TaskStatusUpdate(_message.Message):
         """What changed."""
 
     UPDATE_TYPE_UNSPECIFIED: TaskStatusUpdate.UpdateType.ValueType  # 0
+    """Nothing: a sign of life, with a cursor; see heartbeat_seconds."""
     UPDATE_TYPE_TASK_STATE_CHANGE: TaskStatusUpdate.UpdateType.ValueType  # 1
     """The task moved; see task_state."""
     UPDATE_TYPE_STEP_STATE_CHANGE: TaskStatusUpdate.UpdateType.ValueType  # 2
@@ -588,21 +628,38 @@ class TaskStatusUpdate(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     TASK_UUID_FIELD_NUMBER: _builtins.int
     PREVIOUS_STATE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     update_type: Global___TaskStatusUpdate.UpdateType.ValueType
     task_state: _common_pb2.TaskState.ValueType
     error_message: _builtins.str
     cursor: _builtins.str
-    """Opaque; resume_cursor of a later call goes on behind this update."""
+    """Opaque; resume_cursor of a later call goes on behind this update. The last of the updates that were read at once
+    carries it.
+    """
     task_uuid: _builtins.str
     """The task this update is about."""
     previous_state: _common_pb2.TaskState.ValueType
     """State of the task before the change."""
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp:
-        """When the change happened."""
+        """When the change happened; in the first message and in signs of life until when everything was seen. Never before that
+        of an earlier message of the stream, or of the one whose cursor it goes on behind: a change that was committed after
+        a later one carries the later one's instant.
+        """
 
     @_builtins.property
     def step_update(self) -> Global___StepUpdate: ...
+    @_builtins.property
+    def task(self) -> Global___Task:
+        """How the task stands, without its context: in the first message."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepUpdate]:
+        """How its steps stand, oldest first: in the first message, with include_steps. Of a task with very many steps the
+        first messages have some each, and the last of them the cursor.
+        """
+
     def __init__(
         self,
         *,
@@ -614,10 +671,12 @@ class TaskStatusUpdate(_message.Message):
         cursor: _builtins.str | None = ...,
         task_uuid: _builtins.str | None = ...,
         previous_state: _common_pb2.TaskState.ValueType | None = ...,
+        task: Global___Task | None = ...,
+        steps: _abc.Iterable[Global___StepUpdate] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_error_message", b"_error_message", "_previous_state", b"_previous_state", "_step_update", b"_step_update", "_task_state", b"_task_state", "_task_uuid", b"_task_uuid", "cursor", b"cursor", "error_message", b"error_message", "previous_state", b"previous_state", "step_update", b"step_update", "task_state", b"task_state", "task_uuid", b"task_uuid", "timestamp", b"timestamp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_error_message", b"_error_message", "_previous_state", b"_previous_state", "_step_update", b"_step_update", "_task", b"_task", "_task_state", b"_task_state", "_task_uuid", b"_task_uuid", "cursor", b"cursor", "error_message", b"error_message", "previous_state", b"previous_state", "step_update", b"step_update", "task", b"task", "task_state", b"task_state", "task_uuid", b"task_uuid", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_error_message", b"_error_message", "_previous_state", b"_previous_state", "_step_update", b"_step_update", "_task_state", b"_task_state", "_task_uuid", b"_task_uuid", "cursor", b"cursor", "error_message", b"error_message", "previous_state", b"previous_state", "step_update", b"step_update", "task_state", b"task_state", "task_uuid", b"task_uuid", "timestamp", b"timestamp", "update_type", b"update_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_error_message", b"_error_message", "_previous_state", b"_previous_state", "_step_update", b"_step_update", "_task", b"_task", "_task_state", b"_task_state", "_task_uuid", b"_task_uuid", "cursor", b"cursor", "error_message", b"error_message", "previous_state", b"previous_state", "step_update", b"step_update", "steps", b"steps", "task", b"task", "task_state", b"task_state", "task_uuid", b"task_uuid", "timestamp", b"timestamp", "update_type", b"update_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
     _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
@@ -627,6 +686,8 @@ class TaskStatusUpdate(_message.Message):
     _WhichOneofArgType__previous_state: _TypeAlias = _typing.Literal["_previous_state", b"_previous_state"]  # noqa: Y015
     _WhichOneofReturnType__step_update: _TypeAlias = _typing.Literal["step_update"]  # noqa: Y015
     _WhichOneofArgType__step_update: _TypeAlias = _typing.Literal["_step_update", b"_step_update"]  # noqa: Y015
+    _WhichOneofReturnType__task: _TypeAlias = _typing.Literal["task"]  # noqa: Y015
+    _WhichOneofArgType__task: _TypeAlias = _typing.Literal["_task", b"_task"]  # noqa: Y015
     _WhichOneofReturnType__task_state: _TypeAlias = _typing.Literal["task_state"]  # noqa: Y015
     _WhichOneofArgType__task_state: _TypeAlias = _typing.Literal["_task_state", b"_task_state"]  # noqa: Y015
     _WhichOneofReturnType__task_uuid: _TypeAlias = _typing.Literal["task_uuid"]  # noqa: Y015
@@ -639,6 +700,8 @@ class TaskStatusUpdate(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__previous_state) -> _WhichOneofReturnType__previous_state | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__step_update) -> _WhichOneofReturnType__step_update | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__task) -> _WhichOneofReturnType__task | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__task_state) -> _WhichOneofReturnType__task_state | None: ...
     @_typing.overload
@@ -761,7 +824,7 @@ class Task(_message.Message):
 
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
-        """Input of the task."""
+        """Input of the task. Absent where its JSON text takes more than 256 KiB: see context_json."""
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -864,6 +927,7 @@ class Step(_message.Message):
     BACKOFF_REQUEST_SECONDS_FIELD_NUMBER: _builtins.int
     RESULTS_JSON_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    RESULTS_OMITTED_FIELD_NUMBER: _builtins.int
     step_uuid: _builtins.str
     task_uuid: _builtins.str
     name: _builtins.str
@@ -883,6 +947,8 @@ class Step(_message.Message):
     """Delay before the next attempt as it was last computed, in whole seconds rounded up."""
     results_json: _builtins.str
     """The results as JSON text, exact where the Struct is not."""
+    results_omitted: _builtins.bool
+    """True when there are results that this reply has no room for: GetStep brings them."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -893,7 +959,9 @@ class Step(_message.Message):
 
     @_builtins.property
     def results(self) -> _struct_pb2.Struct:
-        """Envelope of the last result: the handler's value with what is known about its run."""
+        """Envelope of the last result: the handler's value with what is known about its run. Absent where its JSON text takes
+        more than 256 KiB: see results_json.
+        """
 
     @_builtins.property
     def last_failure_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -931,10 +999,11 @@ class Step(_message.Message):
         backoff_request_seconds: _builtins.int | None = ...,
         results_json: _builtins.str | None = ...,
         failure: _failures_pb2.StepFailure | None = ...,
+        results_omitted: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_failure", b"_failure", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "created_at", b"created_at", "failure", b"failure", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "next_retry_at", b"next_retry_at", "results", b"results", "results_json", b"results_json", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_failure", b"_failure", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "_results_omitted", b"_results_omitted", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "created_at", b"created_at", "failure", b"failure", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "next_retry_at", b"next_retry_at", "results", b"results", "results_json", b"results_json", "results_omitted", b"results_omitted", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_failure", b"_failure", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "attempts", b"attempts", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "completed_parents", b"completed_parents", "created_at", b"created_at", "dependencies_satisfied", b"dependencies_satisfied", "failure", b"failure", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "max_attempts", b"max_attempts", "name", b"name", "next_retry_at", b"next_retry_at", "ready_for_execution", b"ready_for_execution", "results", b"results", "results_json", b"results_json", "retry_eligible", b"retry_eligible", "state", b"state", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid", "total_parents", b"total_parents", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_failure", b"_failure", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "_results_omitted", b"_results_omitted", "attempts", b"attempts", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "completed_parents", b"completed_parents", "created_at", b"created_at", "dependencies_satisfied", b"dependencies_satisfied", "failure", b"failure", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "max_attempts", b"max_attempts", "name", b"name", "next_retry_at", b"next_retry_at", "ready_for_execution", b"ready_for_execution", "results", b"results", "results_json", b"results_json", "results_omitted", b"results_omitted", "retry_eligible", b"retry_eligible", "state", b"state", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid", "total_parents", b"total_parents", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__backoff_request_seconds: _TypeAlias = _typing.Literal["backoff_request_seconds"]  # noqa: Y015
     _WhichOneofArgType__backoff_request_seconds: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds"]  # noqa: Y015
@@ -952,6 +1021,8 @@ class Step(_message.Message):
     _WhichOneofArgType__results: _TypeAlias = _typing.Literal["_results", b"_results"]  # noqa: Y015
     _WhichOneofReturnType__results_json: _TypeAlias = _typing.Literal["results_json"]  # noqa: Y015
     _WhichOneofArgType__results_json: _TypeAlias = _typing.Literal["_results_json", b"_results_json"]  # noqa: Y015
+    _WhichOneofReturnType__results_omitted: _TypeAlias = _typing.Literal["results_omitted"]  # noqa: Y015
+    _WhichOneofArgType__results_omitted: _TypeAlias = _typing.Literal["_results_omitted", b"_results_omitted"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__backoff_request_seconds) -> _WhichOneofReturnType__backoff_request_seconds | None: ...
     @_typing.overload
@@ -968,12 +1039,16 @@ class Step(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__results) -> _WhichOneofReturnType__results | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__results_json) -> _WhichOneofReturnType__results_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__results_omitted) -> _WhichOneofReturnType__results_omitted | None: ...
 
 Global___Step: _TypeAlias = Step  # noqa: Y015
 
 @_typing.final
 class TaskContext(_message.Message):
-    """What went into a task and what its steps made of it."""
+    """What went into a task and what its steps made of it. The three Structs are absent where the JSON texts together take
+    more than 64 KiB.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -982,6 +1057,7 @@ class TaskContext(_message.Message):
     MERGED_FIELD_NUMBER: _builtins.int
     INPUTS_JSON_FIELD_NUMBER: _builtins.int
     OUTPUTS_JSON_FIELD_NUMBER: _builtins.int
+    OUTPUTS_OMITTED_FIELD_NUMBER: _builtins.int
     inputs_json: _builtins.str
     """The inputs as JSON text, exact where the Struct is not."""
     outputs_json: _builtins.str
@@ -998,6 +1074,10 @@ class TaskContext(_message.Message):
     def merged(self) -> _struct_pb2.Struct:
         """Inputs and outputs in one object."""
 
+    @_builtins.property
+    def outputs_omitted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The completed steps whose values this reply has no room for: GetStep brings them."""
+
     def __init__(
         self,
         *,
@@ -1006,10 +1086,11 @@ class TaskContext(_message.Message):
         merged: _struct_pb2.Struct | None = ...,
         inputs_json: _builtins.str | None = ...,
         outputs_json: _builtins.str | None = ...,
+        outputs_omitted: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json", "_outputs_json", b"_outputs_json", "inputs", b"inputs", "inputs_json", b"inputs_json", "merged", b"merged", "outputs", b"outputs", "outputs_json", b"outputs_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json", "_outputs_json", b"_outputs_json", "inputs", b"inputs", "inputs_json", b"inputs_json", "merged", b"merged", "outputs", b"outputs", "outputs_json", b"outputs_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json", "_outputs_json", b"_outputs_json", "inputs", b"inputs", "inputs_json", b"inputs_json", "merged", b"merged", "outputs", b"outputs", "outputs_json", b"outputs_json", "outputs_omitted", b"outputs_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__inputs_json: _TypeAlias = _typing.Literal["inputs_json"]  # noqa: Y015
     _WhichOneofArgType__inputs_json: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json"]  # noqa: Y015

@@ -122,7 +122,11 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamTaskStatus(self, request, context):
-        """Send the task's current state at once, then every change; ends when the task is settled.
+        """Send the task's current state at once, then every change in the order of the commits; ends when the task is settled.
+
+        RESOURCE_EXHAUSTED when a connection or the service has as many streams as it may (TOO_MANY_STREAMS), or when the
+        client leaves updates lying for half a minute (SLOW_WATCHER); UNAVAILABLE when the service stops. Whoever comes back
+        with the last cursor misses nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,7 +50,12 @@ class TaskServiceStub:
     GetTaskSummary: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.GetTaskSummaryRequest, _tasks_pb2.GetTaskSummaryResponse]
     """Return all that a page about one task shows: task, template, steps, DLQ entry, links."""
     StreamTaskStatus: _grpc.UnaryStreamMultiCallable[_tasks_pb2.StreamTaskStatusRequest, _tasks_pb2.TaskStatusUpdate]
-    """Send the task's current state at once, then every change; ends when the task is settled."""
+    """Send the task's current state at once, then every change in the order of the commits; ends when the task is settled.
+
+    RESOURCE_EXHAUSTED when a connection or the service has as many streams as it may (TOO_MANY_STREAMS), or when the
+    client leaves updates lying for half a minute (SLOW_WATCHER); UNAVAILABLE when the service stops. Whoever comes back
+    with the last cursor misses nothing.
+    """
 
 @_typing.type_check_only
 class TaskServiceAsyncStub(TaskServiceStub):
@@ -74,7 +79,12 @@ class TaskServiceAsyncStub(TaskServiceStub):
     GetTaskSummary: _aio.UnaryUnaryMultiCallable[_tasks_pb2.GetTaskSummaryRequest, _tasks_pb2.GetTaskSummaryResponse]  # type: ignore[assignment]
     """Return all that a page about one task shows: task, template, steps, DLQ entry, links."""
     StreamTaskStatus: _aio.UnaryStreamMultiCallable[_tasks_pb2.StreamTaskStatusRequest, _tasks_pb2.TaskStatusUpdate]  # type: ignore[assignment]
-    """Send the task's current state at once, then every change; ends when the task is settled."""
+    """Send the task's current state at once, then every change in the order of the commits; ends when the task is settled.
+
+    RESOURCE_EXHAUSTED when a connection or the service has as many streams as it may (TOO_MANY_STREAMS), or when the
+    client leaves updates lying for half a minute (SLOW_WATCHER); UNAVAILABLE when the service stops. Whoever comes back
+    with the last cursor misses nothing.
+    """
 
 class TaskServiceServicer:
     """A task is one run of a template: a graph of steps that workers execute."""
@@ -130,6 +140,11 @@ class TaskServiceServicer:
         request: _tasks_pb2.StreamTaskStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_tasks_pb2.TaskStatusUpdate], _abc.AsyncIterator[_tasks_pb2.TaskStatusUpdate]]:
-        """Send the task's current state at once, then every change; ends when the task is settled."""
+        """Send the task's current state at once, then every change in the order of the commits; ends when the task is settled.
+
+        RESOURCE_EXHAUSTED when a connection or the service has as many streams as it may (TOO_MANY_STREAMS), or when the
+        client leaves updates lying for half a minute (SLOW_WATCHER); UNAVAILABLE when the service stops. Whoever comes back
+        with the last cursor misses nothing.
+        """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -39,11 +39,13 @@ class WatchTasksRequest(_message.Message):
     """Template name."""
     correlation_id: _builtins.str
     include_steps: _builtins.bool
-    """Send transitions of the tasks' steps as well."""
+    """Send transitions of the tasks' steps as well, whatever the tasks' states. At most 1000 open tasks may match then."""
     resume_cursor: _builtins.str
-    """Cursor of the last message received: the stream goes on behind it. Without it, it begins now."""
+    """Cursor of the last message received that had one: the stream goes on behind it. Without it, it begins now. A cursor
+    belongs to its filters.
+    """
     heartbeat_seconds: _builtins.int
-    """A message with nothing but a cursor comes when nothing else did for so long."""
+    """A sign of life comes when nothing else did for so long: 1 to 3600. None when absent, but for the first message."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All of these labels."""
@@ -102,14 +104,18 @@ class WatchTasksResponse(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """Namespace of the task."""
+    """Namespace of the task; empty in a sign of life."""
     name: _builtins.str
-    """Template name of the task."""
+    """Template name of the task; empty in a sign of life."""
     cursor: _builtins.str
-    """Opaque; resume_cursor of a later call goes on behind this message."""
+    """Opaque; resume_cursor of a later call goes on behind this message. The last of the messages that were read at once
+    carries it; of the others it is empty.
+    """
     @_builtins.property
     def update(self) -> _tasks_pb2.TaskStatusUpdate:
-        """The transition; absent in a sign of life."""
+        """The transition, or a sign of life of type UNSPECIFIED, which tells until when everything was seen. Its own cursor is
+        absent.
+        """
 
     def __init__(
         self,

@@ -47,8 +47,13 @@ class WatchServiceServicer:
     """
 
     def WatchTasks(self, request, context):
-        """Send every transition of the tasks that match, in the order of the commits. It does not end by itself; a client
-        that comes back with the last cursor misses nothing.
+        """Send every transition of the tasks that match, in the order of the commits; tasks that come to be later included. It
+        begins with a sign of life, which tells that everything from now on will be seen. It does not end by itself.
+
+        RESOURCE_EXHAUSTED when a connection or the service has as many streams as it may (TOO_MANY_STREAMS), when the client
+        leaves messages lying for half a minute (SLOW_WATCHER), or when more open tasks match than steps can be watched of
+        (TOO_MANY_WATCHED_TASKS); UNAVAILABLE when the service stops. A client that comes back with the last cursor misses
+        nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,8 +34,13 @@ class WatchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WatchServiceAsyncStub: ...
     WatchTasks: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchTasksRequest, _watch_pb2.WatchTasksResponse]
-    """Send every transition of the tasks that match, in the order of the commits. It does not end by itself; a client
-    that comes back with the last cursor misses nothing.
+    """Send every transition of the tasks that match, in the order of the commits; tasks that come to be later included. It
+    begins with a sign of life, which tells that everything from now on will be seen. It does not end by itself.
+
+    RESOURCE_EXHAUSTED when a connection or the service has as many streams as it may (TOO_MANY_STREAMS), when the client
+    leaves messages lying for half a minute (SLOW_WATCHER), or when more open tasks match than steps can be watched of
+    (TOO_MANY_WATCHED_TASKS); UNAVAILABLE when the service stops. A client that comes back with the last cursor misses
+    nothing.
     """
 
 @_typing.type_check_only
@@ -44,8 +49,13 @@ class WatchServiceAsyncStub(WatchServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchTasks: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchTasksRequest, _watch_pb2.WatchTasksResponse]  # type: ignore[assignment]
-    """Send every transition of the tasks that match, in the order of the commits. It does not end by itself; a client
-    that comes back with the last cursor misses nothing.
+    """Send every transition of the tasks that match, in the order of the commits; tasks that come to be later included. It
+    begins with a sign of life, which tells that everything from now on will be seen. It does not end by itself.
+
+    RESOURCE_EXHAUSTED when a connection or the service has as many streams as it may (TOO_MANY_STREAMS), when the client
+    leaves messages lying for half a minute (SLOW_WATCHER), or when more open tasks match than steps can be watched of
+    (TOO_MANY_WATCHED_TASKS); UNAVAILABLE when the service stops. A client that comes back with the last cursor misses
+    nothing.
     """
 
 class WatchServiceServicer:
@@ -56,8 +66,13 @@ class WatchServiceServicer:
         request: _watch_pb2.WatchTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchTasksResponse], _abc.AsyncIterator[_watch_pb2.WatchTasksResponse]]:
-        """Send every transition of the tasks that match, in the order of the commits. It does not end by itself; a client
-        that comes back with the last cursor misses nothing.
+        """Send every transition of the tasks that match, in the order of the commits; tasks that come to be later included. It
+        begins with a sign of life, which tells that everything from now on will be seen. It does not end by itself.
+
+        RESOURCE_EXHAUSTED when a connection or the service has as many streams as it may (TOO_MANY_STREAMS), when the client
+        leaves messages lying for half a minute (SLOW_WATCHER), or when more open tasks match than steps can be watched of
+        (TOO_MANY_WATCHED_TASKS); UNAVAILABLE when the service stops. A client that comes back with the last cursor misses
+        nothing.
         """
 
 def add_WatchServiceServicer_to_server(servicer: WatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

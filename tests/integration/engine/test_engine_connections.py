@@ -12,12 +12,13 @@ import pytest
 from tasker.domain.errors import TaskerError
 from tasker.persistence.operations.claim import ClaimedStep
 from tasker.persistence.operations.renew import Lease
+from tasker.persistence.reading.transitions import Line
 from tests.support.engine import Engine, chain
 from tests.support.rivals import rival, until
 
 
 async def watch(engine: Engine, step: ClaimedStep) -> None:
-    await engine.transitions.transitions([step.task_uuid], None, steps=True)
+    await engine.transitions.transitions([Line(step.task_uuid, True, None)])
 
 
 async def cancel(engine: Engine, step: ClaimedStep) -> None:
@@ -46,7 +47,7 @@ async def checkpoint(engine: Engine, step: ClaimedStep) -> None:
         (watch, "committed on some tasks"),
         (cancel, "cancel_task_v1"),
         (resolve, "lock_step_v1"),
-        (hydrate, "hydrate_step_v1"),
+        (hydrate, "hydrate_step_v2"),
         (checkpoint, "checkpoint_step_v1"),
     ],
 )

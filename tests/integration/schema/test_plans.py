@@ -24,6 +24,7 @@ from tasker.persistence.connections import Connection
 from tasker.persistence.operations.renew import Lease
 from tasker.persistence.reading import listing as task_listing
 from tasker.persistence.reading.listing import LastTask, TaskFilter, TaskListing, TaskOrder, TimeRange
+from tasker.persistence.reading.transitions import Line
 from tests.support.dynamic import decide, split, workflow
 from tests.support.engine import Engine, diamond, success
 
@@ -53,7 +54,7 @@ HOT = {
     "apply_verdicts_v1",
     "fire_timers_v1",
     "renew_leases_v1",
-    "hydrate_step_v1",
+    "hydrate_step_v2",
     "task_steps_v1",
     "expand_tasks_v1",
 }
@@ -334,9 +335,11 @@ async def test_reading_a_task_does_not_depend_on_statistics(
             with pytest.raises(InvalidArgumentError, match="another task"):
                 await engine.reader.step(UUID(int=0), first.step_uuid)
             await engine.reader.with_steps(task)
-            cursor, _ = await engine.transitions.transitions([task], None, steps=True)
-            await engine.transitions.transitions([task], cursor, steps=True)
-            await engine.transitions.moved_tasks([task], cursor)
+            await engine.transitions.task(task, steps=True)
+            all_of_it = await engine.transitions.transitions([Line(task, True, None)])
+            seen = Line(task, True, all_of_it.snapshot)
+            await engine.transitions.transitions([seen], until=all_of_it.snapshot)
+            await engine.moved_tasks.moved([all_of_it.snapshot], most=10)
 
         for statistics in (False, True):
             if statistics:

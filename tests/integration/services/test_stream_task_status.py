@@ -170,8 +170,7 @@ async def test_a_client_whose_connection_breaks_frees_its_stream(
 
 
 def open_streams(service: OrchestrationService) -> int:
-    streams = service._orchestrator.watching._streams
-    return sum(len(of_task) for of_task in streams.values())
+    return service._streams.count
 
 
 async def test_many_streams_of_one_task_bring_the_same(

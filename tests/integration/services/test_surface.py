@@ -21,6 +21,7 @@ from tasker.v1 import (
     steps_pb2,
     tasks_pb2,
     templates_pb2,
+    watch_pb2,
     worker_pb2,
 )
 from tasker.worker.service import WorkerService
@@ -37,6 +38,7 @@ ORCHESTRATION_SERVICES: tuple[ServiceDescriptor, ...] = (
     dlq_pb2.DESCRIPTOR.services_by_name["DlqService"],
     config_pb2.DESCRIPTOR.services_by_name["ConfigService"],
     health_pb2.DESCRIPTOR.services_by_name["HealthService"],
+    watch_pb2.DESCRIPTOR.services_by_name["WatchService"],
 )
 WORKER_SERVICES: tuple[ServiceDescriptor, ...] = tuple(worker_pb2.DESCRIPTOR.services_by_name.values())
 
@@ -54,13 +56,13 @@ def _as_is(data: bytes) -> bytes:
 
 
 async def status_of(channel: aio.Channel, method: MethodDescriptor, request: bytes = b"") -> StatusCode:
-    """Call a method with any bytes and return how the call ends."""
+    """Call a method with any bytes and return how the call ends; a stream is answered by its first message."""
     name = f"/{method.containing_service.full_name}/{method.name}"
     if method.server_streaming:
         stream = channel.unary_stream(name, _as_is, _as_is)(request, timeout=5)
         try:
             async for _ in stream:
-                pass
+                break
         except aio.AioRpcError as error:
             return error.code()
         return StatusCode.OK

@@ -14,6 +14,7 @@ from tests.support.engine import Engine
 from tests.support.waiting import within
 
 COMPLETE, ERROR = Update.UPDATE_TYPE_TASK_COMPLETE, Update.UPDATE_TYPE_TASK_ERROR
+UNSPECIFIED = Update.UPDATE_TYPE_UNSPECIFIED
 TASK_CHANGE, STEP_CHANGE = Update.UPDATE_TYPE_TASK_STATE_CHANGE, Update.UPDATE_TYPE_STEP_STATE_CHANGE
 
 

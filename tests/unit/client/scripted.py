@@ -20,6 +20,8 @@ from tasker.v1 import (
     batch_pb2,
     batch_pb2_grpc,
     common_pb2,
+    dlq_pb2,
+    dlq_pb2_grpc,
     health_pb2,
     health_pb2_grpc,
     operations_pb2,
@@ -32,6 +34,8 @@ from tasker.v1 import (
     template_admin_pb2_grpc,
     templates_pb2,
     templates_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 
 TASK = UUID("01980000-0000-7000-8000-000000000001")
@@ -87,10 +91,12 @@ def registrations(script: Script, only: str = "") -> Iterator[ServiceRegistratio
         (tasks_pb2, tasks_pb2_grpc, "TaskService"),
         (steps_pb2, steps_pb2_grpc, "StepService"),
         (templates_pb2, templates_pb2_grpc, "TemplateService"),
+        (dlq_pb2, dlq_pb2_grpc, "DlqService"),
         (health_pb2, health_pb2_grpc, "HealthService"),
         (batch_pb2, batch_pb2_grpc, "BatchService"),
         (template_admin_pb2, template_admin_pb2_grpc, "TemplateAdminService"),
         (operations_pb2, operations_pb2_grpc, "OperationsService"),
+        (watch_pb2, watch_pb2_grpc, "WatchService"),
     ):
         if only not in ("", name):
             continue

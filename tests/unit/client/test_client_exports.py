@@ -11,7 +11,8 @@ EXPORTS = {
     # the clients
     "SyncTaskerClient",
     "TaskerClient",
-    # what calls take
+    # what clients and calls take
+    "AccessOptions",
     "HealthProbe",
     "SortField",
     "TaskQuery",
@@ -26,6 +27,7 @@ EXPORTS = {
     "Health",
     "HealthCheck",
     "HealthInfo",
+    "Heartbeat",
     "Metrics",
     "NamespaceSummary",
     "ServiceConfig",
@@ -55,6 +57,7 @@ EXPORTS = {
     "StepDefinition",
     "StepErrorSummary",
     "StepFailure",
+    "StepIntervention",
     "StepState",
     "StepSummary",
     "StepUpdate",
@@ -70,6 +73,7 @@ EXPORTS = {
     "Template",
     "TemplateListing",
     "TemplateSummary",
+    "WatchedUpdate",
     # what calls raise
     "AbortedError",
     "AlreadyExistsError",

@@ -288,7 +288,7 @@ def test_a_move_of_the_task() -> None:
         task_state=common_pb2.TASK_STATE_COMPLETE,
         previous_state=common_pb2.TASK_STATE_STEPS_IN_PROCESS,
     )
-    assert parsing.update(message, task_uuid=TASK) == TaskUpdate(
+    assert parsing.update(message, cursor=None, task_uuid=TASK) == TaskUpdate(
         task_uuid=TASK, at=NOON, state=TaskState.COMPLETE, previous_state=TaskState.STEPS_IN_PROCESS
     )
 
@@ -301,7 +301,7 @@ def test_a_move_of_a_step() -> None:
             step_uuid=str(STEP), name="pay", state=common_pb2.STEP_STATE_ERROR, attempt=3
         ),
     )
-    assert parsing.update(message, task_uuid=TASK) == StepUpdate(
+    assert parsing.update(message, cursor=None, task_uuid=TASK) == StepUpdate(
         task_uuid=TASK, step_uuid=STEP, name="pay", at=NOON, state=StepState.ERROR, attempt=3
     )
 
@@ -314,7 +314,7 @@ def test_the_last_update_says_so(kind: str) -> None:
         task_state=common_pb2.TASK_STATE_ERROR,
         error_message="step 'pay' failed",
     )
-    update = parsing.update(message, task_uuid=TASK)
+    update = parsing.update(message, cursor=None, task_uuid=TASK)
     assert isinstance(update, TaskUpdate)
     assert update.is_last
     assert update.error_message == "step 'pay' failed"

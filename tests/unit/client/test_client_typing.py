@@ -13,8 +13,8 @@ from collections.abc import AsyncGenerator, Generator
 from datetime import UTC, datetime
 from uuid import UUID
 from tasker.client import (
-    Cancellation, Health, NotFoundError, Step, StepUpdate, SyncTaskerClient, Task, TaskerClient, TaskPage, TaskQuery,
-    TaskState, TaskUpdate, Template, TemplateListing,
+    Cancellation, Health, Heartbeat, NotFoundError, Step, StepUpdate, SyncTaskerClient, Task, TaskerClient, TaskPage,
+    TaskQuery, TaskState, TaskUpdate, Template, TemplateListing, WatchedUpdate,
 )
 
 FAILED: TaskQuery = {"namespace": "shop", "states": [TaskState.ERROR]}
@@ -44,6 +44,11 @@ def use_sync() -> None:
         except NotFoundError as error:
             print(error.violations[0].field, error.retry_after_seconds, error.metadata["task_uuid"])
         print(uuid, next(updates), health.checks["queue_depth"].message)
+        for signs in client.watch(task.task_uuid, step_names=["a"], heartbeat_seconds=3):
+            seen: TaskUpdate | StepUpdate | Heartbeat = signs
+        for one in client.watch_tasks(namespace="shop", states=[TaskState.ERROR], steps=True):
+            watched: WatchedUpdate = one
+        print(seen.cursor, watched.update)
 """
 
 WRONG = """
@@ -69,6 +74,8 @@ def use_sync(client: SyncTaskerClient) -> None:
     task: Task = client.page()                           # 20 a page
     for update in client.watch(3): ...                   # 21 no uuid
     client.steps("u").result                             # 22 several steps
+    for beat in client.watch("u", heartbeat_seconds=1): beat.state  # 23 a sign of life has none
+    client.watch_tasks(states=["error"])                 # 24 text for a state
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -12,6 +13,7 @@ from tasker.config.settings import WorkerSettings
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.rpc.readiness import Readiness
+from tasker.rpc.security import Security, security_of
 from tasker.rpc.server import WORKER_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import worker_pb2, worker_pb2_grpc
@@ -43,17 +45,21 @@ class WorkerService:
 
         Raises:
             BindError: The address is taken.
+            KeyFileError: A file of keys or of the certificate cannot be used.
+            KeySetError: The URL of the key set is not one to fetch it from.
             psycopg.OperationalError: The database does not answer.
             SchemaVersionError: Its schema does not fit.
             TemplateDirectoryError: The template directory does not exist.
         """
         self._probe = DatabaseProbe(self.worker.database, self.worker.listener, on_change=self._look)
         self._readiness = Readiness(lambda: self._probe.problem, lambda: self.worker.problem)
+        security = security_of(self._settings)
         self._server: RpcServer = build_server(
             self._settings.bind_address,
-            services=self._registrations(),
-            options=WORKER_OPTIONS,
+            services=self._registrations(security),
+            options=replace(WORKER_OPTIONS, enable_reflection=self._settings.reflection_enabled),
             translate=as_unavailable,
+            security=security,
         )
         self._readiness.report_to(self._server.health)
         self._server.health.refresh_by(self._refresh)
@@ -100,7 +106,7 @@ class WorkerService:
         await self._probe.refresh()
         await self._readiness.update()
 
-    def _registrations(self) -> list[ServiceRegistration[Any]]:
+    def _registrations(self, security: Security) -> list[ServiceRegistration[Any]]:
         services = worker_pb2.DESCRIPTOR.services_by_name
         return [
             ServiceRegistration(
@@ -116,7 +122,7 @@ class WorkerService:
             ),
             ServiceRegistration(
                 services["WorkerConfigService"],
-                WorkerConfigService(self._settings, self.worker),
+                WorkerConfigService(self._settings, self.worker, security),
                 worker_pb2_grpc.add_WorkerConfigServiceServicer_to_server,
             ),
             ServiceRegistration(

@@ -22,12 +22,14 @@ from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.dlq import DlqEntries
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
+from tasker.orchestration.engine.feed_watch import FeedWatch
 from tasker.orchestration.engine.groups import Groups
 from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.engine.namespaces import Namespaces
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.poison import PoisonMessages
 from tasker.orchestration.engine.revisions import PlannedRevision, planned_revisions
+from tasker.orchestration.engine.task_watch import TaskWatch
 from tasker.orchestration.engine.versions import TemplateVersions
 from tasker.orchestration.engine.watching import Watching
 from tasker.orchestration.loops.backpressure import BackpressureLoop
@@ -47,6 +49,7 @@ from tasker.persistence.migrations import check_schema
 from tasker.persistence.operations.register import TEMPLATE_CHANGED_CHANNEL
 from tasker.persistence.reading.analytics import AnalyticsReader
 from tasker.persistence.reading.backlogs import BacklogReader
+from tasker.persistence.reading.moved_tasks import MovedTaskReader
 from tasker.persistence.reading.revisions import Revisions
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.transitions import TransitionReader
@@ -55,7 +58,6 @@ from tasker.persistence.sessions import MOST_REQUESTS
 log = structlog.get_logger(__name__)
 
 _TIMER_CHANNEL: Final = "tasker_timer"
-_TRANSITIONS_CHANNEL: Final = "tasker_transitions"
 
 
 class Orchestrator:
@@ -71,7 +73,9 @@ class Orchestrator:
         versions: Versions of templates, and which of them are in use.
         namespaces: Pauses namespaces, and tells how their queues are.
         poison: Messages that nobody could handle.
-        watching: Watches them.
+        watching: Reads for all who watch.
+        task_watch: Watches one task.
+        feed_watch: Watches many.
         analytics: Tells how they went lately.
         backpressure: Refuses them while too much waits.
         listener: Brings hints.
@@ -114,12 +118,13 @@ class Orchestrator:
         self.namespaces = Namespaces(self.database)
         self.poison = PoisonMessages(self.database, self.operators)
         self._transitions = TransitionReader(self.database)
-        self.watching = Watching(
-            self.database, self._transitions, self.listener.subscribe(_TRANSITIONS_CHANNEL)
-        )
         self.backpressure = Backpressure(
             worker_queues=settings.worker_queue_limits, result_queues=settings.result_queue_limits
         )
+        self._moved_tasks = MovedTaskReader(self.database)
+        self.watching = Watching(self.database, self._transitions, self._moved_tasks, self.listener)
+        self.task_watch = TaskWatch(self.watching, self.reader, self._transitions)
+        self.feed_watch = FeedWatch(self.watching, self._moved_tasks)
         self._runners = (*self._lasting_loops(expander), *self._chosen_loops())
         self._templates_changed = self.listener.subscribe(TEMPLATE_CHANGED_CHANNEL)
         self._forgetting: asyncio.Task[None] | None = None
@@ -157,6 +162,7 @@ class Orchestrator:
         ):  # fmt: skip
             await sessions.close()
         await self._transitions.close()
+        await self._moved_tasks.close()
         await self.database.close()
 
     @property

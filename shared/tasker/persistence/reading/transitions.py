@@ -1,22 +1,26 @@
-"""Reading transitions as they are committed: what streams of task status stand on."""
+"""Reading transitions as they are committed: what watches of tasks stand on."""
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+from tasker.domain.states import StepState, TaskState
 from tasker.persistence.database import Database
 from tasker.persistence.queries import statement
+from tasker.persistence.reading.tasks import TASK_WITHOUT_CONTEXT, TaskRecord, task_record
 
 
 @dataclass(frozen=True, slots=True)
 class TransitionRecord:
-    """A committed change of state of a task (`step_uuid` None) or of one of its steps."""
+    """A committed change of state of a task (`step_uuid` None) or of one of its steps.
+
+    Attributes:
+        at: When; never before an earlier one of the same task or step, though the clock was set back.
+    """
 
     task_uuid: UUID
     step_uuid: UUID | None
@@ -25,7 +29,64 @@ class TransitionRecord:
     from_state: str
     to_state: str
     attempt: int | None
-    created_at: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What to read of a task.
+
+    Attributes:
+        task_uuid: The task.
+        steps: Whether to include its steps.
+        snapshot: What has been seen of it; None for nothing.
+    """
+
+    task_uuid: UUID
+    steps: bool
+    snapshot: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one statement found.
+
+    Attributes:
+        snapshot: What it could see: where the next one goes on.
+        read_at: The engine's clock then.
+        transitions: Those of each line, in the order in which they were asked for.
+    """
+
+    snapshot: str
+    read_at: datetime
+    transitions: list[list[TransitionRecord]]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedStep:
+    """A step as it is when a watch begins."""
+
+    step_uuid: UUID
+    name: str
+    state: StepState
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedTask:
+    """A task as a watch of it begins, without its context.
+
+    Attributes:
+        task: The task.
+        steps: Its steps, oldest first, if they were asked for.
+        snapshot: What was seen of both.
+        read_at: The engine's clock then.
+    """
+
+    task: TaskRecord
+    steps: list[WatchedStep]
+    snapshot: str
+    read_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,74 +94,91 @@ class _TransitionRow(TransitionRecord):
     """A row of the reading.
 
     Attributes:
-        cursor: Where to go on after all of them.
-        found: Whether there is a transition; a row without one only brings the cursor.
+        found: Whether there is a transition; a row without one only brings snapshot and instant.
+        line: Whose it is, counted from 1.
     """
 
-    cursor: str
+    snapshot: str
+    read_at: datetime
     found: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _MovedRow:
-    """A task that moved and where to go on after that; one row without a task where none did."""
-
-    task_uuid: UUID | None
-    cursor: str
+    line: int
 
 
 _TRANSITIONS: Final = statement("transitions")
-_MOVED_TASKS: Final = statement("moved_tasks")
+_WATCHED_TASK: Final = statement("watched_task").replace("{task}", TASK_WITHOUT_CONTEXT)
 
-#: A pg_snapshot: the oldest transaction in progress, the next to come, those in progress between the two.
-_CURSOR: Final = re.compile(r"([0-9]{1,18}):([0-9]{1,18}):((?:[0-9]{1,18}(?:,[0-9]{1,18})*)?)", re.ASCII)
-
-#: However many streams wake at once, their reading takes no more connections than this.
+#: However many watches begin at once, their reading takes no more connections than this.
 _MOST_SESSIONS: Final = 4
 
 
 class TransitionReader:
     """Reads what was committed since an earlier reading.
 
-    In sessions of its own, whose plans are made once: a stream reads several times for each task, and planning would
+    In sessions of its own, whose plans are made once: a watch reads several times for each task, and planning would
     take longer than reading.
     """
 
     def __init__(self, database: Database) -> None:
         self._sessions = database.sessions(at_most=_MOST_SESSIONS)
 
-    async def transitions(
-        self, task_uuids: Sequence[UUID], cursor: str | None, *, steps: bool
-    ) -> tuple[str, list[TransitionRecord]]:
-        """Return what was committed since the call that returned `cursor`, and the next cursor.
+    async def transitions(self, lines: Sequence[Line], *, until: str | None = None) -> Reading:
+        """Return what was committed on some tasks since each of them was last read.
 
         Args:
-            task_uuids: Whose transitions.
-            cursor: From the call before; None for everything.
-            steps: Whether to include those of the steps.
+            lines: Which tasks, and what has been seen of each.
+            until: Leave out what this snapshot cannot see.
         """
+        places: dict[str, int] = {}
+        for line in lines:
+            if line.snapshot is not None:
+                places.setdefault(line.snapshot, len(places) + 1)
         rows = await self._sessions.fetch_all(
-            _TransitionRow, _TRANSITIONS, {"tasks": list(task_uuids), "cursor": cursor, "steps": steps}
+            _TransitionRow,
+            _TRANSITIONS,
+            {
+                "tasks": [line.task_uuid for line in lines],
+                "steps": [line.steps for line in lines],
+                "places": [places.get(line.snapshot or "") for line in lines],
+                "snapshots": list(places),
+                "until": until,
+            },
         )
-        return rows[0].cursor, [row for row in rows if row.found]
+        found: list[list[TransitionRecord]] = [[] for _ in lines]
+        for row in rows:
+            if row.found:
+                found[row.line - 1].append(row)
+        return Reading(rows[0].snapshot, rows[0].read_at, found)
 
-    async def moved_tasks(self, task_uuids: Sequence[UUID], cursor: str | None) -> tuple[str, list[UUID]]:
-        """Return which of these tasks have transitions that the call which returned `cursor` could not see."""
-        rows = await self._sessions.fetch_all(
-            _MovedRow, _MOVED_TASKS, {"tasks": list(task_uuids), "cursor": cursor}
-        )
-        return rows[0].cursor, [row.task_uuid for row in rows if row.task_uuid is not None]
-
-    def is_cursor(self, text: str) -> bool:
-        """Tell whether a text can be a cursor that `transitions` returned."""
-        if (found := _CURSOR.fullmatch(text)) is None:
-            return False
-        oldest, upcoming = int(found[1]), int(found[2])
-        running = [int(xid) for xid in found[3].split(",") if xid]
-        return 0 < oldest <= upcoming and all(
-            low < high for low, high in itertools.pairwise([oldest - 1, *running, upcoming])
+    async def task(self, task_uuid: UUID, *, steps: bool) -> WatchedTask | None:
+        """Return a task, on request with its steps, and the snapshot it is seen in; None if there is no such task."""
+        return await self._sessions.fetch_one(
+            _watched_task, _WATCHED_TASK, {"task": task_uuid, "at": None, "steps": steps}
         )
 
     async def close(self) -> None:
         """Close the sessions."""
         await self._sessions.close()
+
+
+def _watched_task(
+    *,
+    state: TaskState,
+    snapshot: str,
+    read_at: datetime,
+    step_uuids: list[UUID] | None,
+    step_names: list[str] | None,
+    step_states: list[str] | None,
+    step_attempts: list[int] | None,
+    **columns: Any,
+) -> WatchedTask:
+    """Return the record of a row; of its steps each column is an array, null if there are none."""
+    steps = zip(step_uuids or (), step_names or (), step_states or (), step_attempts or (), strict=True)
+    return WatchedTask(
+        task_record(state=state, **columns),
+        [
+            WatchedStep(step_uuid, name, StepState(state), attempts)
+            for step_uuid, name, state, attempts in steps
+        ],
+        snapshot,
+        read_at,
+    )

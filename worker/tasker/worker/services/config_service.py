@@ -6,6 +6,7 @@ from tasker.config.settings import WorkerSettings
 from tasker.messaging.claim_order import ClaimOrder
 from tasker.rpc import shown_settings
 from tasker.rpc.interceptor import ServicerContext
+from tasker.rpc.security import Security
 from tasker.v1 import worker_pb2, worker_pb2_grpc
 from tasker.worker.runtime.worker import WORKER_TYPE, Worker
 
@@ -13,8 +14,9 @@ from tasker.worker.runtime.worker import WORKER_TYPE, Worker
 class WorkerConfigService(worker_pb2_grpc.WorkerConfigServiceServicer):
     """Shows the settings that are safe to show."""
 
-    def __init__(self, settings: WorkerSettings, worker: Worker) -> None:
+    def __init__(self, settings: WorkerSettings, worker: Worker, security: Security) -> None:
         self._settings = settings
+        self._security = security
         self._worker = worker
 
     async def GetConfig(
@@ -25,6 +27,6 @@ class WorkerConfigService(worker_pb2_grpc.WorkerConfigServiceServicer):
             metadata=shown_settings.metadata(self._settings),
             worker_id=self._worker.worker_id,
             worker_type=WORKER_TYPE,
-            auth=shown_settings.auth(self._settings),
+            auth=shown_settings.auth(self._settings, self._security),
             messaging=shown_settings.messaging(ClaimOrder(self._worker.namespaces).queues()),
         )

@@ -1,0 +1,161 @@
+"""Decides for each call who makes it and whether they may, before a byte of the request is read."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import grpc
+import structlog
+from grpc import aio
+
+from tasker.domain.errors import PermissionDeniedError, UnauthenticatedError
+from tasker.rpc.credentials.refusals import Cause, CredentialRefusedError
+from tasker.rpc.key_files import Reloaded
+from tasker.rpc.permissions import NOBODY, Caller, is_public, permission_of, set_caller
+
+if TYPE_CHECKING:
+    # The verifiers stand on libraries that take time to import, and a service that asks nobody needs none of them.
+    from tasker.rpc.credentials.api_keys import ApiKeys
+    from tasker.rpc.credentials.tokens import TokenVerifier
+
+DEFAULT_API_KEY_HEADER: Final = "x-api-key"
+
+_BEARER: Final = ("Bearer ", "bearer ")
+#: At least so long lie between two lines of the log about refusals of one kind.
+_QUIET_SECONDS: Final = 10.0
+
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+_log = structlog.get_logger(__name__)
+
+
+class Authenticator:
+    """Finds out who calls, by the metadata of the call.
+
+    Args:
+        tokens: Verifies bearer tokens; without it none is good.
+        api_keys: Those that are accepted; without it none is.
+        api_key_header: Which entry of the metadata holds one; in lower case.
+        enforce_context_read: Whether replies hold the context of tasks only for callers who may read contexts.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: TokenVerifier | None = None,
+        api_keys: Reloaded[ApiKeys] | None = None,
+        api_key_header: str = DEFAULT_API_KEY_HEADER,
+        enforce_context_read: bool = True,
+    ) -> None:
+        self._tokens = tokens
+        self._api_keys = api_keys
+        self._api_key_header = api_key_header.lower()
+        self._context_is_open = not enforce_context_read
+        self._refusals = _Refusals()
+        # One text, whatever is wrong: it tells those who try what to send, and nothing of how near they came.
+        self._refusal = (
+            "Invalid or expired credentials, or none: send 'authorization: Bearer TOKEN' or "
+            f"'{self._api_key_header}: KEY' with the call"
+        )
+
+    @property
+    def api_key_count(self) -> int:
+        """How many API keys are accepted now."""
+        return len(self._api_keys.current()) if self._api_keys is not None else 0
+
+    async def start(self) -> None:
+        """Get ready; what cannot be fetched yet does not keep the service from starting."""
+        if self._tokens is not None:
+            await self._tokens.start()
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        if self._tokens is not None:
+            await self._tokens.stop()
+
+    async def identify(self, metadata: Iterable[tuple[str, str | bytes]], method: str) -> Caller:
+        """Return who calls.
+
+        Args:
+            metadata: Of the call. A bearer token is looked at first, and nothing else if there is one.
+            method: Full name of the rpc, for the log.
+
+        Raises:
+            UnauthenticatedError: Nobody knows. The text is the same for every reason.
+            UnavailableError: That cannot be told now.
+        """
+        try:
+            who = await self._verify(metadata)
+        except CredentialRefusedError as error:
+            self._refusals.note(error.cause, error.detail, method)
+            raise UnauthenticatedError(self._refusal) from None
+        return replace(who, context_is_open=True) if self._context_is_open else who
+
+    async def _verify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        token = key = None
+        for name, value in metadata:
+            if name == "authorization" and token is None and isinstance(value, str):
+                token = value[7:] if value.startswith(_BEARER) else None
+            elif name == self._api_key_header and key is None and isinstance(value, str):
+                key = value
+        if token is not None:
+            if self._tokens is None:
+                raise CredentialRefusedError("invalid", "this service accepts no tokens")
+            return await self._tokens.verify(token)
+        if key is not None:
+            if self._api_keys is None:
+                raise CredentialRefusedError("invalid", "this service accepts no API keys")
+            return self._api_keys.current().verify(key)
+        raise CredentialRefusedError("missing", "neither a token nor an API key came")
+
+
+class AuthenticationInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
+    """Refuses calls of those who are unknown or may not make them; servicers learn from `caller()` who calls.
+
+    It raises like a servicer, so `ErrorInterceptor` lies around it.
+    """
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        """Return the handler, if the caller may use it; called by grpc for each call, in the task that serves it."""
+        method = handler_call_details.method
+        if is_public(method):
+            set_caller(NOBODY)
+        else:
+            who = await self._authenticator.identify(handler_call_details.invocation_metadata or (), method)
+            needed = permission_of(method)
+            if needed is None or not who.may(needed):
+                _log.info("call_denied", method=method, subject=who.subject, permission=needed)
+                raise PermissionDeniedError(needed or method, subject=who.subject)
+            set_caller(who)
+        return await continuation(handler_call_details)
+
+
+class _Refusals:
+    """Tells the log why credentials were refused: a line now and then, however many, and never what was sent."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told_at: dict[Cause, float] = {}
+        self._untold: Counter[Cause] = Counter()
+
+    def note(self, cause: Cause, detail: str, method: str) -> None:
+        now = self._clock()
+        self._untold[cause] += 1
+        last = self._told_at.get(cause)
+        if last is not None and now - last < _QUIET_SECONDS:
+            return
+        self._told_at[cause] = now
+        _log.warning(
+            "credentials_refused", cause=cause, detail=detail, method=method, times=self._untold.pop(cause)
+        )

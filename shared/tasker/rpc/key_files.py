@@ -1,0 +1,95 @@
+"""Files of keys and certificates: read again when they change, so that replacing one needs no restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import ClassVar, Generic, TypeVar
+
+import structlog
+
+from tasker.domain.errors import TaskerError
+
+Content = TypeVar("Content")
+
+_Stamp = tuple[int, int, int] | None
+
+_log = structlog.get_logger(__name__)
+
+
+class KeyFileError(TaskerError):
+    """A file of keys or certificates, or a setting with their text, cannot be used; never says what is in it.
+
+    Attributes:
+        source: The file, or the environment variable that holds the text.
+    """
+
+    reason: ClassVar[str] = "KEY_FILE_INVALID"
+
+    def __init__(self, source: str, problem: str) -> None:
+        self.source = source
+        super().__init__(f"{source}: {problem}")
+
+
+def read_key_file(path: Path) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        KeyFileError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise KeyFileError(str(path), f"cannot be read: {error.strerror}") from None
+
+
+class Reloaded(Generic[Content]):
+    """What some files say. When they change they are read again; while they cannot be used, the last content stays.
+
+    Threads may share it.
+
+    Args:
+        paths: The files; symbolic links are followed, so that replacing what they lead to counts as a change.
+        read: Reads them; called at once, and by whoever asks next when one of them has changed.
+
+    Raises:
+        KeyFileError: They cannot be used now.
+    """
+
+    def __init__(self, paths: Sequence[Path], read: Callable[[], Content]) -> None:
+        self._paths = tuple(paths)
+        self._read = read
+        self._lock = Lock()
+        self._stamps = self._look()  # before reading: what changes meanwhile is read again
+        self._content = read()
+
+    def current(self) -> Content:
+        """Return what they say now."""
+        with self._lock:
+            stamps = self._look()
+            if stamps != self._stamps:
+                self._stamps = stamps
+                self._reload()
+            return self._content
+
+    def _reload(self) -> None:
+        names = [str(path) for path in self._paths]
+        try:
+            self._content = self._read()
+        except KeyFileError as error:
+            _log.error("key_files_not_reloaded", files=names, problem=str(error))
+        else:
+            _log.info("key_files_reloaded", files=names)
+
+    def _look(self) -> tuple[_Stamp, ...]:
+        return tuple(map(_stamp, self._paths))
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Return what changes with a file; None if it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
