@@ -294,20 +294,24 @@ class TestADeclinedCard:
         assert await state(client, unpaid) is TaskState.CANCELLED
 
 
-async def test_a_stale_task(operator: Operator, client: TaskerClient, engine: Engine, hire: Hire) -> None:
+async def test_a_stale_task(database_url: str, engine: Engine, hire: Hire, tmp_path: Path) -> None:
     detection = Detection(engine)
     task = await stuck_task(engine, "waiting_for_retry")
     await minutes(engine, 61)
     await detection.detect()
     await detection.close()
-    operator.variables["TASK"] = str(task)
     look, resume = section("A stale task")
-    shown = await operator.type(look)
-    assert re.search(r"^state +error$", shown, re.M)
-    assert re.search(r"^failure +staleness_timeout", shown, re.M)
-    await hire(Workshop().registry, graph({"s1": []}) | {"name": "other"})
-    await operator.type(resume)
-    assert await state(client, task) is TaskState.COMPLETE
+    async with (
+        services.orchestration(database_url) as orchestration,
+        TaskerClient(orchestration.address) as client,
+    ):
+        operator = Operator(orchestration.address, tmp_path, {"TASK": str(task)})
+        shown = await operator.type(look)
+        assert re.search(r"^state +error$", shown, re.M)
+        assert re.search(r"^failure +staleness_timeout", shown, re.M)
+        await hire(Workshop().registry, graph({"s1": []}) | {"name": "other"})
+        await operator.type(resume)
+        assert await state(client, task) is TaskState.COMPLETE
 
 
 async def test_no_worker(operator: Operator, client: TaskerClient, hire: Hire) -> None:

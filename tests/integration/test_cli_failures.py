@@ -76,7 +76,7 @@ def test_every_command_that_calls_is_among_them() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 async def test_nobody_there(command: tuple[str, ...], tmp_path: Path) -> None:
-    ended = await tasker(*command, "--timeout", "0.5", cwd=tmp_path, TASKER_ADDRESS="127.0.0.1:1")
+    ended = await tasker(*command, "--timeout", "1", cwd=tmp_path, TASKER_ADDRESS="127.0.0.1:1")
     assert (ended.code, ended.out) == (5, "")
     assert ended.error == (
         "error: cannot use the service at 127.0.0.1:1: nothing listens there; start it, or name another one with "
