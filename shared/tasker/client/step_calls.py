@@ -10,7 +10,7 @@ from uuid import UUID
 from tasker.client import parsing
 from tasker.client.connection import Connection
 from tasker.client.fields import optional
-from tasker.client.records import Step, StepAuditRecord
+from tasker.client.records import Step, StepAuditRecord, StepIntervention
 from tasker.client.step_action import StepAction
 from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
 
@@ -192,6 +192,28 @@ class StepCalls:
                 yield parsing.audit_record(record)
             if (token := optional(answer.pagination, "next_page_token")) is None:
                 return
+
+    async def step_interventions(
+        self, task_uuid: UUID | str, step_uuid: UUID | str, *, timeout: float | None = None
+    ) -> tuple[StepIntervention, ...]:
+        """Return what operators did to a step, newest first: who, when and why; the 100 newest at most.
+
+        Args:
+            task_uuid: The task.
+            step_uuid: The step.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such step.
+            InvalidArgumentError: It belongs to another task.
+        """
+        request = steps_pb2.GetStepAuditRequest(
+            task_uuid=str(task_uuid),
+            step_uuid=str(step_uuid),
+            pagination=common_pb2.PaginationRequest(limit=1),
+        )
+        answer = await self._connection.call(self._steps.GetStepAudit, request, timeout=timeout)
+        return tuple(parsing.intervention(each) for each in answer.interventions)
 
     async def _act(self, action: StepAction, timeout: float | None) -> Step:
         # Not repeated: what came through although it failed would be refused the second time.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,10 +21,10 @@ from tasker.orchestration.services.visibility import (
     visible_backtrace,
     visible_envelope,
 )
-from tasker.persistence.reading.audit import AuditRecord
+from tasker.persistence.reading.audit import AuditedStep, AuditRecord, StepIntervention
 from tasker.persistence.reading.tasks import StepRecord, TaskRecord
 from tasker.persistence.reading.templates import NamespaceSummary, TemplateSummary
-from tasker.v1 import common_pb2, failures_pb2, steps_pb2, tasks_pb2, templates_pb2
+from tasker.v1 import common_pb2, failures_pb2, interventions_pb2, steps_pb2, tasks_pb2, templates_pb2
 
 #: A message nests at most 100 levels when parsed, and each level of JSON takes three of a Struct.
 _MAX_DEPTH: Final = 30
@@ -166,27 +166,41 @@ def step_failure(envelope: Mapping[str, Any] | None) -> failures_pb2.StepFailure
     return _failure(result) if result is not None else None
 
 
-def audit_record(record: AuditRecord) -> steps_pb2.StepAuditRecord:
+def audit_record(
+    task_uuid: UUID, step_uuid: UUID, step: AuditedStep, record: AuditRecord
+) -> steps_pb2.StepAuditRecord:
     """Return a result that a worker submitted."""
     value = record.envelope["result"]
     return steps_pb2.StepAuditRecord(
         # Results and transitions have keys of their own and no uuids: theirs follow from these.
-        audit_uuid=str(uuid5(record.step_uuid, f"result {record.sort_key}")),
-        step_uuid=str(record.step_uuid),
-        transition_uuid=str(uuid5(record.step_uuid, f"transition {record.sort_key}")),
-        task_uuid=str(record.task_uuid),
+        audit_uuid=str(uuid5(step_uuid, f"result {record.sort_key}")),
+        step_uuid=str(step_uuid),
+        transition_uuid=str(uuid5(step_uuid, f"transition {record.sort_key}")),
+        task_uuid=str(task_uuid),
         recorded_at=timestamp(record.recorded_at),
         worker_uuid=str(record.worker_uuid) if record.worker_uuid else None,
-        correlation_id=str(record.correlation_id),
+        correlation_id=str(step.correlation_id),
         success=record.success,
         execution_time_ms=record.execution_time_ms,
         result=struct(value if isinstance(value, Mapping) else {"value": value}),
-        step_name=record.step_name,
+        step_name=step.step_name,
         from_state=STEP_STATES[record.from_state],
         to_state=STEP_STATES[record.to_state],
         result_json=_json_text(value),
         attempt=record.attempt,
         failure=step_failure(record.envelope),
+    )
+
+
+def intervention(record: StepIntervention) -> interventions_pb2.StepIntervention:
+    """Return what an operator did to a step."""
+    return interventions_pb2.StepIntervention(
+        intervened_at=timestamp(record.intervened_at),
+        action=record.action,
+        performed_by=record.performed_by,
+        reason=record.reason,
+        from_state=STEP_STATES[record.from_state],
+        to_state=STEP_STATES[record.to_state],
     )
 
 

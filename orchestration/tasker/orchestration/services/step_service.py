@@ -62,11 +62,14 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
     async def GetStepAudit(
         self, request: steps_pb2.GetStepAuditRequest, context: ServicerContext
     ) -> steps_pb2.GetStepAuditResponse:
-        """Return what workers submitted for a step, newest first: a page, or without pagination all that fits."""
+        """Return what workers submitted for a step, newest first, and what operators did to it.
+
+        Of the former a page, or without pagination all that fits.
+        """
         task_uuid, step_uuid = parse.task_uuid(request.task_uuid), parse.step_uuid(request.step_uuid)
         listing = Listing(b"audit", task_uuid.bytes, step_uuid.bytes)
         page = listing.page(request.pagination)
-        found = await self._audit.page(
+        found = await self._audit.of(
             task_uuid,
             step_uuid,
             before=page.after[0] if page.after else None,
@@ -74,8 +77,15 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
             limit=page.limit if request.HasField("pagination") else None,
         )
         return steps_pb2.GetStepAuditResponse(
-            audit_records=[render.audit_record(record) for record in found.rows],
+            audit_records=[
+                render.audit_record(task_uuid, step_uuid, found.step, record) for record in found.page.rows
+            ],
             pagination=listing.reply(
-                page, found.total, found.rows, more=found.more, key=lambda record: [record.sort_key]
+                page,
+                found.page.total,
+                found.page.rows,
+                more=found.page.more,
+                key=lambda record: [record.sort_key],
             ),
+            interventions=[render.intervention(each) for each in found.interventions],
         )
