@@ -12,6 +12,7 @@ from tasker.client.connection import Connection
 from tasker.client.fields import optional
 from tasker.client.records import Step, StepAuditRecord, StepIntervention
 from tasker.client.step_action import StepAction
+from tasker.client.step_reading import StepReading
 from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
 
 
@@ -23,6 +24,8 @@ class StepCalls:
     async def steps(self, task_uuid: UUID | str, *, timeout: float | None = None) -> tuple[Step, ...]:
         """Return the steps of a task with their results, oldest first.
 
+        Results that one reply has no room for are fetched one by one.
+
         Args:
             task_uuid: The task.
             timeout: Seconds the call may take; the client's timeout by default.
@@ -30,9 +33,10 @@ class StepCalls:
         Raises:
             NotFoundError: There is no such task.
         """
+        reading = self._reading(task_uuid, timeout)
         request = steps_pb2.ListStepsRequest(task_uuid=str(task_uuid))
         answer = await self._connection.call(self._steps.ListSteps, request, timeout=timeout)
-        return tuple(parsing.step(step) for step in answer.steps)
+        return tuple(parsing.step(step) for step in await reading.whole(answer.steps, answer.pagination))
 
     async def step(
         self, task_uuid: UUID | str, step_uuid: UUID | str, *, timeout: float | None = None
@@ -221,6 +225,9 @@ class StepCalls:
             self._steps.ResolveStep, action.request(), timeout=timeout, repeatable=False
         )
         return parsing.step(answer.step)
+
+    def _reading(self, task_uuid: UUID | str, timeout: float | None) -> StepReading:
+        return StepReading(self._connection, self._steps, str(task_uuid), timeout=timeout)
 
     @cached_property
     def _steps(self) -> steps_pb2_grpc.StepServiceAsyncStub:

@@ -128,7 +128,9 @@ Global___ListStepsRequest: _TypeAlias = ListStepsRequest  # noqa: Y015
 
 @_typing.final
 class ListStepsResponse(_message.Message):
-    """The steps of the task."""
+    """The steps of the task. A page ends early rather than grow beyond what clients read: see has_more. Without pagination
+    results are left out instead (see results_omitted), and it ends early only where there are too many steps.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

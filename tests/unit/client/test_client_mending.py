@@ -274,11 +274,11 @@ def test_a_context_is_exact_and_falls_back_to_the_structs() -> None:
     exact = tasks_pb2.TaskContext(
         inputs=struct(a=1.0), inputs_json=json.dumps({"a": HUGE, "b": 1}), outputs_json='{"b": [2]}'
     )
-    context = summary_parsing.task_context(exact)
+    context = summary_parsing.task_context(exact, {})
     assert (context.inputs, context.outputs) == ({"a": HUGE, "b": 1}, {"b": [2]})
     assert context.merged == {"a": HUGE, "b": [2]}
     older = tasks_pb2.TaskContext(inputs=struct(a=1.0), outputs=struct(b=2.5))
-    assert summary_parsing.task_context(older).merged == {"a": 1, "b": 2.5}
+    assert summary_parsing.task_context(older, {}).merged == {"a": 1, "b": 2.5}
 
 
 def test_every_field_of_a_summary_arrives() -> None:
