@@ -16,8 +16,9 @@ from tasker.worker.handlers.attempts import WorkerIdentity, Yielded
 from tasker.worker.handlers.context import CancelSignal, StepContext
 from tasker.worker.handlers.cursors import Cursor, CursorConfig
 from tasker.worker.handlers.execution import Execution
+from tasker.worker.handlers.jsonable import to_jsonable
 from tasker.worker.handlers.registry import HandlerRegistry
-from tasker.worker.handlers.results import result_body, to_jsonable
+from tasker.worker.handlers.results import result_body
 from tasker.worker.handlers.sealing import SealedResult
 
 _TESTER: Final = WorkerIdentity("worker_testing", "testing")
