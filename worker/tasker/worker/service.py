@@ -7,14 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import structlog
-
 from tasker.config.settings import WorkerSettings
 from tasker.persistence.failures import as_unavailable
 from tasker.persistence.probe import DatabaseProbe
 from tasker.rpc.readiness import Readiness
 from tasker.rpc.security import Security, security_of
 from tasker.rpc.server import WORKER_OPTIONS, RpcServer, ServiceRegistration, build_server
+from tasker.telemetry.logs import get_logger
 from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import worker_pb2, worker_pb2_grpc
 from tasker.worker.handlers.registry import HandlerRegistry
@@ -23,7 +22,7 @@ from tasker.worker.services.config_service import WorkerConfigService
 from tasker.worker.services.health_service import WorkerHealthService
 from tasker.worker.services.template_service import WorkerTemplateService
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class WorkerService:

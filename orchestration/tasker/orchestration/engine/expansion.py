@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from tasker.domain.outcomes import (
     EMPTY_BATCH_ID,
     MAX_BATCHES,
@@ -34,8 +32,9 @@ from tasker.domain.uuids import uuid7
 from tasker.orchestration.engine.revisions import PlannedRevision, PlannedRevisions
 from tasker.persistence.operations.expand import StepToAdd, TaskStep, expand_tasks, task_steps
 from tasker.persistence.queries import Transaction
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _PROVIDES: Final = "provides"
 _BATCH: Final = "batch_dependency"

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 
-import structlog
-
 from tasker.config.settings import OrchestrationSettings
 from tasker.domain.templates.document import StepType
 from tasker.domain.templates.expansion import DecisionLimits
@@ -53,8 +51,9 @@ from tasker.persistence.reading.moved_tasks import MovedTaskReader
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.transitions import TransitionReader
 from tasker.persistence.sessions import MOST_REQUESTS
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _TIMER_CHANNEL: Final = "tasker_timer"
 

@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from tasker.domain.results import ErrorType, StepExecutionResult
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.claim import ClaimedStep, hydrate_step
 from tasker.persistence.queries import Queries
 from tasker.persistence.reading.revisions import Revisions
+from tasker.telemetry.logs import get_logger
 from tasker.worker.handlers.attempts import WorkerIdentity, Yielded, given_by_worker, not_resolved
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution
@@ -31,7 +30,7 @@ from tasker.worker.runtime.solitude import Solitude
 from tasker.worker.runtime.step_contexts import step_context
 from tasker.worker.runtime.submitter import ResultSubmitter
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: Whoever is no suspect runs beside others.
 _TOGETHER: Final = nullcontext()
