@@ -209,6 +209,30 @@ BEGIN
 END;
 $$;
 
+-- hydrate_step_v2: the context of one step, and the results that it sees unless they take more than p_most as text.
+-- Returns how much they take, and of how many steps they are.
+CREATE OR REPLACE FUNCTION tasker.hydrate_step_v2(p_task uuid, p_step uuid, p_most bigint)
+RETURNS TABLE (context jsonb, dependencies jsonb, bytes bigint, steps integer)
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT t.context,
+           -- Beyond the limit nothing is put together: 256 MiB would be more than a jsonb can hold.
+           CASE WHEN d.bytes <= p_most THEN (
+               SELECT coalesce(jsonb_object_agg(r.name, r.result), '{}')
+               FROM tasker.ancestor_results_v1(s.task_uuid, s.ancestor_uuids, s.batch_step_uuid) r) END,
+           d.bytes, d.steps
+    FROM tasker.workflow_steps s
+    CROSS JOIN LATERAL (SELECT t.context FROM tasker.tasks t WHERE t.task_uuid = s.task_uuid LIMIT 1) t
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(octet_length(r.result::text)), 0)::bigint AS bytes, count(*)::integer AS steps
+        FROM tasker.ancestor_results_v1(s.task_uuid, s.ancestor_uuids, s.batch_step_uuid) r
+    ) d
+    WHERE s.task_uuid = p_task AND s.step_uuid = p_step;
+END;
+$$;
+
 -- refuse_messages_v1: put back the popped messages of steps that nobody has claimed, since the worker lacks their
 -- handler, with a growing delay; return those that have been refused for too long with no live worker to take them.
 -- Messages of unknown steps are dropped with a warning.

@@ -8,7 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from tasker.persistence.operations.claim import HYDRATION_BYTES, ClaimedStep
+from tasker.persistence.operations.claim import (
+    HYDRATION_BYTES,
+    MAX_DEPENDENCY_BYTES,
+    ClaimedStep,
+    DependenciesTooLargeError,
+)
 from tests.support.engine import Engine, chain, graph
 
 #: One long branch, one short one beside it, and a join of both.
@@ -130,3 +135,28 @@ async def test_large_results_stay_behind_until_they_are_fetched(any_engine: Engi
     assert (step.context, step.dependencies, step.hydrated) == (None, {}, False)
     await any_engine.hydrate(step)
     assert (step.context, step.dependencies, step.hydrated) == ({"n": 1}, results, True)
+
+
+async def grown(engine: Engine, task: UUID, copies: int) -> None:
+    """Give a task's finished steps results of a megabyte each, as if they had returned them."""
+    await engine.sql(
+        "UPDATE tasker.step_results SET result = jsonb_build_object('blob', repeat('x', %s)) "
+        "WHERE task_uuid = %s RETURNING 1", 1_000_000, task,
+    )  # fmt: skip
+    assert copies * 1_000_000 > MAX_DEPENDENCY_BYTES
+
+
+async def test_results_that_are_too_much_for_a_worker_are_not_even_put_together(any_engine: Engine) -> None:
+    count = 265
+    document = graph({f"p{n:03d}": [] for n in range(count)} | {"total": [f"p{n:03d}" for n in range(count)]})
+    task = await any_engine.create(document)
+    while (claimed := await any_engine.claim())[0].name != "total":
+        await any_engine.succeed(*claimed)
+        await any_engine.process()
+    (total,) = claimed
+    await grown(any_engine, task, count)
+    total.hydrated = False
+    with pytest.raises(
+        DependenciesTooLargeError, match=r"of the 265 steps .* take 253 MiB together, maximum 64 MiB"
+    ):
+        await any_engine.hydrate(total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from grpc import StatusCode
@@ -31,9 +32,9 @@ async def test_every_violation_of_the_context_is_listed_and_no_task_is_there(
     refusal = await refused(client.create(context={"order_id": "seven", "email": "x", "currency": 5}))
     assert refusal.code is StatusCode.INVALID_ARGUMENT
     assert refusal.violations == (
-        ("context.currency", "5 is not of type 'string'"),
-        ("context.email", "'x' is too short"),
-        ("context.order_id", "'seven' is not of type 'integer'"),
+        ("context.currency", '5 is not of type "string"'),
+        ("context.email", '"x" is shorter than 3 characters'),
+        ("context.order_id", '"seven" is not of type "integer"'),
     )
     assert refusal.message == "; ".join(f"{field}: {problem}" for field, problem in refusal.violations)
     assert await engine.sql("SELECT count(*) FROM tasker.tasks") == [(0,)]
@@ -67,3 +68,17 @@ async def test_the_setting_says_what_becomes_of_a_context_that_breaks_the_schema
         told = [entry for entry in logs if entry["event"] == "context_breaks_schema"]
         assert [entry["fields"] for entry in told] == remarks
         assert "seven" not in str(logs)
+
+
+async def test_a_pattern_that_would_take_others_forever_holds_nobody_up(
+    client: Client, engine: Engine
+) -> None:
+    await engine.register(
+        chain(1)
+        | {"input_schema": {"properties": {"title": {"pattern": "^(a+)+$"}, "due": {"format": "date"}}}}
+    )
+    hostile = {"title": "a" * 9_000 + "!", "due": "2026-02-30"}
+    refusals = await asyncio.gather(*(refused(client.create(context=hostile)) for _ in range(20)))
+    assert {refusal.code for refusal in refusals} == {StatusCode.INVALID_ARGUMENT}
+    assert all(refusal.fields == {"context.title", "context.due"} for refusal in refusals)
+    assert (await client.create(context={"title": "aaa", "due": "2026-02-28"})).task_uuid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,10 @@ async def settled(client: TaskerClient, context: dict[str, Any] | None = None) -
 async def waiting(client: TaskerClient) -> tuple[Task, str]:
     """Return a task whose first step waits for its second attempt, and when that will be."""
     task = await client.create("test", "workflow", {"waits": True})
-    async for update in client.watch(task.task_uuid, steps=True):
-        if update.state is StepState.WAITING_FOR_RETRY:
-            break
+    async with aclosing(client.watch(task.task_uuid, steps=True, from_start=True)) as updates:
+        async for update in updates:
+            if update.state is StepState.WAITING_FOR_RETRY:
+                break
     step, _ = await client.steps(task.task_uuid)
     assert step.next_retry_at is not None
     return task, step.next_retry_at.astimezone().isoformat(" ", "seconds")

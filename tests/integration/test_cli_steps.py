@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from getpass import getuser
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,10 @@ async def test_the_next_try_is_told(call: Call, client: TaskerClient, workshop: 
 
     workshop.behaviours["s1"] = wait
     task = await client.create("test", "workflow")
-    async for update in client.watch(task.task_uuid, steps=True):
-        if update.state is StepState.WAITING_FOR_RETRY:
-            break
+    async with aclosing(client.watch(task.task_uuid, steps=True, from_start=True)) as updates:
+        async for update in updates:
+            if update.state is StepState.WAITING_FOR_RETRY:
+                break
     uuid = str(task.task_uuid)
     (step,) = [step for step in await client.steps(uuid) if step.name == "s1"]
     assert step.next_retry_at is not None

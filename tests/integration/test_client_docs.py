@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasker.client import TaskerClient
+from tasker.worker import PermanentError, StepContext
 from tests.support import services
 from tests.support.engine import graph
 from tests.support.workshop import Workshop
@@ -25,10 +26,19 @@ CHECKOUT = graph({"price_cart": [], "charge": ["price_cart"]}) | {
 }
 
 
+def charge(context: StepContext) -> object:
+    if context.get_dependency_result("price_cart")["total"] > 1000:
+        raise PermanentError("the card was declined", error_code="CARD_DECLINED")
+    return {"step": "charge"}
+
+
 @pytest.fixture
 async def address(database_url: str, tmp_path: Path) -> AsyncIterator[str]:
     workshop = Workshop(
-        behaviours={"price_cart": lambda context: {"total": 10 * sum(context.get_input("cart"))}}
+        behaviours={
+            "price_cart": lambda context: {"total": 10 * sum(context.get_input("cart"))},
+            "charge": charge,
+        }
     )
     folder = services.write_templates(tmp_path / "templates", CHECKOUT)
     async with (
@@ -58,21 +68,19 @@ async def test_its_programs_print_what_it_shows(address: str) -> None:
     assert [language for language, _ in BLOCKS] == ["python", "text"] * (len(BLOCKS) // 2)
 
 
+def public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
 def test_it_names_every_method() -> None:
     (table,) = re.findall(r"^\| Method .*?\n\n", PAGE, re.M | re.S)
-    public = {name for name in dir(TaskerClient) if not name.startswith("_")}
-    assert set(re.findall(r"`(\w+)\(", table)) == public - {"close"}
+    assert set(re.findall(r"`(\w+)\(", table)) == public(TaskerClient) - {"close"}
 
 
 def test_it_names_every_call_of_the_groups() -> None:
-    client = TaskerClient("127.0.0.1:1")
     (table,) = re.findall(r"^\| Call .*?\n\n", PAGE, re.M | re.S)
-    named = set(re.findall(r"`(\w+)\.(\w+)\(", table))
-    groups = {group for group, _ in named}
-    assert groups >= {"batches", "registry", "operations"}
-    assert named == {
-        (group, name)
-        for group in groups
-        for name in vars(type(getattr(client, group)))
-        if not name.startswith("_")
+    client = vars(TaskerClient("127.0.0.1:1"))
+    groups = {name: type(group) for name, group in client.items() if not name.startswith("_")}
+    assert set(re.findall(r"`(\w+)\.(\w+)\(", table)) == {
+        (group, name) for group, kind in groups.items() for name in public(kind)
     }

@@ -18,7 +18,7 @@ from tests.support.warmth import WARMTH
 KEPT_QUEUE: Final = "worker_test_queue"
 
 #: What the migrations fill. They fill no other table.
-_NOT_WIPED: Final = ("clock", "schema_migrations", "schema_functions")
+_NOT_WIPED: Final = ("clock", "schema_migrations", "schema_functions", "secrets")
 
 #: Every session of the engine sees it move, at once.
 _MOVABLE_CLOCK: Final = """

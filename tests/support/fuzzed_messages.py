@@ -50,10 +50,12 @@ class Lore:
 
     Args:
         known: Values to begin with, by the name of the field that takes them.
+        secret: Values that are not learned, so that what they name stays as it is.
     """
 
-    def __init__(self, known: Mapping[str, list[str]]) -> None:
+    def __init__(self, known: Mapping[str, list[str]], secret: frozenset[str] = frozenset()) -> None:
         self._known = known
+        self._secret = secret
         self._told: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=50))
 
     def learn(self, message: Message) -> None:
@@ -65,7 +67,9 @@ class Lore:
                 if not field.message_type.GetOptions().map_entry:
                     for inner in list(value)[:5] if field.is_repeated else [value]:
                         self.learn(inner)
-            elif field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated and len(value) < 1000:
+            elif field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
+                if value in self._secret or len(value) >= 1000:
+                    continue
                 # next_page_token is what page_token takes, cursor what resume_cursor does
                 self._told[field.name.removeprefix("next_")].append(value)
                 if field.name == "cursor":

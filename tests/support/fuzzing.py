@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final, Self
 
 from google.protobuf.descriptor import MethodDescriptor
@@ -110,8 +111,8 @@ class Report:
     def codes(self) -> Counter[StatusCode]:
         """Return how often each status was given."""
         codes: Counter[StatusCode] = Counter()
-        for (_, code), count in self.answers.items():
-            codes[code] += count
+        for (_, code), times in self.answers.items():
+            codes[code] += times
         return codes
 
 
@@ -125,7 +126,6 @@ class Fuzzer:
         allowed: Statuses that are no finding.
 
     Attributes:
-        begun: How many calls were begun.
         methods: All that reflection lists.
         report: What came of them.
     """
@@ -138,7 +138,6 @@ class Fuzzer:
         self._seed = seed
         self._lore = lore
         self._allowed = allowed
-        self.begun = 0
         self.report = Report()
         self.methods: list[MethodDescriptor] = []
 
@@ -152,21 +151,24 @@ class Fuzzer:
         await self._channel.close(None)
 
     async def run(self, go_on: Callable[[int], bool]) -> None:
-        """Call until told not to; `go_on` is asked with the number of calls begun."""
+        """Call until told not to; another run begins with the same requests again.
+
+        Args:
+            go_on: Asked before each call with the number of those that this run has begun.
+        """
+        numbers = count()
 
         async def caller() -> None:
-            while go_on(self.begun):
-                method = self.methods[self.begun % len(self.methods)]
-                self.begun += 1
-                await self._call(method, f"{self._seed}:{self.begun}")
+            while go_on(number := next(numbers)):
+                await self._call(self.methods[number % len(self.methods)], f"{self._seed}:{number}")
 
         await asyncio.gather(*(caller() for _ in range(_IN_FLIGHT)))
 
     async def _call(self, method: MethodDescriptor, seed: str) -> None:
         chance = random.Random(seed)
         maker = RequestMaker(chance, self._lore)
-        count = chance.choice((0, 1, 1, 3)) if method.client_streaming else 1
-        requests = [maker.request(method.input_type) for _ in range(count)]
+        messages = chance.choice((0, 1, 1, 3)) if method.client_streaming else 1
+        requests = [maker.request(method.input_type) for _ in range(messages)]
         manner = _Manner.by(chance)
         try:
             if method.client_streaming or method.server_streaming:

@@ -11,6 +11,7 @@ from grpc import StatusCode
 from tasker.orchestration.services.paging import DEFAULT_LIMIT, MAX_LIMIT
 from tasker.rpc.errors import DOMAIN, STATUS_OF
 from tasker.rpc.server import ORCHESTRATION_OPTIONS
+from tasker.rpc.streams import MOST_STREAMS_OF_CONNECTION
 from tests.support.fuzzing import DOCUMENTED
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "contract.md").read_text()
@@ -32,6 +33,6 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"pings every {options.keepalive_interval_seconds} seconds" in TEXT
     assert f"nobody answers for {options.keepalive_timeout_seconds}." in TEXT
     assert options.min_ping_interval_seconds < 1
-    assert f"its {options.max_concurrent_streams} streams" in TEXT
+    assert f"A connection takes {MOST_STREAMS_OF_CONNECTION} streams" in TEXT
     assert f"({options.max_request_bytes // 1024**2} MiB by default)" in TEXT
     assert f"`domain` is `{DOMAIN}`" in TEXT

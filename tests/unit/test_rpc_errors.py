@@ -315,10 +315,11 @@ async def test_cancellation_passes_through() -> None:
 
 
 async def test_a_stream_is_finished_when_its_client_leaves() -> None:
-    finished = asyncio.Event()
+    begun, finished = asyncio.Event(), asyncio.Event()
 
     async def action(context: ServicerContext) -> None:
         try:
+            begun.set()
             await asyncio.Event().wait()
         finally:
             finished.set()
@@ -326,6 +327,7 @@ async def test_a_stream_is_finished_when_its_client_leaves() -> None:
     async with client_of(action) as stub:
         call = stub.StreamTaskStatus(tasks_pb2.StreamTaskStatusRequest())
         await call.read()
+        await asyncio.wait_for(begun.wait(), 10)  # the first message may arrive before its sending is over
         call.cancel()
         await asyncio.wait_for(finished.wait(), 10)
 

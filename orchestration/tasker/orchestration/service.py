@@ -14,6 +14,7 @@ from tasker.orchestration.services.config_service import ConfigService
 from tasker.orchestration.services.dlq_service import DlqService
 from tasker.orchestration.services.health_service import HealthService
 from tasker.orchestration.services.operations_service import OperationsService
+from tasker.orchestration.services.paging import PageTokens
 from tasker.orchestration.services.step_service import StepService
 from tasker.orchestration.services.task_service import TaskService
 from tasker.orchestration.services.template_admin_service import TemplateAdminService
@@ -24,6 +25,7 @@ from tasker.persistence.probe import DatabaseProbe
 from tasker.persistence.reading.audit import AuditReader
 from tasker.persistence.reading.dlq import DlqReader
 from tasker.persistence.reading.listing import TaskListing
+from tasker.persistence.reading.secrets import page_token_key
 from tasker.persistence.reading.staleness import StalenessReader
 from tasker.persistence.reading.summaries import SummaryReader
 from tasker.persistence.reading.templates import TemplateReader
@@ -71,6 +73,7 @@ class OrchestrationService:
     def __init__(self, settings: OrchestrationSettings) -> None:
         self._settings = settings
         self._orchestrator = Orchestrator(settings)
+        self._tokens = PageTokens()
         self._streams = OpenStreams(at_most=settings.max_open_streams)
         self.address = settings.bind_address
         self._loop_watch = LoopWatch(longest_seconds=settings.loop_blocked_seconds)
@@ -102,6 +105,7 @@ class OrchestrationService:
         self.address = self._server.address
         try:
             await self._orchestrator.start()
+            self._tokens.key = await page_token_key(self._orchestrator.database)
             await self._server.start()
             self._loop_watch.start()
             await self._probe.start()
@@ -147,6 +151,7 @@ class OrchestrationService:
                     engine.task_watch,
                     self._streams,
                     engine.backpressure,
+                    self._tokens,
                 ),
                 tasks_pb2_grpc.add_TaskServiceServicer_to_server,
             ),
@@ -157,7 +162,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 steps_pb2.DESCRIPTOR.services_by_name["StepService"],
-                StepService(engine.reader, AuditReader(engine.database), engine.operators),
+                StepService(engine.reader, AuditReader(engine.database), engine.operators, self._tokens),
                 steps_pb2_grpc.add_StepServiceServicer_to_server,
             ),
             ServiceRegistration(
@@ -178,6 +183,7 @@ class OrchestrationService:
                     StalenessReader(engine.database),
                     engine.reader,
                     limits=self._settings.staleness_limits,
+                    tokens=self._tokens,
                 ),
                 dlq_pb2_grpc.add_DlqServiceServicer_to_server,
             ),
@@ -193,13 +199,18 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 template_admin_pb2.DESCRIPTOR.services_by_name["TemplateAdminService"],
-                TemplateAdminService(engine.versions),
+                TemplateAdminService(engine.versions, self._tokens),
                 template_admin_pb2_grpc.add_TemplateAdminServiceServicer_to_server,
             ),
             ServiceRegistration(
                 operations_pb2.DESCRIPTOR.services_by_name["OperationsService"],
                 OperationsService(
-                    engine.namespaces, engine.operators, engine.dlq, engine.poison, engine.reader
+                    engine.namespaces,
+                    engine.operators,
+                    engine.dlq,
+                    engine.poison,
+                    engine.reader,
+                    self._tokens,
                 ),
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
             ),

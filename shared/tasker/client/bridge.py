@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 Item = TypeVar("Item")
-Calls = TypeVar("Calls", covariant=True)
+Calls_co = TypeVar("Calls_co", covariant=True)  # what a client inherits is called on the client
 
 _CLOSED: Final = "the client is closed; make another one"
 
@@ -80,34 +80,34 @@ class Bridge:
             thread.stop()
 
 
-class Synchronous(Generic[Calls]):
+class Synchronous(Generic[Calls_co]):
     """Some calls of the async client for programs without asyncio; its methods are made by `waits` and `iterates`."""
 
-    def __init__(self, calls: Calls, bridge: Bridge) -> None:
+    def __init__(self, calls: Calls_co, bridge: Bridge) -> None:
         self._calls = calls
         self._bridge = bridge
 
 
 def waits(
-    method: Callable[Concatenate[Calls, Parameters], Coroutine[Any, Any, Answer]],
-) -> Callable[Concatenate[Synchronous[Calls], Parameters], Answer]:
+    method: Callable[Concatenate[Calls_co, Parameters], Coroutine[Any, Any, Answer]],
+) -> Callable[Concatenate[Synchronous[Calls_co], Parameters], Answer]:
     """Return the method that waits for what the async one does."""
 
     @wraps(method)
-    def call(self: Synchronous[Calls], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
+    def call(self: Synchronous[Calls_co], /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
         return self._bridge.run(method(self._calls, *args, **kwargs))
 
     return call
 
 
 def iterates(
-    method: Callable[Concatenate[Calls, Parameters], AsyncGenerator[Item, None]],
-) -> Callable[Concatenate[Synchronous[Calls], Parameters], Generator[Item, None, None]]:
+    method: Callable[Concatenate[Calls_co, Parameters], AsyncGenerator[Item, None]],
+) -> Callable[Concatenate[Synchronous[Calls_co], Parameters], Generator[Item, None, None]]:
     """Return the method that iterates over what the async one yields."""
 
     @wraps(method)
     def call(
-        self: Synchronous[Calls], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+        self: Synchronous[Calls_co], /, *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Generator[Item, None, None]:
         async def start() -> AsyncGenerator[Item, None]:
             return method(self._calls, *args, **kwargs)

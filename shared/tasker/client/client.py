@@ -158,15 +158,17 @@ class TaskerClient(StepCalls, Watcher):
 
         Args:
             task_uuid: The task.
-            steps: Whether to bring its steps with their results.
+            steps: Whether to bring its steps with their results. Those that one reply has no room for are fetched one
+                by one.
             timeout: Seconds the call may take; the client's timeout by default.
 
         Raises:
             NotFoundError: There is no such task.
         """
+        reading = self._reading(task_uuid, timeout)
         request = tasks_pb2.GetTaskRequest(task_uuid=str(task_uuid), include_steps=steps)
         answer = await self._connection.call(self._tasks.GetTask, request, timeout=timeout)
-        return parsing.task(answer.task, steps=answer.steps)
+        return parsing.task(answer.task, steps=await reading.whole(answer.steps, answer.steps_pagination))
 
     async def list(
         self, *, page_size: int = 100, timeout: float | None = None, **query: Unpack[TaskQuery]
@@ -255,7 +257,11 @@ class TaskerClient(StepCalls, Watcher):
         """
         request = tasks_pb2.GetTaskContextRequest(task_uuid=str(task_uuid))
         answer = await self._connection.call(self._tasks.GetTaskContext, request, timeout=timeout)
-        return summary_parsing.task_context(answer.context)
+        omitted = frozenset(answer.context.outputs_omitted)
+        steps = await self.steps(task_uuid, timeout=timeout) if omitted else ()
+        return summary_parsing.task_context(
+            answer.context, {step.name: step.result for step in steps if step.name in omitted}
+        )
 
     async def summary(self, task_uuid: UUID | str, *, timeout: float | None = None) -> TaskSummary:
         """Return a task with its template, its steps in brief, and whether it waits for a person.

@@ -15,6 +15,7 @@ from tasker.client.records import (
     Heartbeat,
     Step,
     StepAuditRecord,
+    StepIntervention,
     StepUpdate,
     Task,
     TaskPage,
@@ -29,7 +30,16 @@ from tasker.client.template_records import (
     TemplateSummary,
 )
 from tasker.domain.states import StepState, TaskState
-from tasker.v1 import common_pb2, failures_pb2, health_pb2, steps_pb2, tasks_pb2, templates_pb2, watch_pb2
+from tasker.v1 import (
+    common_pb2,
+    failures_pb2,
+    health_pb2,
+    interventions_pb2,
+    steps_pb2,
+    tasks_pb2,
+    templates_pb2,
+    watch_pb2,
+)
 
 _TASK_STATES: Final = {
     number: TaskState(name.removeprefix("TASK_STATE_").lower())
@@ -166,6 +176,18 @@ def audit_record(message: steps_pb2.StepAuditRecord) -> StepAuditRecord:
         result=json_value(message, "result"),
         failure=step_failure(message.failure) if message.HasField("failure") else None,
         from_state=_STEP_STATES[message.from_state] if message.HasField("from_state") else None,
+        to_state=_STEP_STATES[message.to_state],
+    )
+
+
+def intervention(message: interventions_pb2.StepIntervention) -> StepIntervention:
+    """Return what an operator did to a step."""
+    return StepIntervention(
+        intervened_at=instant(message.intervened_at),
+        action=message.action,
+        performed_by=optional(message, "performed_by"),
+        reason=optional(message, "reason"),
+        from_state=_STEP_STATES[message.from_state],
         to_state=_STEP_STATES[message.to_state],
     )
 

@@ -193,6 +193,27 @@ class StepAuditRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepIntervention:
+    """What an operator did to a step.
+
+    Attributes:
+        intervened_at: When.
+        action: `reset_for_retry`, `resolve_manually` or `complete_manually`; `cancel` where its task was cancelled.
+        performed_by: Who did it, if that was said.
+        reason: Why, if that was said.
+        from_state: Where the step was.
+        to_state: Where it went.
+    """
+
+    intervened_at: datetime
+    action: str
+    performed_by: str | None
+    reason: str | None
+    from_state: StepState
+    to_state: StepState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPage:
     """One page of a listing.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from tasker.client import parsing
 from tasker.client.connection import Connection
-from tasker.client.fields import optional
-from tasker.client.records import Step, StepAuditRecord
+from tasker.client.paging import pages
+from tasker.client.records import Step, StepAuditRecord, StepIntervention
 from tasker.client.step_action import StepAction
+from tasker.client.step_reading import StepReading
 from tasker.v1 import common_pb2, steps_pb2, steps_pb2_grpc
 
 
@@ -23,6 +24,8 @@ class StepCalls:
     async def steps(self, task_uuid: UUID | str, *, timeout: float | None = None) -> tuple[Step, ...]:
         """Return the steps of a task with their results, oldest first.
 
+        Results that one reply has no room for are fetched one by one.
+
         Args:
             task_uuid: The task.
             timeout: Seconds the call may take; the client's timeout by default.
@@ -30,9 +33,10 @@ class StepCalls:
         Raises:
             NotFoundError: There is no such task.
         """
+        reading = self._reading(task_uuid, timeout)
         request = steps_pb2.ListStepsRequest(task_uuid=str(task_uuid))
         answer = await self._connection.call(self._steps.ListSteps, request, timeout=timeout)
-        return tuple(parsing.step(step) for step in answer.steps)
+        return tuple(parsing.step(step) for step in await reading.whole(answer.steps, answer.pagination))
 
     async def step(
         self, task_uuid: UUID | str, step_uuid: UUID | str, *, timeout: float | None = None
@@ -180,18 +184,38 @@ class StepCalls:
             NotFoundError: There is no such step.
             InvalidArgumentError: It belongs to another task.
         """
-        token: str | None = None
-        while True:
+
+        def fetch(page: common_pb2.PaginationRequest) -> Awaitable[steps_pb2.GetStepAuditResponse]:
             request = steps_pb2.GetStepAuditRequest(
-                task_uuid=str(task_uuid),
-                step_uuid=str(step_uuid),
-                pagination=common_pb2.PaginationRequest(limit=page_size, page_token=token),
+                task_uuid=str(task_uuid), step_uuid=str(step_uuid), pagination=page
             )
-            answer = await self._connection.call(self._steps.GetStepAudit, request, timeout=timeout)
+            return self._connection.call(self._steps.GetStepAudit, request, timeout=timeout)
+
+        async for answer in pages(fetch, size=page_size):
             for record in answer.audit_records:
                 yield parsing.audit_record(record)
-            if (token := optional(answer.pagination, "next_page_token")) is None:
-                return
+
+    async def step_interventions(
+        self, task_uuid: UUID | str, step_uuid: UUID | str, *, timeout: float | None = None
+    ) -> tuple[StepIntervention, ...]:
+        """Return what operators did to a step, newest first: who, when and why; the 100 newest at most.
+
+        Args:
+            task_uuid: The task.
+            step_uuid: The step.
+            timeout: Seconds the call may take; the client's timeout by default.
+
+        Raises:
+            NotFoundError: There is no such step.
+            InvalidArgumentError: It belongs to another task.
+        """
+        request = steps_pb2.GetStepAuditRequest(
+            task_uuid=str(task_uuid),
+            step_uuid=str(step_uuid),
+            pagination=common_pb2.PaginationRequest(limit=1),
+        )
+        answer = await self._connection.call(self._steps.GetStepAudit, request, timeout=timeout)
+        return tuple(parsing.intervention(each) for each in answer.interventions)
 
     async def _act(self, action: StepAction, timeout: float | None) -> Step:
         # Not repeated: what came through although it failed would be refused the second time.
@@ -199,6 +223,9 @@ class StepCalls:
             self._steps.ResolveStep, action.request(), timeout=timeout, repeatable=False
         )
         return parsing.step(answer.step)
+
+    def _reading(self, task_uuid: UUID | str, timeout: float | None) -> StepReading:
+        return StepReading(self._connection, self._steps, str(task_uuid), timeout=timeout)
 
     @cached_property
     def _steps(self) -> steps_pb2_grpc.StepServiceAsyncStub:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from tasker.client import parsing
@@ -14,10 +16,11 @@ from tasker.domain.states import StepState, TaskState
 from tasker.v1 import tasks_pb2
 
 
-def task_context(message: tasks_pb2.TaskContext) -> TaskContext:
-    """Return a task's inputs and outputs."""
+def task_context(message: tasks_pb2.TaskContext, fetched: Mapping[str, Any]) -> TaskContext:
+    """Return a task's inputs and outputs, with those that were fetched besides."""
     return TaskContext(
-        inputs=json_value(message, "inputs") or {}, outputs=json_value(message, "outputs") or {}
+        inputs=json_value(message, "inputs") or {},
+        outputs={**(json_value(message, "outputs") or {}), **fetched},
     )
 
 

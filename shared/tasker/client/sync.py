@@ -138,6 +138,7 @@ class SyncTaskerClient(Synchronous[TaskerClient]):
     resolve_step = waits(TaskerClient.resolve_step)
     complete_step = waits(TaskerClient.complete_step)
     step_audit = iterates(TaskerClient.step_audit)
+    step_interventions = waits(TaskerClient.step_interventions)
     templates = waits(TaskerClient.templates)
     template = waits(TaskerClient.template)
     health = waits(TaskerClient.health)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,13 +10,14 @@ from typing import Any, Final
 
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.json_schema import Schema
-from tasker.domain.storable import ResultNotStorableError, encode_json
+from tasker.domain.storable import ResultNotStorableError, encode_json, kind_of
 
 MAX_CONTEXT_DEPTH: Final = 10
 MAX_CONTEXT_ITEMS: Final = 1000
 MAX_CONTEXT_STRING: Final = 10_000
 
 _EXACT_DOUBLES: Final = 2**53
+_GREATEST_DOUBLE: Final = int(sys.float_info.max)
 
 
 class InputValidation(StrEnum):
@@ -71,7 +73,7 @@ class ContextRules:
         if context is None:
             context = {}
         if not isinstance(context, Mapping):
-            raise InvalidArgumentError.of("context", f"must be an object, got {type(context).__name__}")
+            raise InvalidArgumentError.of("context", f"must be an object, got {kind_of(context)}")
         merged: dict[str, Any] = {**self._defaults, **context}
         if self._schema is not None:
             merged = self._schema.with_defaults(merged)
@@ -92,10 +94,10 @@ class ContextRules:
 
 
 def limit_violations(context: Mapping[str, Any]) -> list[FieldViolation]:
-    """Return where a context exceeds a limit: one violation for depth, one for items, one for strings.
+    """Return where a context exceeds a limit: one violation for depth, one for items, for strings, for numbers.
 
-    At most 10 levels, 1000 keys or items per level, 10,000 characters per string. The
-    size of the whole is seen when it is written.
+    At most 10 levels, 1000 keys or items per level, 10,000 characters per string, and no integer that a double cannot
+    come near. The size of the whole is seen when it is written.
     """
     found: dict[str, FieldViolation] = {}
     level: list[tuple[str, Any]] = [("context", context)]
@@ -112,6 +114,9 @@ def limit_violations(context: Mapping[str, Any]) -> list[FieldViolation]:
                     if len(item) > MAX_CONTEXT_STRING:
                         problem = f"has {len(item)} characters, maximum {MAX_CONTEXT_STRING}"
                         found.setdefault("string", FieldViolation(_place(place, key, is_object), problem))
+                elif isinstance(item, int) and not -_GREATEST_DOUBLE <= item <= _GREATEST_DOUBLE:
+                    problem = "is an integer beyond 1.8e308, which few can read; send it as text"
+                    found.setdefault("number", FieldViolation(_place(place, key, is_object), problem))
                 elif isinstance(item, (dict, list, tuple)):
                     inner.append((_place(place, key, is_object), item))
         depth += 1

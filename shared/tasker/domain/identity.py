@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 from typing import Final
@@ -44,7 +45,8 @@ def canonical_json(value: object) -> bytes:
 
 def _with_integral_floats_as_integers(value: object) -> object:
     if isinstance(value, float):
-        return int(value) if value.is_integer() else value
+        # By its digits, as it is read back from the database, not by the binary number nearest to them.
+        return int(Decimal(repr(value))) if value.is_integer() else value
     if isinstance(value, Mapping):
         return {key: _with_integral_floats_as_integers(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -25,6 +25,7 @@ class ErrorType(StrEnum):
     HANDLER_NOT_FOUND = "handler_not_found"
     HANDLER_METHOD_NOT_FOUND = "handler_method_not_found"
     HANDLER_TIMEOUT = "handler_timeout"
+    DEPENDENCIES_TOO_LARGE = "dependencies_too_large"
     HANDLER_PANIC = "handler_panic"
     RESULT_SERIALIZATION_ERROR = "result_serialization_error"
     CHECKPOINT_ERROR = "checkpoint_error"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Final
 
 from tasker.domain.errors import TaskerError
@@ -16,6 +17,8 @@ MAX_PROBLEM_CHARACTERS: Final = 500
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _NUL: Final = "\\u0000"
+_EXPONENT: Final = re.compile(r"[0-9]e[+-]([0-9]{1,4})")
+_NAME_OF: Final = {math.inf: "infinity", -math.inf: "-infinity"}
 
 
 class ResultNotStorableError(TaskerError):
@@ -33,13 +36,16 @@ def encode_json(value: object) -> str:
 
     Raises:
         ResultNotStorableError: The value holds a NUL character, a lone surrogate, NaN or an infinity,
-            something that is no JSON, refers to itself, is nested too deeply, or is larger than 1 MiB.
+            something that is no JSON, refers to itself, is nested too deeply, or is larger than 1 MiB as PostgreSQL
+            writes it, which is without exponents.
 
     Costs one `json.dumps` unless something is wrong.
     """
     try:
         text = _encode(value)
         size = len(text) if text.isascii() else len(text.encode("utf-8"))
+        if "e+" in text or "e-" in text:  # numbers with exponents, which PostgreSQL writes out
+            size += sum(int(exponent) for exponent in _EXPONENT.findall(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise ResultNotStorableError(_problem_of(value, error)) from error
     if size > MAX_RESULT_BYTES:
@@ -54,6 +60,14 @@ def encode_json(value: object) -> str:
 def json_array(texts: Iterable[str]) -> str:
     """Return the JSON text of an array whose members are JSON texts already."""
     return f"[{','.join(texts)}]"
+
+
+def kind_of(value: object) -> str:
+    """Return how JSON calls a value, with its article."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "a boolean"
+    kinds = ((str, "a text"), ((int, float), "a number"), (Mapping, "an object"), ((list, tuple), "an array"))
+    return next((name for types, name in kinds if isinstance(value, types)), "no JSON")
 
 
 def serialization_problem(value: object) -> str | None:
@@ -109,7 +123,7 @@ def _problem_with(item: object) -> str | None:
             return "holds half of a surrogate pair, which is no character"
         return None
     if isinstance(item, float):
-        return None if math.isfinite(item) else f"is {item}, which JSON cannot express"
+        return None if math.isfinite(item) else f"is {_NAME_OF.get(item, 'NaN')}, which JSON cannot express"
     if item is None or isinstance(item, (dict, list, tuple, int)):
         return None
     return f"is of type {type(item).__name__}, which is no JSON"

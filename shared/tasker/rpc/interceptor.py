@@ -1,8 +1,8 @@
-"""Turns what a servicer raises into the status that `tasker.rpc.errors` gives it."""
+"""Turns what a servicer raises, and what is no request at all, into the status that `tasker.rpc.errors` gives it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from inspect import isasyncgen
 from typing import Any, Final, TypeAlias
@@ -13,6 +13,7 @@ from grpc import aio
 
 from tasker.domain.errors import InvalidArgumentError
 from tasker.rpc.errors import status_of
+from tasker.rpc.undecodable import DEEPEST_MESSAGE, nested_too_deeply
 
 #: What grpc hands to servicers with each call. Generic for type checkers only, hence the quotes; the messages are named
 #: by the method's own signature.
@@ -24,17 +25,23 @@ _Behaviour: TypeAlias = Callable[[Any, ServicerContext], Any]
 _Deserializer: TypeAlias = Callable[[bytes], Any]
 Translate: TypeAlias = Callable[[Exception], Exception]
 
-#: By (request_streaming, response_streaming).
-_HANDLER_OF: Final[dict[tuple[bool, bool], Callable[..., _Handler]]] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
+#: By `response_streaming`. To grpc every method takes a stream of requests, which is the same on the wire: asked for a
+#: single one that never comes it would not answer the call at all.
+_HANDLER_OF: Final[Mapping[bool, Callable[..., _Handler]]] = {
+    False: grpc.stream_unary_rpc_method_handler,
+    True: grpc.stream_stream_rpc_method_handler,
 }
 
 
 class _Undecodable:
-    """Stands for a request whose bytes are no message of its type."""
+    """Stands for a request whose bytes are no message of its type.
+
+    Attributes:
+        path: What is nested too deeply, if that is what is wrong.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
 
 
 class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
@@ -42,7 +49,7 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
 
     Covers asynchronous servicers of every shape, and interceptors further in. Cancellation and calls that a
     servicer aborted itself pass through. A request that cannot be decoded never reaches the servicer: it is an
-    InvalidArgumentError.
+    InvalidArgumentError, and so is a call that ends without one.
 
     Args:
         translate: Turns errors of libraries that this package does not know into ones of the table.
@@ -67,17 +74,20 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         behaviour: Any = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
-        return _HANDLER_OF[handler.request_streaming, handler.response_streaming](
-            _guarded(behaviour, method, self._translate),
+        return _HANDLER_OF[handler.response_streaming](
+            _guarded(behaviour, method, self._translate, request_streaming=handler.request_streaming),
             _tolerant(handler.request_deserializer),
             handler.response_serializer,
         )
 
 
-def _guarded(behaviour: _Behaviour, method: str, translate: Translate) -> _Behaviour:
-    async def call(request: Any, context: ServicerContext) -> Any:
+def _guarded(
+    behaviour: _Behaviour, method: str, translate: Translate, *, request_streaming: bool
+) -> _Behaviour:
+    async def call(requests: AsyncIterator[Any], context: ServicerContext) -> Any:
         try:
-            answer = behaviour(_decoded(request, method), context)
+            request = _each_decoded(requests, method) if request_streaming else await _only(requests, method)
+            answer = behaviour(request, context)
             if not isasyncgen(answer):
                 return await answer
             async with aclosing(answer):  # so that it is finished, not forgotten, when the client leaves
@@ -100,24 +110,41 @@ def _tolerant(deserializer: _Deserializer | None) -> _Deserializer | None:
         try:
             return deserializer(data)
         except DecodeError:
-            return _Undecodable()
+            descriptor = getattr(getattr(deserializer, "__self__", None), "DESCRIPTOR", None)
+            return _Undecodable(nested_too_deeply(data, descriptor) if descriptor is not None else None)
 
     return deserialize
 
 
-def _decoded(request: Any, method: str) -> Any:
-    """Return a request, or the stream of requests, that the servicer may see."""
-    if isinstance(request, _Undecodable):
-        raise InvalidArgumentError(
-            message=f"the request is not the message that {method} takes; "
-            "generate the client from the .proto files of tasker.v1, or ask this server's reflection"
-        )
-    return _each_decoded(request, method) if isinstance(request, AsyncIterator) else request
+async def _only(requests: AsyncIterator[Any], method: str) -> Any:
+    """Return the one request of a call."""
+    async for request in requests:
+        return _decoded(request, method)
+    raise InvalidArgumentError(
+        message=f"the call ended without a request; send the message that {method} takes"
+    )
 
 
 async def _each_decoded(requests: AsyncIterator[Any], method: str) -> AsyncIterator[Any]:
+    """Yield the requests that a servicer may see."""
     async for request in requests:
         yield _decoded(request, method)
+
+
+def _decoded(request: Any, method: str) -> Any:
+    """Return a request that could be decoded."""
+    if not isinstance(request, _Undecodable):
+        return request
+    if request.path is not None:
+        raise InvalidArgumentError.of(
+            request.path,
+            f"is nested deeper than a message can be, which is {DEEPEST_MESSAGE} levels, three for each of JSON; send "
+            "it flat, or as JSON text where the request has a field for that",
+        )
+    raise InvalidArgumentError(
+        message=f"the request is not the message that {method} takes; "
+        "generate the client from the .proto files of tasker.v1, or ask this server's reflection"
+    )
 
 
 def _refusing(error: Exception, method: str) -> _Handler:

@@ -56,8 +56,8 @@ class ServerOptions:
             ("grpc.so_reuseport", 0),  # or two processes would share a port and each see half of the calls
             ("grpc.max_concurrent_streams", self.max_concurrent_streams),
             # Whatever a burst brings is taken, and what is too much of it refused with a word: grpc itself would reset
-            # streams that came before it had forgotten those that are over, and cancel calls that wait for their turn,
-            # at random from 1000 on and all of them after 30 s.
+            # streams that came before it had forgotten those that are over, and cancel calls that nobody has begun to
+            # answer, at random from 1000 on and all of them after 30 s.
             ("grpc.http.overload_protection", 0),
             ("grpc.server.max_pending_requests", 2 * self.max_concurrent_calls),
             ("grpc.server.max_pending_requests_hard_limit", 10 * self.max_concurrent_calls),

@@ -26,10 +26,11 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tasker.v1 import common_pb2 as tasker_dot_v1_dot_common__pb2
 from tasker.v1 import failures_pb2 as tasker_dot_v1_dot_failures__pb2
+from tasker.v1 import interventions_pb2 as tasker_dot_v1_dot_interventions__pb2
 from tasker.v1 import tasks_pb2 as tasker_dot_v1_dot_tasks__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15tasker/v1/steps.proto\x12\ttasker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tasker/v1/common.proto\x1a\x18tasker/v1/failures.proto\x1a\x15tasker/v1/tasks.proto\"J\n\x0eGetStepRequest\x12\x1b\n\ttask_uuid\x18\x01 \x01(\tR\x08taskUuid\x12\x1b\n\tstep_uuid\x18\x02 \x01(\tR\x08stepUuid\"6\n\x0fGetStepResponse\x12#\n\x04step\x18\x01 \x01(\x0b\x32\x0f.tasker.v1.StepR\x04step\"\x81\x01\n\x10ListStepsRequest\x12\x1b\n\ttask_uuid\x18\x01 \x01(\tR\x08taskUuid\x12\x41\n\npagination\x18\x64 \x01(\x0b\x32\x1c.tasker.v1.PaginationRequestH\x00R\npagination\x88\x01\x01\x42\r\n\x0b_pagination\"y\n\x11ListStepsResponse\x12%\n\x05steps\x18\x01 \x03(\x0b\x32\x0f.tasker.v1.StepR\x05steps\x12=\n\npagination\x18\x02 \x01(\x0b\x32\x1d.tasker.v1.PaginationResponseR\npagination\"\x89\x03\n\x12ResolveStepRequest\x12\x1b\n\ttask_uuid\x18\x01 \x01(\tR\x08taskUuid\x12\x1b\n\tstep_uuid\x18\x02 \x01(\tR\x08stepUuid\x12@\n\x0b\x61\x63tion_type\x18\x03 \x01(\x0e\x32\x1f.tasker.v1.StepManualActionTypeR\nactionType\x12!\n\x0cperformed_by\x18\x04 \x01(\tR\x0bperformedBy\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12\x34\n\x06result\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructH\x00R\x06result\x88\x01\x01\x12\x38\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructH\x01R\x08metadata\x88\x01\x01\x12$\n\x0bresult_json\x18\x64 \x01(\tH\x02R\nresultJson\x88\x01\x01\x42\t\n\x07_resultB\x0b\n\t_metadataB\x0e\n\x0c_result_json\":\n\x13ResolveStepResponse\x12#\n\x04step\x18\x01 \x01(\x0b\x32\x0f.tasker.v1.StepR\x04step\"\xa1\x01\n\x13GetStepAuditRequest\x12\x1b\n\ttask_uuid\x18\x01 \x01(\tR\x08taskUuid\x12\x1b\n\tstep_uuid\x18\x02 \x01(\tR\x08stepUuid\x12\x41\n\npagination\x18\x64 \x01(\x0b\x32\x1c.tasker.v1.PaginationRequestH\x00R\npagination\x88\x01\x01\x42\r\n\x0b_pagination\"\xaa\x01\n\x14GetStepAuditResponse\x12?\n\raudit_records\x18\x01 \x03(\x0b\x32\x1a.tasker.v1.StepAuditRecordR\x0c\x61uditRecords\x12\x42\n\npagination\x18\x64 \x01(\x0b\x32\x1d.tasker.v1.PaginationResponseH\x00R\npagination\x88\x01\x01\x42\r\n\x0b_pagination\"\xa2\x06\n\x0fStepAuditRecord\x12\x1d\n\naudit_uuid\x18\x01 \x01(\tR\tauditUuid\x12\x1b\n\tstep_uuid\x18\x02 \x01(\tR\x08stepUuid\x12\'\n\x0ftransition_uuid\x18\x03 \x01(\tR\x0etransitionUuid\x12\x1b\n\ttask_uuid\x18\x04 \x01(\tR\x08taskUuid\x12;\n\x0brecorded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\x12$\n\x0bworker_uuid\x18\x06 \x01(\tH\x00R\nworkerUuid\x88\x01\x01\x12*\n\x0e\x63orrelation_id\x18\x07 \x01(\tH\x01R\rcorrelationId\x88\x01\x01\x12\x18\n\x07success\x18\x08 \x01(\x08R\x07success\x12/\n\x11\x65xecution_time_ms\x18\t \x01(\x03H\x02R\x0f\x65xecutionTimeMs\x88\x01\x01\x12\x34\n\x06result\x18\n \x01(\x0b\x32\x17.google.protobuf.StructH\x03R\x06result\x88\x01\x01\x12\x1b\n\tstep_name\x18\x0b \x01(\tR\x08stepName\x12\x38\n\nfrom_state\x18\x0c \x01(\x0e\x32\x14.tasker.v1.StepStateH\x04R\tfromState\x88\x01\x01\x12/\n\x08to_state\x18\r \x01(\x0e\x32\x14.tasker.v1.StepStateR\x07toState\x12$\n\x0bresult_json\x18\x64 \x01(\tH\x05R\nresultJson\x88\x01\x01\x12\x1d\n\x07\x61ttempt\x18\x65 \x01(\x05H\x06R\x07\x61ttempt\x88\x01\x01\x12\x35\n\x07\x66\x61ilure\x18\x66 \x01(\x0b\x32\x16.tasker.v1.StepFailureH\x07R\x07\x66\x61ilure\x88\x01\x01\x42\x0e\n\x0c_worker_uuidB\x11\n\x0f_correlation_idB\x14\n\x12_execution_time_msB\t\n\x07_resultB\r\n\x0b_from_stateB\x0e\n\x0c_result_jsonB\n\n\x08_attemptB\n\n\x08_failure*\xc9\x01\n\x14StepManualActionType\x12\'\n#STEP_MANUAL_ACTION_TYPE_UNSPECIFIED\x10\x00\x12+\n\'STEP_MANUAL_ACTION_TYPE_RESET_FOR_RETRY\x10\x01\x12,\n(STEP_MANUAL_ACTION_TYPE_RESOLVE_MANUALLY\x10\x02\x12-\n)STEP_MANUAL_ACTION_TYPE_COMPLETE_MANUALLY\x10\x03\x32\xb6\x02\n\x0bStepService\x12@\n\x07GetStep\x12\x19.tasker.v1.GetStepRequest\x1a\x1a.tasker.v1.GetStepResponse\x12\x46\n\tListSteps\x12\x1b.tasker.v1.ListStepsRequest\x1a\x1c.tasker.v1.ListStepsResponse\x12L\n\x0bResolveStep\x12\x1d.tasker.v1.ResolveStepRequest\x1a\x1e.tasker.v1.ResolveStepResponse\x12O\n\x0cGetStepAudit\x12\x1e.tasker.v1.GetStepAuditRequest\x1a\x1f.tasker.v1.GetStepAuditResponseB1\n\rcom.tasker.v1B\nStepsProtoP\x01Z\x12tasker/v1;taskerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15tasker/v1/steps.proto\x12\ttasker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tasker/v1/common.proto\x1a\x18tasker/v1/failures.proto\x1a\x1dtasker/v1/interventions.proto\x1a\x15tasker/v1/tasks.proto\"J\n\x0eGetStepRequest\x12\x1b\n\ttask_uuid\x18\x01 \x01(\tR\x08taskUuid\x12\x1b\n\tstep_uuid\x18\x02 \x01(\tR\x08stepUuid\"6\n\x0fGetStepResponse\x12#\n\x04step\x18\x01 \x01(\x0b\x32\x0f.tasker.v1.StepR\x04step\"\x81\x01\n\x10ListStepsRequest\x12\x1b\n\ttask_uuid\x18\x01 \x01(\tR\x08taskUuid\x12\x41\n\npagination\x18\x64 \x01(\x0b\x32\x1c.tasker.v1.PaginationRequestH\x00R\npagination\x88\x01\x01\x42\r\n\x0b_pagination\"y\n\x11ListStepsResponse\x12%\n\x05steps\x18\x01 \x03(\x0b\x32\x0f.tasker.v1.StepR\x05steps\x12=\n\npagination\x18\x02 \x01(\x0b\x32\x1d.tasker.v1.PaginationResponseR\npagination\"\x89\x03\n\x12ResolveStepRequest\x12\x1b\n\ttask_uuid\x18\x01 \x01(\tR\x08taskUuid\x12\x1b\n\tstep_uuid\x18\x02 \x01(\tR\x08stepUuid\x12@\n\x0b\x61\x63tion_type\x18\x03 \x01(\x0e\x32\x1f.tasker.v1.StepManualActionTypeR\nactionType\x12!\n\x0cperformed_by\x18\x04 \x01(\tR\x0bperformedBy\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12\x34\n\x06result\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructH\x00R\x06result\x88\x01\x01\x12\x38\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructH\x01R\x08metadata\x88\x01\x01\x12$\n\x0bresult_json\x18\x64 \x01(\tH\x02R\nresultJson\x88\x01\x01\x42\t\n\x07_resultB\x0b\n\t_metadataB\x0e\n\x0c_result_json\":\n\x13ResolveStepResponse\x12#\n\x04step\x18\x01 \x01(\x0b\x32\x0f.tasker.v1.StepR\x04step\"\xa1\x01\n\x13GetStepAuditRequest\x12\x1b\n\ttask_uuid\x18\x01 \x01(\tR\x08taskUuid\x12\x1b\n\tstep_uuid\x18\x02 \x01(\tR\x08stepUuid\x12\x41\n\npagination\x18\x64 \x01(\x0b\x32\x1c.tasker.v1.PaginationRequestH\x00R\npagination\x88\x01\x01\x42\r\n\x0b_pagination\"\xed\x01\n\x14GetStepAuditResponse\x12?\n\raudit_records\x18\x01 \x03(\x0b\x32\x1a.tasker.v1.StepAuditRecordR\x0c\x61uditRecords\x12\x42\n\npagination\x18\x64 \x01(\x0b\x32\x1d.tasker.v1.PaginationResponseH\x00R\npagination\x88\x01\x01\x12\x41\n\rinterventions\x18\x65 \x03(\x0b\x32\x1b.tasker.v1.StepInterventionR\rinterventionsB\r\n\x0b_pagination\"\xa2\x06\n\x0fStepAuditRecord\x12\x1d\n\naudit_uuid\x18\x01 \x01(\tR\tauditUuid\x12\x1b\n\tstep_uuid\x18\x02 \x01(\tR\x08stepUuid\x12\'\n\x0ftransition_uuid\x18\x03 \x01(\tR\x0etransitionUuid\x12\x1b\n\ttask_uuid\x18\x04 \x01(\tR\x08taskUuid\x12;\n\x0brecorded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\x12$\n\x0bworker_uuid\x18\x06 \x01(\tH\x00R\nworkerUuid\x88\x01\x01\x12*\n\x0e\x63orrelation_id\x18\x07 \x01(\tH\x01R\rcorrelationId\x88\x01\x01\x12\x18\n\x07success\x18\x08 \x01(\x08R\x07success\x12/\n\x11\x65xecution_time_ms\x18\t \x01(\x03H\x02R\x0f\x65xecutionTimeMs\x88\x01\x01\x12\x34\n\x06result\x18\n \x01(\x0b\x32\x17.google.protobuf.StructH\x03R\x06result\x88\x01\x01\x12\x1b\n\tstep_name\x18\x0b \x01(\tR\x08stepName\x12\x38\n\nfrom_state\x18\x0c \x01(\x0e\x32\x14.tasker.v1.StepStateH\x04R\tfromState\x88\x01\x01\x12/\n\x08to_state\x18\r \x01(\x0e\x32\x14.tasker.v1.StepStateR\x07toState\x12$\n\x0bresult_json\x18\x64 \x01(\tH\x05R\nresultJson\x88\x01\x01\x12\x1d\n\x07\x61ttempt\x18\x65 \x01(\x05H\x06R\x07\x61ttempt\x88\x01\x01\x12\x35\n\x07\x66\x61ilure\x18\x66 \x01(\x0b\x32\x16.tasker.v1.StepFailureH\x07R\x07\x66\x61ilure\x88\x01\x01\x42\x0e\n\x0c_worker_uuidB\x11\n\x0f_correlation_idB\x14\n\x12_execution_time_msB\t\n\x07_resultB\r\n\x0b_from_stateB\x0e\n\x0c_result_jsonB\n\n\x08_attemptB\n\n\x08_failure*\xc9\x01\n\x14StepManualActionType\x12\'\n#STEP_MANUAL_ACTION_TYPE_UNSPECIFIED\x10\x00\x12+\n\'STEP_MANUAL_ACTION_TYPE_RESET_FOR_RETRY\x10\x01\x12,\n(STEP_MANUAL_ACTION_TYPE_RESOLVE_MANUALLY\x10\x02\x12-\n)STEP_MANUAL_ACTION_TYPE_COMPLETE_MANUALLY\x10\x03\x32\xb6\x02\n\x0bStepService\x12@\n\x07GetStep\x12\x19.tasker.v1.GetStepRequest\x1a\x1a.tasker.v1.GetStepResponse\x12\x46\n\tListSteps\x12\x1b.tasker.v1.ListStepsRequest\x1a\x1c.tasker.v1.ListStepsResponse\x12L\n\x0bResolveStep\x12\x1d.tasker.v1.ResolveStepRequest\x1a\x1e.tasker.v1.ResolveStepResponse\x12O\n\x0cGetStepAudit\x12\x1e.tasker.v1.GetStepAuditRequest\x1a\x1f.tasker.v1.GetStepAuditResponseB1\n\rcom.tasker.v1B\nStepsProtoP\x01Z\x12tasker/v1;taskerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,26 +38,26 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tasker.v1.steps_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rcom.tasker.v1B\nStepsProtoP\001Z\022tasker/v1;taskerv1'
-  _globals['_STEPMANUALACTIONTYPE']._serialized_start=2158
-  _globals['_STEPMANUALACTIONTYPE']._serialized_end=2359
-  _globals['_GETSTEPREQUEST']._serialized_start=172
-  _globals['_GETSTEPREQUEST']._serialized_end=246
-  _globals['_GETSTEPRESPONSE']._serialized_start=248
-  _globals['_GETSTEPRESPONSE']._serialized_end=302
-  _globals['_LISTSTEPSREQUEST']._serialized_start=305
-  _globals['_LISTSTEPSREQUEST']._serialized_end=434
-  _globals['_LISTSTEPSRESPONSE']._serialized_start=436
-  _globals['_LISTSTEPSRESPONSE']._serialized_end=557
-  _globals['_RESOLVESTEPREQUEST']._serialized_start=560
-  _globals['_RESOLVESTEPREQUEST']._serialized_end=953
-  _globals['_RESOLVESTEPRESPONSE']._serialized_start=955
-  _globals['_RESOLVESTEPRESPONSE']._serialized_end=1013
-  _globals['_GETSTEPAUDITREQUEST']._serialized_start=1016
-  _globals['_GETSTEPAUDITREQUEST']._serialized_end=1177
-  _globals['_GETSTEPAUDITRESPONSE']._serialized_start=1180
-  _globals['_GETSTEPAUDITRESPONSE']._serialized_end=1350
-  _globals['_STEPAUDITRECORD']._serialized_start=1353
-  _globals['_STEPAUDITRECORD']._serialized_end=2155
-  _globals['_STEPSERVICE']._serialized_start=2362
-  _globals['_STEPSERVICE']._serialized_end=2672
+  _globals['_STEPMANUALACTIONTYPE']._serialized_start=2256
+  _globals['_STEPMANUALACTIONTYPE']._serialized_end=2457
+  _globals['_GETSTEPREQUEST']._serialized_start=203
+  _globals['_GETSTEPREQUEST']._serialized_end=277
+  _globals['_GETSTEPRESPONSE']._serialized_start=279
+  _globals['_GETSTEPRESPONSE']._serialized_end=333
+  _globals['_LISTSTEPSREQUEST']._serialized_start=336
+  _globals['_LISTSTEPSREQUEST']._serialized_end=465
+  _globals['_LISTSTEPSRESPONSE']._serialized_start=467
+  _globals['_LISTSTEPSRESPONSE']._serialized_end=588
+  _globals['_RESOLVESTEPREQUEST']._serialized_start=591
+  _globals['_RESOLVESTEPREQUEST']._serialized_end=984
+  _globals['_RESOLVESTEPRESPONSE']._serialized_start=986
+  _globals['_RESOLVESTEPRESPONSE']._serialized_end=1044
+  _globals['_GETSTEPAUDITREQUEST']._serialized_start=1047
+  _globals['_GETSTEPAUDITREQUEST']._serialized_end=1208
+  _globals['_GETSTEPAUDITRESPONSE']._serialized_start=1211
+  _globals['_GETSTEPAUDITRESPONSE']._serialized_end=1448
+  _globals['_STEPAUDITRECORD']._serialized_start=1451
+  _globals['_STEPAUDITRECORD']._serialized_end=2253
+  _globals['_STEPSERVICE']._serialized_start=2460
+  _globals['_STEPSERVICE']._serialized_end=2770
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tasker.v1 import common_pb2 as _common_pb2
 from tasker.v1 import failures_pb2 as _failures_pb2
+from tasker.v1 import interventions_pb2 as _interventions_pb2
 from tasker.v1 import tasks_pb2 as _tasks_pb2
 import builtins as _builtins
 import sys
@@ -127,7 +128,9 @@ Global___ListStepsRequest: _TypeAlias = ListStepsRequest  # noqa: Y015
 
 @_typing.final
 class ListStepsResponse(_message.Message):
-    """The steps of the task."""
+    """The steps of the task. A page ends early rather than grow beyond what clients read: see has_more. Without pagination
+    results are left out instead (see results_omitted), and it ends early only where there are too many steps.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -277,21 +280,27 @@ class GetStepAuditResponse(_message.Message):
 
     AUDIT_RECORDS_FIELD_NUMBER: _builtins.int
     PAGINATION_FIELD_NUMBER: _builtins.int
+    INTERVENTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def audit_records(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepAuditRecord]: ...
     @_builtins.property
     def pagination(self) -> _common_pb2.PaginationResponse:
         """What the page is part of."""
 
+    @_builtins.property
+    def interventions(self) -> _containers.RepeatedCompositeFieldContainer[_interventions_pb2.StepIntervention]:
+        """What operators did to the step, newest first, with every page; the 100 newest at most."""
+
     def __init__(
         self,
         *,
         audit_records: _abc.Iterable[Global___StepAuditRecord] | None = ...,
         pagination: _common_pb2.PaginationResponse | None = ...,
+        interventions: _abc.Iterable[_interventions_pb2.StepIntervention] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "pagination", b"pagination"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "audit_records", b"audit_records", "pagination", b"pagination"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pagination", b"_pagination", "audit_records", b"audit_records", "interventions", b"interventions", "pagination", b"pagination"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pagination: _TypeAlias = _typing.Literal["pagination"]  # noqa: Y015
     _WhichOneofArgType__pagination: _TypeAlias = _typing.Literal["_pagination", b"_pagination"]  # noqa: Y015

@@ -85,7 +85,8 @@ class StepServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStepAudit(self, request, context):
-        """Return the results workers submitted for a step, newest first. INVALID_ARGUMENT when it belongs to another task.
+        """Return the results workers submitted for a step, newest first, and what operators did to it. INVALID_ARGUMENT when it
+        belongs to another task.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

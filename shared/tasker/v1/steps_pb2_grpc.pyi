@@ -43,7 +43,9 @@ class StepServiceStub:
     INVALID_ARGUMENT when the step's state does not allow it, or its task is over for good. Of two calls at once one wins.
     """
     GetStepAudit: _grpc.UnaryUnaryMultiCallable[_steps_pb2.GetStepAuditRequest, _steps_pb2.GetStepAuditResponse]
-    """Return the results workers submitted for a step, newest first. INVALID_ARGUMENT when it belongs to another task."""
+    """Return the results workers submitted for a step, newest first, and what operators did to it. INVALID_ARGUMENT when it
+    belongs to another task.
+    """
 
 @_typing.type_check_only
 class StepServiceAsyncStub(StepServiceStub):
@@ -60,7 +62,9 @@ class StepServiceAsyncStub(StepServiceStub):
     INVALID_ARGUMENT when the step's state does not allow it, or its task is over for good. Of two calls at once one wins.
     """
     GetStepAudit: _aio.UnaryUnaryMultiCallable[_steps_pb2.GetStepAuditRequest, _steps_pb2.GetStepAuditResponse]  # type: ignore[assignment]
-    """Return the results workers submitted for a step, newest first. INVALID_ARGUMENT when it belongs to another task."""
+    """Return the results workers submitted for a step, newest first, and what operators did to it. INVALID_ARGUMENT when it
+    belongs to another task.
+    """
 
 class StepServiceServicer:
     """The steps of a task, and what an operator may do to one."""
@@ -94,6 +98,8 @@ class StepServiceServicer:
         request: _steps_pb2.GetStepAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_steps_pb2.GetStepAuditResponse, _abc.Awaitable[_steps_pb2.GetStepAuditResponse]]:
-        """Return the results workers submitted for a step, newest first. INVALID_ARGUMENT when it belongs to another task."""
+        """Return the results workers submitted for a step, newest first, and what operators did to it. INVALID_ARGUMENT when it
+        belongs to another task.
+        """
 
 def add_StepServiceServicer_to_server(servicer: StepServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -209,15 +209,20 @@ class GetTaskResponse(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
+    STEPS_PAGINATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> Global___Task: ...
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """Oldest first; filled with include_steps."""
+        """Oldest first; filled with include_steps. Results that the reply has no room for are left out: see results_omitted."""
 
     @_builtins.property
     def context(self) -> Global___TaskContext:
         """Filled with include_context."""
+
+    @_builtins.property
+    def steps_pagination(self) -> _common_pb2.PaginationResponse:
+        """Present when there are steps that the reply has no room for; ListSteps goes on with its next_page_token."""
 
     def __init__(
         self,
@@ -225,14 +230,20 @@ class GetTaskResponse(_message.Message):
         task: Global___Task | None = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
         context: Global___TaskContext | None = ...,
+        steps_pagination: _common_pb2.PaginationResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context", b"_context", "context", b"context", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context", b"_context", "_steps_pagination", b"_steps_pagination", "context", b"context", "steps_pagination", b"steps_pagination", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context", b"_context", "context", b"context", "steps", b"steps", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context", b"_context", "_steps_pagination", b"_steps_pagination", "context", b"context", "steps", b"steps", "steps_pagination", b"steps_pagination", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context: _TypeAlias = _typing.Literal["context"]  # noqa: Y015
     _WhichOneofArgType__context: _TypeAlias = _typing.Literal["_context", b"_context"]  # noqa: Y015
+    _WhichOneofReturnType__steps_pagination: _TypeAlias = _typing.Literal["steps_pagination"]  # noqa: Y015
+    _WhichOneofArgType__steps_pagination: _TypeAlias = _typing.Literal["_steps_pagination", b"_steps_pagination"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context) -> _WhichOneofReturnType__context | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps_pagination) -> _WhichOneofReturnType__steps_pagination | None: ...
 
 Global___GetTaskResponse: _TypeAlias = GetTaskResponse  # noqa: Y015
 
@@ -356,7 +367,7 @@ Global___ListTasksRequest: _TypeAlias = ListTasksRequest  # noqa: Y015
 
 @_typing.final
 class ListTasksResponse(_message.Message):
-    """One page of tasks."""
+    """One page of tasks. It ends early rather than grow beyond what clients read: see has_more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -813,7 +824,7 @@ class Task(_message.Message):
 
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
-        """Input of the task."""
+        """Input of the task. Absent where its JSON text takes more than 256 KiB: see context_json."""
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -916,6 +927,7 @@ class Step(_message.Message):
     BACKOFF_REQUEST_SECONDS_FIELD_NUMBER: _builtins.int
     RESULTS_JSON_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    RESULTS_OMITTED_FIELD_NUMBER: _builtins.int
     step_uuid: _builtins.str
     task_uuid: _builtins.str
     name: _builtins.str
@@ -935,6 +947,8 @@ class Step(_message.Message):
     """Delay before the next attempt as it was last computed, in whole seconds rounded up."""
     results_json: _builtins.str
     """The results as JSON text, exact where the Struct is not."""
+    results_omitted: _builtins.bool
+    """True when there are results that this reply has no room for: GetStep brings them."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -945,7 +959,9 @@ class Step(_message.Message):
 
     @_builtins.property
     def results(self) -> _struct_pb2.Struct:
-        """Envelope of the last result: the handler's value with what is known about its run."""
+        """Envelope of the last result: the handler's value with what is known about its run. Absent where its JSON text takes
+        more than 256 KiB: see results_json.
+        """
 
     @_builtins.property
     def last_failure_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -983,10 +999,11 @@ class Step(_message.Message):
         backoff_request_seconds: _builtins.int | None = ...,
         results_json: _builtins.str | None = ...,
         failure: _failures_pb2.StepFailure | None = ...,
+        results_omitted: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_failure", b"_failure", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "created_at", b"created_at", "failure", b"failure", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "next_retry_at", b"next_retry_at", "results", b"results", "results_json", b"results_json", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_failure", b"_failure", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "_results_omitted", b"_results_omitted", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "created_at", b"created_at", "failure", b"failure", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "next_retry_at", b"next_retry_at", "results", b"results", "results_json", b"results_json", "results_omitted", b"results_omitted", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_failure", b"_failure", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "attempts", b"attempts", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "completed_parents", b"completed_parents", "created_at", b"created_at", "dependencies_satisfied", b"dependencies_satisfied", "failure", b"failure", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "max_attempts", b"max_attempts", "name", b"name", "next_retry_at", b"next_retry_at", "ready_for_execution", b"ready_for_execution", "results", b"results", "results_json", b"results_json", "retry_eligible", b"retry_eligible", "state", b"state", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid", "total_parents", b"total_parents", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds", "_completed_at", b"_completed_at", "_failure", b"_failure", "_last_attempted_at", b"_last_attempted_at", "_last_failure_at", b"_last_failure_at", "_next_retry_at", b"_next_retry_at", "_results", b"_results", "_results_json", b"_results_json", "_results_omitted", b"_results_omitted", "attempts", b"attempts", "backoff_request_seconds", b"backoff_request_seconds", "completed_at", b"completed_at", "completed_parents", b"completed_parents", "created_at", b"created_at", "dependencies_satisfied", b"dependencies_satisfied", "failure", b"failure", "last_attempted_at", b"last_attempted_at", "last_failure_at", b"last_failure_at", "max_attempts", b"max_attempts", "name", b"name", "next_retry_at", b"next_retry_at", "ready_for_execution", b"ready_for_execution", "results", b"results", "results_json", b"results_json", "results_omitted", b"results_omitted", "retry_eligible", b"retry_eligible", "state", b"state", "step_uuid", b"step_uuid", "task_uuid", b"task_uuid", "total_parents", b"total_parents", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__backoff_request_seconds: _TypeAlias = _typing.Literal["backoff_request_seconds"]  # noqa: Y015
     _WhichOneofArgType__backoff_request_seconds: _TypeAlias = _typing.Literal["_backoff_request_seconds", b"_backoff_request_seconds"]  # noqa: Y015
@@ -1004,6 +1021,8 @@ class Step(_message.Message):
     _WhichOneofArgType__results: _TypeAlias = _typing.Literal["_results", b"_results"]  # noqa: Y015
     _WhichOneofReturnType__results_json: _TypeAlias = _typing.Literal["results_json"]  # noqa: Y015
     _WhichOneofArgType__results_json: _TypeAlias = _typing.Literal["_results_json", b"_results_json"]  # noqa: Y015
+    _WhichOneofReturnType__results_omitted: _TypeAlias = _typing.Literal["results_omitted"]  # noqa: Y015
+    _WhichOneofArgType__results_omitted: _TypeAlias = _typing.Literal["_results_omitted", b"_results_omitted"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__backoff_request_seconds) -> _WhichOneofReturnType__backoff_request_seconds | None: ...
     @_typing.overload
@@ -1020,12 +1039,16 @@ class Step(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__results) -> _WhichOneofReturnType__results | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__results_json) -> _WhichOneofReturnType__results_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__results_omitted) -> _WhichOneofReturnType__results_omitted | None: ...
 
 Global___Step: _TypeAlias = Step  # noqa: Y015
 
 @_typing.final
 class TaskContext(_message.Message):
-    """What went into a task and what its steps made of it."""
+    """What went into a task and what its steps made of it. The three Structs are absent where the JSON texts together take
+    more than 64 KiB.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1034,6 +1057,7 @@ class TaskContext(_message.Message):
     MERGED_FIELD_NUMBER: _builtins.int
     INPUTS_JSON_FIELD_NUMBER: _builtins.int
     OUTPUTS_JSON_FIELD_NUMBER: _builtins.int
+    OUTPUTS_OMITTED_FIELD_NUMBER: _builtins.int
     inputs_json: _builtins.str
     """The inputs as JSON text, exact where the Struct is not."""
     outputs_json: _builtins.str
@@ -1050,6 +1074,10 @@ class TaskContext(_message.Message):
     def merged(self) -> _struct_pb2.Struct:
         """Inputs and outputs in one object."""
 
+    @_builtins.property
+    def outputs_omitted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The completed steps whose values this reply has no room for: GetStep brings them."""
+
     def __init__(
         self,
         *,
@@ -1058,10 +1086,11 @@ class TaskContext(_message.Message):
         merged: _struct_pb2.Struct | None = ...,
         inputs_json: _builtins.str | None = ...,
         outputs_json: _builtins.str | None = ...,
+        outputs_omitted: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json", "_outputs_json", b"_outputs_json", "inputs", b"inputs", "inputs_json", b"inputs_json", "merged", b"merged", "outputs", b"outputs", "outputs_json", b"outputs_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json", "_outputs_json", b"_outputs_json", "inputs", b"inputs", "inputs_json", b"inputs_json", "merged", b"merged", "outputs", b"outputs", "outputs_json", b"outputs_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json", "_outputs_json", b"_outputs_json", "inputs", b"inputs", "inputs_json", b"inputs_json", "merged", b"merged", "outputs", b"outputs", "outputs_json", b"outputs_json", "outputs_omitted", b"outputs_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__inputs_json: _TypeAlias = _typing.Literal["inputs_json"]  # noqa: Y015
     _WhichOneofArgType__inputs_json: _TypeAlias = _typing.Literal["_inputs_json", b"_inputs_json"]  # noqa: Y015

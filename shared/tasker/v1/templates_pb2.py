@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from tasker.v1 import common_pb2 as tasker_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tasker/v1/templates.proto\x12\ttasker.v1\x1a\x1cgoogle/protobuf/struct.proto\"G\n\x14ListTemplatesRequest\x12!\n\tnamespace\x18\x01 \x01(\tH\x00R\tnamespace\x88\x01\x01\x42\x0c\n\n_namespace\"\xaf\x01\n\x15ListTemplatesResponse\x12;\n\nnamespaces\x18\x01 \x03(\x0b\x32\x1b.tasker.v1.NamespaceSummaryR\nnamespaces\x12\x38\n\ttemplates\x18\x02 \x03(\x0b\x32\x1a.tasker.v1.TemplateSummaryR\ttemplates\x12\x1f\n\x0btotal_count\x18\x03 \x01(\x03R\ntotalCount\"\x84\x01\n\x10NamespaceSummary\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12%\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00R\x0b\x64\x65scription\x88\x01\x01\x12%\n\x0etemplate_count\x18\x03 \x01(\x03R\rtemplateCountB\x0e\n\x0c_description\"\xb3\x01\n\x0fTemplateSummary\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12%\n\x0b\x64\x65scription\x18\x04 \x01(\tH\x00R\x0b\x64\x65scription\x88\x01\x01\x12\x1d\n\nstep_count\x18\x05 \x01(\x03R\tstepCountB\x0e\n\x0c_description\"`\n\x12GetTemplateRequest\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\"L\n\x13GetTemplateResponse\x12\x35\n\x08template\x18\x01 \x01(\x0b\x32\x19.tasker.v1.TemplateDetailR\x08template\"\xe1\x02\n\x0eTemplateDetail\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12%\n\x0b\x64\x65scription\x18\x04 \x01(\tH\x00R\x0b\x64\x65scription\x88\x01\x01\x12\x42\n\rconfiguration\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructH\x01R\rconfiguration\x88\x01\x01\x12/\n\x05steps\x18\x06 \x03(\x0b\x32\x19.tasker.v1.StepDefinitionR\x05steps\x12/\n\x11input_schema_json\x18\x64 \x01(\tH\x02R\x0finputSchemaJson\x88\x01\x01\x42\x0e\n\x0c_descriptionB\x10\n\x0e_configurationB\x14\n\x12_input_schema_json\"\xc5\x03\n\x0eStepDefinition\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12%\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00R\x0b\x64\x65scription\x88\x01\x01\x12+\n\x11\x64\x65\x66\x61ult_retryable\x18\x03 \x01(\x08R\x10\x64\x65\x66\x61ultRetryable\x12\x30\n\x14\x64\x65\x66\x61ult_max_attempts\x18\x04 \x01(\x05R\x12\x64\x65\x66\x61ultMaxAttempts\x12\"\n\x0c\x64\x65pendencies\x18\x64 \x03(\tR\x0c\x64\x65pendencies\x12\x1d\n\x07handler\x18\x65 \x01(\tH\x01R\x07handler\x88\x01\x01\x12 \n\tstep_type\x18\x66 \x01(\tH\x02R\x08stepType\x88\x01\x01\x12\x31\n\x12result_schema_json\x18g \x01(\tH\x03R\x10resultSchemaJson\x88\x01\x01\x12,\n\x0ftimeout_seconds\x18h \x01(\x05H\x04R\x0etimeoutSeconds\x88\x01\x01\x42\x0e\n\x0c_descriptionB\n\n\x08_handlerB\x0c\n\n_step_typeB\x15\n\x13_result_schema_jsonB\x12\n\x10_timeout_seconds2\xb3\x01\n\x0fTemplateService\x12R\n\rListTemplates\x12\x1f.tasker.v1.ListTemplatesRequest\x1a .tasker.v1.ListTemplatesResponse\x12L\n\x0bGetTemplate\x12\x1d.tasker.v1.GetTemplateRequest\x1a\x1e.tasker.v1.GetTemplateResponseB5\n\rcom.tasker.v1B\x0eTemplatesProtoP\x01Z\x12tasker/v1;taskerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tasker/v1/templates.proto\x12\ttasker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x16tasker/v1/common.proto\"\x99\x01\n\x14ListTemplatesRequest\x12!\n\tnamespace\x18\x01 \x01(\tH\x00R\tnamespace\x88\x01\x01\x12\x41\n\npagination\x18\x64 \x01(\x0b\x32\x1c.tasker.v1.PaginationRequestH\x01R\npagination\x88\x01\x01\x42\x0c\n\n_namespaceB\r\n\x0b_pagination\"\x82\x02\n\x15ListTemplatesResponse\x12;\n\nnamespaces\x18\x01 \x03(\x0b\x32\x1b.tasker.v1.NamespaceSummaryR\nnamespaces\x12\x38\n\ttemplates\x18\x02 \x03(\x0b\x32\x1a.tasker.v1.TemplateSummaryR\ttemplates\x12\x1f\n\x0btotal_count\x18\x03 \x01(\x03R\ntotalCount\x12\x42\n\npagination\x18\x64 \x01(\x0b\x32\x1d.tasker.v1.PaginationResponseH\x00R\npagination\x88\x01\x01\x42\r\n\x0b_pagination\"\x84\x01\n\x10NamespaceSummary\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12%\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00R\x0b\x64\x65scription\x88\x01\x01\x12%\n\x0etemplate_count\x18\x03 \x01(\x03R\rtemplateCountB\x0e\n\x0c_description\"\xb3\x01\n\x0fTemplateSummary\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12%\n\x0b\x64\x65scription\x18\x04 \x01(\tH\x00R\x0b\x64\x65scription\x88\x01\x01\x12\x1d\n\nstep_count\x18\x05 \x01(\x03R\tstepCountB\x0e\n\x0c_description\"`\n\x12GetTemplateRequest\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\"L\n\x13GetTemplateResponse\x12\x35\n\x08template\x18\x01 \x01(\x0b\x32\x19.tasker.v1.TemplateDetailR\x08template\"\xe1\x02\n\x0eTemplateDetail\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12%\n\x0b\x64\x65scription\x18\x04 \x01(\tH\x00R\x0b\x64\x65scription\x88\x01\x01\x12\x42\n\rconfiguration\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructH\x01R\rconfiguration\x88\x01\x01\x12/\n\x05steps\x18\x06 \x03(\x0b\x32\x19.tasker.v1.StepDefinitionR\x05steps\x12/\n\x11input_schema_json\x18\x64 \x01(\tH\x02R\x0finputSchemaJson\x88\x01\x01\x42\x0e\n\x0c_descriptionB\x10\n\x0e_configurationB\x14\n\x12_input_schema_json\"\xc5\x03\n\x0eStepDefinition\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12%\n\x0b\x64\x65scription\x18\x02 \x01(\tH\x00R\x0b\x64\x65scription\x88\x01\x01\x12+\n\x11\x64\x65\x66\x61ult_retryable\x18\x03 \x01(\x08R\x10\x64\x65\x66\x61ultRetryable\x12\x30\n\x14\x64\x65\x66\x61ult_max_attempts\x18\x04 \x01(\x05R\x12\x64\x65\x66\x61ultMaxAttempts\x12\"\n\x0c\x64\x65pendencies\x18\x64 \x03(\tR\x0c\x64\x65pendencies\x12\x1d\n\x07handler\x18\x65 \x01(\tH\x01R\x07handler\x88\x01\x01\x12 \n\tstep_type\x18\x66 \x01(\tH\x02R\x08stepType\x88\x01\x01\x12\x31\n\x12result_schema_json\x18g \x01(\tH\x03R\x10resultSchemaJson\x88\x01\x01\x12,\n\x0ftimeout_seconds\x18h \x01(\x05H\x04R\x0etimeoutSeconds\x88\x01\x01\x42\x0e\n\x0c_descriptionB\n\n\x08_handlerB\x0c\n\n_step_typeB\x15\n\x13_result_schema_jsonB\x12\n\x10_timeout_seconds2\xb3\x01\n\x0fTemplateService\x12R\n\rListTemplates\x12\x1f.tasker.v1.ListTemplatesRequest\x1a .tasker.v1.ListTemplatesResponse\x12L\n\x0bGetTemplate\x12\x1d.tasker.v1.GetTemplateRequest\x1a\x1e.tasker.v1.GetTemplateResponseB5\n\rcom.tasker.v1B\x0eTemplatesProtoP\x01Z\x12tasker/v1;taskerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +34,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tasker.v1.templates_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rcom.tasker.v1B\016TemplatesProtoP\001Z\022tasker/v1;taskerv1'
-  _globals['_LISTTEMPLATESREQUEST']._serialized_start=70
-  _globals['_LISTTEMPLATESREQUEST']._serialized_end=141
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=144
-  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=319
-  _globals['_NAMESPACESUMMARY']._serialized_start=322
-  _globals['_NAMESPACESUMMARY']._serialized_end=454
-  _globals['_TEMPLATESUMMARY']._serialized_start=457
-  _globals['_TEMPLATESUMMARY']._serialized_end=636
-  _globals['_GETTEMPLATEREQUEST']._serialized_start=638
-  _globals['_GETTEMPLATEREQUEST']._serialized_end=734
-  _globals['_GETTEMPLATERESPONSE']._serialized_start=736
-  _globals['_GETTEMPLATERESPONSE']._serialized_end=812
-  _globals['_TEMPLATEDETAIL']._serialized_start=815
-  _globals['_TEMPLATEDETAIL']._serialized_end=1168
-  _globals['_STEPDEFINITION']._serialized_start=1171
-  _globals['_STEPDEFINITION']._serialized_end=1624
-  _globals['_TEMPLATESERVICE']._serialized_start=1627
-  _globals['_TEMPLATESERVICE']._serialized_end=1806
+  _globals['_LISTTEMPLATESREQUEST']._serialized_start=95
+  _globals['_LISTTEMPLATESREQUEST']._serialized_end=248
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_start=251
+  _globals['_LISTTEMPLATESRESPONSE']._serialized_end=509
+  _globals['_NAMESPACESUMMARY']._serialized_start=512
+  _globals['_NAMESPACESUMMARY']._serialized_end=644
+  _globals['_TEMPLATESUMMARY']._serialized_start=647
+  _globals['_TEMPLATESUMMARY']._serialized_end=826
+  _globals['_GETTEMPLATEREQUEST']._serialized_start=828
+  _globals['_GETTEMPLATEREQUEST']._serialized_end=924
+  _globals['_GETTEMPLATERESPONSE']._serialized_start=926
+  _globals['_GETTEMPLATERESPONSE']._serialized_end=1002
+  _globals['_TEMPLATEDETAIL']._serialized_start=1005
+  _globals['_TEMPLATEDETAIL']._serialized_end=1358
+  _globals['_STEPDEFINITION']._serialized_start=1361
+  _globals['_STEPDEFINITION']._serialized_end=1814
+  _globals['_TEMPLATESERVICE']._serialized_start=1817
+  _globals['_TEMPLATESERVICE']._serialized_end=1996
 # @@protoc_insertion_point(module_scope)

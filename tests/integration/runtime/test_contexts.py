@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Annotated, Any
 
+import pytest
 from pydantic import BaseModel
 
+from tasker.persistence.operations import claim
 from tasker.worker import (
     Config,
     Dep,
@@ -186,3 +189,22 @@ async def test_a_handler_is_told_that_its_time_is_over(engine: Engine, start_wor
     await recorded(engine, task, results=2)
     await until(lambda: len(told) == 2)
     assert told == ["timeout", "timeout"]
+
+
+async def test_more_results_than_a_worker_can_hold_end_the_step_with_a_word(
+    engine: Engine, workshop: Workshop, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "MAX_DEPENDENCY_BYTES", 1024 * 1024)
+    noise = secrets.token_hex(300_000)
+    workshop.behaviours |= {name: lambda context: {"noise": noise} for name in ("a", "b")}
+    document = graph({"a": [], "b": [], "total": ["a", "b"]})
+    task = await engine.create(document)
+    await start_worker(document)
+    found = await run_to_the_end(engine, task)
+    total = found["total"]
+    assert (total.state, total.attempt, total.error["error_type"]) == ("error", 1, "dependencies_too_large")
+    assert total.error["message"] == (
+        "the results of the 2 steps that this one descends from take 2 MiB together, maximum 1 MiB; "
+        "keep the data elsewhere, and return where it is"
+    )
+    assert [one.step_name for one in workshop.calls if one.step_name == "total"] == []

@@ -135,7 +135,7 @@ ROWS = {
         "validation_error",
         False,
         "failed",
-        r"'currency' is a required property.*config\.rate",
+        r"\"currency\" is a required property.*config\.rate",
     ),
     "raised": Row(
         {"callable": "breaks"},

@@ -80,3 +80,15 @@ async def test_a_long_complaint_is_cut(
     error = (await run_to_the_end(engine, task))["s1"].error
     assert len(error["message"]) <= 2000
     assert all(len(one["description"]) <= 500 for one in error["context"]["fields"])
+
+
+async def test_a_pattern_that_would_take_others_forever_holds_no_worker_up(
+    engine: Engine, workshop: Workshop, start_worker: StartWorker
+) -> None:
+    workshop.behaviours = {"fast": lambda context: {"title": "a" * 500_000 + "!"}}
+    document = graph({"fast": []}, result_schema={"properties": {"title": {"pattern": "^(a+)+$"}}})
+    task = await engine.create(document)
+    await start_worker(document, result_validation="enforce")
+    fast = (await run_to_the_end(engine, task))["fast"]
+    assert fast.error["error_type"] == "validation_error"
+    assert len(fast.error["message"]) < 1000  # not the whole text again

@@ -54,7 +54,7 @@ HOT = {
     "apply_verdicts_v1",
     "fire_timers_v1",
     "renew_leases_v1",
-    "hydrate_step_v1",
+    "hydrate_step_v2",
     "task_steps_v2",
     "expand_tasks_v1",
 }

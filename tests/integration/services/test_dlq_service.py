@@ -430,7 +430,7 @@ async def test_of_updates_at_once_one_wins(client: Client, engine: Engine) -> No
         ({"resolution_status": 0}, {"resolution_status"}),
         ({"resolution_notes": "x" * 10_001, "resolved_by": "y" * 256}, {"resolution_notes", "resolved_by"}),
         ({"resolution_notes": "a\0b"}, {"resolution_notes"}),
-        ({"metadata": struct(n=float("nan"))}, {"metadata"}),
+        ({"metadata": struct(n=float("nan"))}, {"metadata.n"}),
         ({"metadata": struct(text="x" * 64 * 1024)}, {"metadata"}),
         ({"expected_updated_at": Timestamp(seconds=10**12)}, {"expected_updated_at"}),
         ({"expected_updated_at": Timestamp(nanos=-1)}, {"expected_updated_at"}),

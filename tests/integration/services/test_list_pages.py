@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +12,7 @@ import pytest
 from grpc import StatusCode
 
 from tasker.v1 import common_pb2, steps_pb2, tasks_pb2
+from tests.support import services
 from tests.support.clients import Client, Refusal, refused
 from tests.support.engine import Engine, chain
 from tests.support.waiting import PATIENCE_SECONDS
@@ -125,6 +129,40 @@ async def test_a_token_goes_with_its_filters_and_its_sort_only(client: Client, e
     assert rows == tasks[2:5]
 
 
+def forged(body: bytes, *facts: bytes) -> str:
+    """Return a token as anybody could make it who has read the code, and does not know the key."""
+    facts_digest = b"".join(sha256(fact).digest() for fact in facts)
+    return urlsafe_b64encode(sha256(facts_digest + body).digest()[:16] + body).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[2,"2030-01-01T00:00:00+00:00","00000000-0000-7000-8000-000000000000"]',
+        b"{", b"5", b"null", b"[]", b"[1]", b'[1,"yesterday","x"]', b'["x",1,7]', b"[" * 5000, b"\xff\xfe",
+        b"[" + b"9" * 5000 + b"]",
+    ],
+)  # fmt: skip
+async def test_nobody_else_can_make_a_token(client: Client, engine: Engine, body: bytes) -> None:
+    task = (await several(client, engine, 2))[0]
+    token = forged(body, b"tasks", b"")
+    refusal = await refusal_of(client, Page(page_token=token))
+    assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"pagination.page_token"})
+    token = forged(body, b"steps", UUID(task).bytes)
+    refusal = await refused(steps_of(client, task, Page(page_token=token)))
+    assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"pagination.page_token"})
+
+
+async def test_every_orchestrator_of_a_database_reads_the_tokens_of_the_others(
+    client: Client, engine: Engine, database_url: str
+) -> None:
+    tasks = await several(client, engine)
+    _, reply = await page_of(client, Page(limit=2))
+    async with services.orchestration(database_url) as other, Client(other.address) as other_client:
+        rows, _ = await page_of(other_client, Page(limit=2, page_token=reply.next_page_token))
+    assert rows == tasks[2:4]
+
+
 async def test_totals_and_pages_beyond_what_is_counted(client: Client, engine: Engine) -> None:
     """More tasks than totals count to: found in other ways, with the same answers."""
     first = await several(client, engine)
@@ -203,7 +241,7 @@ async def test_pages_of_large_contexts_stay_small_and_lose_nothing(client: Clien
         )
         reply = await client.tasks.ListTasks(request, timeout=PATIENCE_SECONDS)
         sizes.append(reply.ByteSize())
-        seen += [task.context["n"] for task in reply.tasks]
+        seen += [json.loads(task.context_json)["n"] for task in reply.tasks]
         assert reply.pagination.has_more == (reply.pagination.next_page_token != "")
         assert reply.pagination.count == len(reply.tasks)
         token = reply.pagination.next_page_token

@@ -15,8 +15,9 @@ from grpc import StatusCode
 
 from tasker.domain.uuids import uuid7
 from tasker.messaging.queues import RESULTS_QUEUE
+from tasker.orchestration.engine.dlq import DlqEntries
 from tasker.orchestration.service import OrchestrationService
-from tasker.v1 import common_pb2, health_pb2, steps_pb2, tasks_pb2, templates_pb2
+from tasker.v1 import common_pb2, dlq_pb2, health_pb2, steps_pb2, tasks_pb2, templates_pb2
 from tests.integration.services.updates import read
 from tests.support.clients import Client, refused
 from tests.support.dynamic import Hands, decide, workflow
@@ -94,6 +95,53 @@ async def test_a_task_has_as_many_ready_steps_as_its_steps_are_ready(
         assert step.state == common_pb2.STEP_STATE_WAITING_FOR_RETRY
         assert answer.task.ready_steps == step.ready_for_execution
     assert step.ready_for_execution
+
+
+async def test_a_summary_is_of_one_moment(client: Client, engine: Engine, meanwhile: Meanwhile) -> None:
+    """Its steps are read, the task is blocked and put before a person, and then the rest is read."""
+    await engine.register(chain(1))
+    task_uuid = (await client.create()).task_uuid
+    claimed = await engine.claim()
+
+    async def block() -> None:
+        await engine.fail(*claimed, retryable=False)
+        await until(lambda: _blocked(client, task_uuid))
+
+    meanwhile("AS last_failure_at", block)
+    for failed in (False, True):
+        summary = await client.tasks.GetTaskSummary(
+            tasks_pb2.GetTaskSummaryRequest(task_uuid=task_uuid), timeout=PATIENCE_SECONDS
+        )
+        (step,) = summary.steps
+        assert (step.current_state == "error") == failed
+        assert step.HasField("error") == failed
+        assert summary.task.HasField("failure") == failed
+        assert (summary.task.status == "blocked_by_failures") == failed
+        assert summary.dlq.in_dlq == failed
+
+
+async def _blocked(client: Client, task_uuid: str) -> bool:
+    return (await client.get(task_uuid)).state == common_pb2.TASK_STATE_BLOCKED_BY_FAILURES
+
+
+async def test_the_number_of_dlq_entries_is_that_of_the_entries_listed(
+    client: Client, engine: Engine, meanwhile: Meanwhile
+) -> None:
+    entries = DlqEntries(engine.database)
+    await entries.open(await engine.create(chain(1)))
+
+    async def grow() -> None:
+        await entries.open(await engine.create(chain(1)))
+
+    calls: list[tuple[Any, Any]] = [
+        (client.dlq.ListEntries, dlq_pb2.ListDlqEntriesRequest()),
+        (client.dlq.GetInvestigationQueue, dlq_pb2.GetDlqInvestigationQueueRequest()),
+    ]
+    for call, request in calls:
+        meanwhile("How many entries match", grow)
+        for _ in range(2):
+            answer = await call(request, timeout=PATIENCE_SECONDS)
+            assert answer.pagination.total == len(answer.entries) > 0
 
 
 async def test_no_answer_contradicts_itself_while_tasks_run(client: Client, engine: Engine) -> None:

@@ -114,6 +114,34 @@ async def test_a_step_that_was_not_run_has_no_history(client: Client, engine: En
     assert len((await audit(client, steps["s2"])).audit_records) == 0  # workers' results only
 
 
+async def test_what_operators_did_is_told_with_every_page(client: Client, engine: Engine) -> None:
+    step = await attempted(client, engine, ValueError(), ValueError(), **ONCE)
+    task, uuid = UUID(step.task_uuid), UUID(step.step_uuid)
+    await engine.operators.resolve_manually(task, uuid, performed_by="bob", reason="not needed")
+    whole = await audit(client, step)
+    new, old = whole.interventions
+    assert (new.action, new.performed_by, new.reason) == ("resolve_manually", "bob", "not needed")
+    assert (new.from_state, new.to_state) == (State.STEP_STATE_ERROR, State.STEP_STATE_RESOLVED_MANUALLY)
+    assert (old.action, old.performed_by, old.reason) == ("reset_for_retry", "ada", "again")
+    assert (old.from_state, old.to_state) == (State.STEP_STATE_ERROR, State.STEP_STATE_PENDING)
+    assert old.intervened_at.ToDatetime() < new.intervened_at.ToDatetime()
+    page = await audit(client, step, Page(limit=1))
+    assert (len(page.audit_records), list(page.interventions)) == (1, [new, old])
+
+
+async def test_a_cancelled_step_says_who_and_why(client: Client, engine: Engine) -> None:
+    await engine.register(chain(2))
+    task_uuid = (await client.create()).task_uuid
+    await engine.operators.cancel(UUID(task_uuid), reason="a mistake", requested_by="ada")
+    steps = await client.list_steps(task_uuid)
+    for step in steps.values():
+        (only,) = (await audit(client, step)).interventions
+        assert (only.action, only.performed_by, only.reason) == ("cancel", "ada", "a mistake")
+    await engine.operators.cancel(UUID(other := (await client.create()).task_uuid))
+    (only,) = (await audit(client, (await client.list_steps(other))["s1"])).interventions
+    assert (only.action, only.HasField("performed_by"), only.HasField("reason")) == ("cancel", False, False)
+
+
 async def test_pages_lead_through_every_record_once(client: Client, engine: Engine) -> None:
     step = await attempted(client, engine, *[ValueError()] * 4, 5, **ONCE)
     whole = list((await audit(client, step)).audit_records)

@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 from grpc import StatusCode
 
 from tasker.domain.templates.validation import parse
-from tasker.v1 import templates_pb2
+from tasker.v1 import common_pb2, templates_pb2
 from tests.support.clients import Client, refused
 from tests.support.engine import Engine, chain, diamond
 from tests.support.waiting import PATIENCE_SECONDS
@@ -46,6 +46,48 @@ async def got(client: Client, *key: str) -> templates_pb2.TemplateDetail:
 
 async def test_nothing_is_listed_before_anything_is_registered(client: Client) -> None:
     assert await listed(client) == templates_pb2.ListTemplatesResponse()
+
+
+Page = common_pb2.PaginationRequest
+
+
+async def test_pages_lead_through_every_version_once(client: Client, engine: Engine) -> None:
+    for version in ("1.9.0", "1.10.0", "2.0.0", "10.0.0"):
+        await engine.register(chain(1) | {"version": version})
+    await engine.register(RICH)
+    await engine.register(chain(1) | {"namespace_name": "another"})
+    for given, count in (({}, 6), ({"namespace": "test"}, 5), ({"namespace": "nowhere"}, 0)):
+        whole = await listed(client, **given)
+        assert not whole.HasField("pagination")
+        assert len(whole.templates) == count
+        for limit in (1, 2, 6, 1000):
+            page = await listed(client, pagination=Page(limit=limit), **given)
+            rows = list(page.templates)
+            while page.pagination.has_more:
+                token = page.pagination.next_page_token
+                page = await listed(client, pagination=Page(limit=limit, page_token=token), **given)
+                assert page.pagination.offset == len(rows)
+                rows += page.templates
+            assert rows == list(whole.templates)
+            assert (page.pagination.total, page.total_count) == (count, 6)
+            assert page.namespaces == whole.namespaces
+    assert (
+        list((await listed(client, pagination=Page(limit=2, offset=3))).templates)
+        == list((await listed(client)).templates)[3:5]
+    )
+
+
+async def test_a_page_of_templates_that_cannot_be_is_refused(client: Client, engine: Engine) -> None:
+    for version in ("1.0.0", "2.0.0"):
+        await engine.register(chain(1) | {"version": version})
+    token = (await listed(client, pagination=Page(limit=1))).pagination.next_page_token
+    for given, wrong in (
+        ({"pagination": Page(limit=0)}, "limit"),
+        ({"pagination": Page(offset=-1)}, "offset"),
+        ({"pagination": Page(page_token=token), "namespace": "test"}, "page_token"),
+    ):
+        refusal = await refused(listed(client, **given))
+        assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {f"pagination.{wrong}"})
 
 
 async def test_templates_are_listed_with_their_namespaces(client: Client, engine: Engine) -> None:

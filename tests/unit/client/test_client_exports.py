@@ -57,6 +57,7 @@ EXPORTS = {
     "StepDefinition",
     "StepErrorSummary",
     "StepFailure",
+    "StepIntervention",
     "StepState",
     "StepSummary",
     "StepUpdate",

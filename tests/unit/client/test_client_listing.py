@@ -134,6 +134,16 @@ CANCELLED = tasks_pb2.CancelTaskResponse(task=task_message(), success=True)
 STEP_FOUND = steps_pb2.GetStepResponse(step=step_message())
 TEMPLATE_FOUND = templates_pb2.GetTemplateResponse(template=templates_pb2.TemplateDetail(name="checkout"))
 
+SUMMARY = tasks_pb2.GetTaskSummaryResponse(
+    task=tasks_pb2.TaskSummaryMetadata(
+        task_uuid=str(TASK),
+        correlation_id=str(TASK),
+        status="complete",
+        created_at="2026-01-02T12:00:00+00:00",
+        updated_at="2026-01-02T12:00:00+00:00",
+    )
+)
+
 CALLS = [
     (lambda c: c.page(), tasks_pb2.ListTasksResponse()),
     (lambda c: c.cancel(TASK), CANCELLED),
@@ -141,6 +151,10 @@ CALLS = [
     (lambda c: c.steps(TASK), steps_pb2.ListStepsResponse()),
     (lambda c: c.templates(), templates_pb2.ListTemplatesResponse()),
     (lambda c: c.template("shop", "checkout"), TEMPLATE_FOUND),
+    (lambda c: c.context(TASK), tasks_pb2.GetTaskContextResponse()),
+    (lambda c: c.summary(TASK), SUMMARY),
+    (lambda c: anext(c.step_audit(TASK, STEP), None), steps_pb2.GetStepAuditResponse()),
+    (lambda c: c.step_interventions(TASK, STEP), steps_pb2.GetStepAuditResponse()),
 ]
 
 

@@ -28,7 +28,7 @@ SHOWING = {"typer", "rich"}
 CALLING = {"grpc", "google", "asyncio", "uvloop", "tenacity"}
 #: What only services need; and, by its subject, what moves on a terminal.
 SERVING = {
-    "pydantic", "pydantic_settings", "psycopg", "psycopg_pool", "pgmq", "jsonschema", "yaml", "structlog",
+    "pydantic", "pydantic_settings", "psycopg", "psycopg_pool", "pgmq", "jsonschema_rs", "yaml", "structlog",
     "tasker.orchestration", "tasker.worker", "tasker.persistence", "tasker.messaging", "tasker.rpc", "tasker.config",
     "tasker.telemetry", "rich.live", "rich.progress",
 }  # fmt: skip

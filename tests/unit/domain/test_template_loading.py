@@ -192,3 +192,43 @@ def test_every_finding_has_a_file_and_a_line(code: Code, document: Any) -> None:
         assert finding.line is not None
         assert 2 <= finding.line <= text.count("\n")
         assert str(finding) == f"bad.yaml:{finding.line}: {finding.code}: {finding.message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("NO", "NO"),
+        ("off", "off"),
+        ("y", "y"),
+        ("12:30", "12:30"),
+        ("10:20:30", "10:20:30"),
+        ("1_000", "1_000"),
+        ("2024-01-05", "2024-01-05"),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("-7", -7),
+        ("0", 0),
+        ("1.50", 1.5),
+        ("1e3", 1000.0),
+        ("12345678901234567890", 12345678901234567890),
+        ("True", True),
+        ("false", False),
+        ("~", None),
+        ("", None),
+    ],
+)
+def test_plain_text_means_what_yaml_1_2_says(text: str, value: object) -> None:
+    (document,) = load_documents(f"a: {text}", "x.yaml")
+    assert (document.content, document.problem) == ({"a": value}, None)
+
+
+def test_keys_are_no_booleans_either() -> None:
+    (document,) = load_documents("{on: 1, no: 2}", "x.yaml")
+    assert document.content == {"on": 1, "no": 2}
+
+
+@pytest.mark.parametrize("text", ["01234", "0755", "08", "-012"])
+def test_a_zero_in_front_is_refused_where_it_would_be_lost(text: str) -> None:
+    (document,) = load_documents(f"zip:\n  code: {text}", "x.yaml")
+    assert document.problem_line == 2
+    assert f"write '{text}' in quotes" in (document.problem or "")

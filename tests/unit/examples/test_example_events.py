@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 import pytest
 import yaml
 
@@ -24,7 +24,7 @@ async def test_a_result_holds_what_its_events_ask_for(step: dict[str, Any]) -> N
     assert ran.success
     for event in step["publishes_events"]:
         if event["condition"] in ("success", "always"):
-            jsonschema.validate(ran.result, event["schema"])
+            jsonschema_rs.validate(event["schema"], ran.result)
             assert set(event["schema"].get("required", [])) <= ran.result.keys()
 
 

@@ -94,7 +94,7 @@ async def test_a_configuration_is_checked_before_anything_runs(run: Run) -> None
     assert (result.error.error_type, result.error.retryable) == ("validation_error", False)
     assert [one["field"] for one in result.error.context["fields"]] == ["config", "config.limits.day"]
     assert (
-        "handler 'configured' cannot run: config: 'currency' is a required property" in result.error.message
+        "handler 'configured' cannot run: config: \"currency\" is a required property" in result.error.message
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -42,6 +42,11 @@ _LENGTHS: Final[Mapping[str, int]] = {
     "source_system": 255,
     "reason": 500,
 }
+#: How many tags a task may have, how long each may be, and how many bytes of UTF-8 all of them.
+MAX_TAGS: Final = 100
+MAX_TAG_CHARACTERS: Final = 255
+MAX_TAGS_BYTES: Final = 8192
+
 _NOTHING_DISABLED: Final[Mapping[StepType, str]] = {}
 _NAMES: Final = frozenset({"name", "namespace", "version"})
 
@@ -259,17 +264,27 @@ def problems_of(request: NewTask) -> list[FieldViolation]:
             problems.append(FieldViolation(field, "must not hold control characters"))
     if not -100 <= request.priority <= 100:
         problems.append(FieldViolation("priority", f"{request.priority} not in -100..100"))
-    problems.extend(
-        FieldViolation(f"tags[{index}]", "must be 1 to 255 characters without NUL")
-        for index, tag in enumerate(request.tags)
-        if not 1 <= len(tag) <= 255 or "\x00" in tag
-    )
+    problems.extend(_tag_problems(request.tags))
     if request.idempotency_key is not None:
         try:
             check_idempotency_key(request.idempotency_key)
         except InvalidArgumentError as error:
             problems.extend(error.violations)
     return problems
+
+
+def _tag_problems(tags: Sequence[str]) -> Iterator[FieldViolation]:
+    """Yield what is wrong with tags: they come with every reply about their task, contexts left out or not."""
+    if len(tags) > MAX_TAGS:
+        yield FieldViolation("tags", f"are {len(tags)}, maximum {MAX_TAGS}")
+        return
+    for index, tag in enumerate(tags):
+        if not 1 <= len(tag) <= MAX_TAG_CHARACTERS or "\x00" in tag:
+            yield FieldViolation(
+                f"tags[{index}]", f"must be 1 to {MAX_TAG_CHARACTERS} characters without NUL"
+            )
+    if (size := sum(len(tag.encode()) for tag in tags)) > MAX_TAGS_BYTES:
+        yield FieldViolation("tags", f"have {size} bytes together, maximum {MAX_TAGS_BYTES}")
 
 
 def _new_record(prepared: PreparedTask, created: CreatedTask) -> TaskRecord:

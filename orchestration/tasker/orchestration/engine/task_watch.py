@@ -23,6 +23,9 @@ from tasker.persistence.reading.transitions import (
     WatchedTask,
 )
 
+#: How many failed steps an ending names.
+_MOST_PROBLEMS: Final = 20
+
 _GOOD_ENDS: Final = (TaskState.COMPLETE, TaskState.RESOLVED_MANUALLY)
 
 
@@ -191,7 +194,7 @@ class TaskWatch:
         """Return the end; None if the task has moved on since its transition to this state was read."""
         message = None
         if state not in _GOOD_ENDS:
-            found = await self._reader.with_steps(request.task_uuid)
+            found = await self._reader.with_steps(request.task_uuid, in_brief=True)
             if found is not None and found.task.state is not state:
                 return None
             message = _problems(found) or f"the task is {state.value}"
@@ -216,7 +219,10 @@ def _state_after(transitions: list[TransitionRecord]) -> TaskState | None:
 
 def _problems(found: TaskWithSteps | None) -> str:
     failed = [step for step in found.steps if step.state is StepState.ERROR] if found else []
-    return "; ".join(_problem(step) for step in failed)
+    told = [_problem(step) for step in failed[:_MOST_PROBLEMS]]
+    if len(failed) > len(told):
+        told.append(f"and {len(failed) - len(told)} more failed")
+    return "; ".join(told)
 
 
 def _problem(step: StepRecord) -> str:

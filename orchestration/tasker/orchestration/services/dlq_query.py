@@ -11,7 +11,7 @@ from uuid import UUID
 from tasker.domain.dlq import DlqReason, ResolutionStatus
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.uuids import parse_uuid
-from tasker.orchestration.services import parse, render_dlq
+from tasker.orchestration.services import json_input, parse, render_dlq
 from tasker.orchestration.services.paging import Listing, Page
 from tasker.v1 import common_pb2, dlq_pb2
 
@@ -93,7 +93,7 @@ def entry_update(request: dlq_pb2.UpdateDlqInvestigationRequest) -> EntryUpdate:
         problems.append(FieldViolation("resolution_status", problem))
     metadata = expected = None
     if request.HasField("metadata"):
-        metadata = parse.readable(problems, lambda: parse.struct(request.metadata, "metadata"))
+        metadata = parse.readable(problems, lambda: json_input.struct(request.metadata, "metadata"))
     if request.HasField("expected_updated_at"):
         expected = parse.readable(
             problems, lambda: parse.instant(request.expected_updated_at, "expected_updated_at")

@@ -11,7 +11,7 @@ from tasker.domain.errors import DlqEntryNotFoundError, TaskNotFoundError
 from tasker.domain.staleness import StalenessLimits
 from tasker.orchestration.engine.dlq import DlqEntries
 from tasker.orchestration.services import dlq_query, parse, render_dlq
-from tasker.orchestration.services.paging import Listing
+from tasker.orchestration.services.paging import PageTokens
 from tasker.persistence.reading.dlq import DlqEntry, DlqReader, LastEntry, QueuedDlqEntry
 from tasker.persistence.reading.staleness import LastStaleness, StalenessReader, TaskStaleness
 from tasker.persistence.reading.tasks import TaskReader
@@ -33,19 +33,23 @@ class DlqService(dlq_pb2_grpc.DlqServiceServicer):
         tasks: TaskReader,
         *,
         limits: StalenessLimits,
+        tokens: PageTokens,
     ) -> None:
         self._entries = entries
         self._reader = reader
         self._staleness = staleness
         self._tasks = tasks
         self._limits = limits
+        self._tokens = tokens
 
     async def ListEntries(
         self, request: dlq_pb2.ListDlqEntriesRequest, context: ServicerContext
     ) -> dlq_pb2.ListDlqEntriesResponse:
         """Return a page of the entries that match, newest first."""
         wanted = dlq_query.wanted_entries(request)
-        listing = Listing(b"dlq entries", (wanted.status or "").encode(), (wanted.reason or "").encode())
+        listing = self._tokens.listing(
+            b"dlq entries", (wanted.status or "").encode(), (wanted.reason or "").encode()
+        )
         page = dlq_query.page(listing, request)
         found = await self._reader.page(
             status=wanted.status,
@@ -103,7 +107,7 @@ class DlqService(dlq_pb2_grpc.DlqServiceServicer):
         self, request: dlq_pb2.GetDlqInvestigationQueueRequest, context: ServicerContext
     ) -> dlq_pb2.GetDlqInvestigationQueueResponse:
         """Return a page of the pending entries, most urgent first."""
-        listing = Listing(b"dlq queue", default_limit=_DEFAULT_LIMIT)
+        listing = self._tokens.listing(b"dlq queue", default_limit=_DEFAULT_LIMIT)
         page = dlq_query.page(listing, request)
         found = await self._reader.queue(limit=page.limit, skip=page.skip, after=_last_entry(page.after))
         return dlq_pb2.GetDlqInvestigationQueueResponse(
@@ -115,7 +119,7 @@ class DlqService(dlq_pb2_grpc.DlqServiceServicer):
         self, request: dlq_pb2.GetStalenessMonitoringRequest, context: ServicerContext
     ) -> dlq_pb2.GetStalenessMonitoringResponse:
         """Return a page of the open tasks that wait or work, the stalest first."""
-        listing = Listing(b"staleness", default_limit=_DEFAULT_LIMIT)
+        listing = self._tokens.listing(b"staleness", default_limit=_DEFAULT_LIMIT)
         page = dlq_query.page(listing, request)
         found = await self._staleness.tasks(
             self._limits, limit=page.limit, skip=page.skip, after=_last_staleness(page.after)

@@ -11,7 +11,7 @@ from tasker.orchestration.engine.namespaces import Namespaces, Queues
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.poison import PoisonMessages
 from tasker.orchestration.services import parse, render, render_dlq
-from tasker.orchestration.services.paging import Listing
+from tasker.orchestration.services.paging import PageTokens
 from tasker.persistence.operations.pause import Paused
 from tasker.persistence.reading.poison import PoisonRecord
 from tasker.persistence.reading.queues import NamespacePause, QueueStatus
@@ -30,12 +30,14 @@ class OperationsService(operations_pb2_grpc.OperationsServiceServicer):
         dlq: DlqEntries,
         poison: PoisonMessages,
         reader: TaskReader,
+        tokens: PageTokens,
     ) -> None:
         self._namespaces = namespaces
         self._operators = operators
         self._dlq = dlq
         self._poison = poison
         self._reader = reader
+        self._tokens = tokens
 
     async def ListQueues(
         self, request: operations_pb2.ListQueuesRequest, context: ServicerContext
@@ -104,7 +106,7 @@ class OperationsService(operations_pb2_grpc.OperationsServiceServicer):
     ) -> operations_pb2.ListPoisonResponse:
         """Return a page of the messages that nobody could handle, newest first."""
         task_uuid = parse.task_uuid(request.task_uuid) if request.task_uuid else None
-        listing = Listing(b"poison", task_uuid.bytes if task_uuid else b"")
+        listing = self._tokens.listing(b"poison", task_uuid.bytes if task_uuid else b"")
         page = listing.page(request.pagination)
         found = await self._poison.page(
             task_uuid=task_uuid,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from tasker.v1 import common_pb2
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 1000
 
-_DIGEST_BYTES: Final = 12
+_DIGEST_BYTES: Final = 16
 
 Row = TypeVar("Row")
 
@@ -37,15 +39,38 @@ class Page:
     position: int = 0
 
 
+class PageTokens:
+    """Makes listings whose page tokens nobody else can make.
+
+    Attributes:
+        key: What signs them. All services of a database use the same one, which they read when they start; until then
+            it is one of this process.
+    """
+
+    def __init__(self) -> None:
+        self.key = secrets.token_bytes(32)
+
+    def listing(self, *facts: bytes, default_limit: int = DEFAULT_LIMIT) -> Listing:
+        """Return a listing.
+
+        Args:
+            facts: Everything that makes it another listing.
+            default_limit: How many rows a page has unless said otherwise.
+        """
+        return Listing(self.key, *facts, default_limit=default_limit)
+
+
 class Listing:
     """A listing with its filters and its sort, which its page tokens belong to.
 
     Args:
+        key: What signs the tokens.
         facts: Everything that makes it another listing.
         default_limit: How many rows a page has unless said otherwise.
     """
 
-    def __init__(self, *facts: bytes, default_limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, key: bytes, *facts: bytes, default_limit: int = DEFAULT_LIMIT) -> None:
+        self._key = key
         self._facts = b"".join(sha256(fact).digest() for fact in facts)
         self._default_limit = default_limit
 
@@ -109,7 +134,7 @@ class Listing:
         except ValueError:
             data = b""
         digest, body = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
-        if digest != self._digest(body):
+        if not hmac.compare_digest(digest, self._digest(body)):
             raise InvalidArgumentError.of(
                 "pagination.page_token",
                 "is not a token of this listing: pass the next_page_token of the page before unchanged, with the same "
@@ -119,4 +144,4 @@ class Listing:
         return content
 
     def _digest(self, body: bytes) -> bytes:
-        return sha256(self._facts + body).digest()[:_DIGEST_BYTES]
+        return hmac.digest(self._key, self._facts + body, "sha256")[:_DIGEST_BYTES]

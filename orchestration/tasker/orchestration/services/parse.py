@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from google.protobuf import json_format
-from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tasker.domain.context import with_exact_integers
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
-from tasker.domain.storable import text_problem
+from tasker.domain.storable import kind_of, text_problem
 from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.engine.creation import NewTask, problems_of
+from tasker.orchestration.services import json_input
 from tasker.v1 import tasks_pb2, templates_pb2
 
 Value = TypeVar("Value")
@@ -92,24 +89,6 @@ def template_key(request: templates_pb2.GetTemplateRequest) -> tuple[str, str, s
     return request.namespace, request.name, request.version
 
 
-def struct(value: Struct, field: str) -> dict[str, Any]:
-    """Return a Struct as JSON; integral doubles within ±2^53 become integers."""
-    try:
-        plain = json_format.MessageToDict(value)
-    except (json_format.SerializeToJsonError, ValueError) as error:
-        raise InvalidArgumentError.of(field, f"is not JSON: {error}") from None
-    exact: dict[str, Any] = with_exact_integers(plain)
-    return exact
-
-
-def json_value(text: str, field: str) -> Any:
-    """Return what JSON text says."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgumentError.of(field, f"is not JSON: {error}") from None
-
-
 def readable(problems: list[FieldViolation], read: Callable[[], Value | None]) -> Value | None:
     """Return what was read; None, and add to the problems, if it cannot be."""
     try:
@@ -127,8 +106,8 @@ def _optional_uuid(request: tasks_pb2.CreateTaskRequest, field: str) -> UUID | N
 def _context(request: tasks_pb2.CreateTaskRequest) -> Mapping[str, Any] | None:
     """Return the context: exact JSON text where given, else the Struct."""
     if request.HasField("context_json"):
-        value = json_value(request.context_json, "context_json")
+        value = json_input.text(request.context_json, "context_json")
         if not isinstance(value, dict):
-            raise InvalidArgumentError.of("context_json", f"must be an object, got {type(value).__name__}")
+            raise InvalidArgumentError.of("context_json", f"must be an object, got {kind_of(value)}")
         return value
-    return struct(request.context, "context") if request.HasField("context") else None
+    return json_input.struct(request.context, "context") if request.HasField("context") else None

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,15 +16,16 @@ from tasker.domain.results import StepExecutionResult
 from tasker.domain.states import StepState, TaskState
 from tasker.domain.step_counts import StepCounts
 from tasker.domain.templates.document import Step, Template
+from tasker.orchestration.services.sizing import CONTEXT_STRUCT_JSON_BYTES, STRUCT_JSON_BYTES
 from tasker.orchestration.services.visibility import (
     context_is_visible,
     visible_backtrace,
     visible_envelope,
 )
-from tasker.persistence.reading.audit import AuditRecord
+from tasker.persistence.reading.audit import AuditedStep, AuditRecord, StepIntervention
 from tasker.persistence.reading.tasks import StepRecord, TaskRecord
 from tasker.persistence.reading.templates import NamespaceSummary, TemplateSummary
-from tasker.v1 import common_pb2, failures_pb2, steps_pb2, tasks_pb2, templates_pb2
+from tasker.v1 import common_pb2, failures_pb2, interventions_pb2, steps_pb2, tasks_pb2, templates_pb2
 
 #: A message nests at most 100 levels when parsed, and each level of JSON takes three of a Struct.
 _MAX_DEPTH: Final = 30
@@ -45,6 +46,7 @@ def task(record: TaskRecord, *, with_context: bool = True) -> tasks_pb2.Task:
     with_context = with_context and context_is_visible()
     counts = step_counts(record)
     status = counts.execution_status
+    context, context_json = _json(record.context) if with_context else (None, None)
     return tasks_pb2.Task(
         task_uuid=str(record.task_uuid),
         name=record.name,
@@ -54,8 +56,8 @@ def task(record: TaskRecord, *, with_context: bool = True) -> tasks_pb2.Task:
         created_at=timestamp(record.created_at),
         updated_at=timestamp(record.updated_at),
         completed_at=optional_timestamp(record.completed_at),
-        context=struct(record.context) if with_context else None,
-        context_json=_json_text(record.context) if with_context else None,
+        context=context,
+        context_json=context_json,
         initiator=record.initiator,
         source_system=record.source_system,
         reason=record.reason,
@@ -128,6 +130,7 @@ def step(record: StepRecord) -> tasks_pb2.Step:
     envelope = visible_envelope(record.envelope)
     due = record.next_retry_at is None or record.next_retry_at <= record.read_at
     waiting = record.state.may_become_ready
+    results, results_json = _json(None if record.results_omitted else envelope)
     return tasks_pb2.Step(
         step_uuid=str(record.step_uuid),
         task_uuid=str(record.task_uuid),
@@ -136,8 +139,9 @@ def step(record: StepRecord) -> tasks_pb2.Step:
         created_at=timestamp(record.created_at),
         updated_at=timestamp(record.updated_at),
         completed_at=optional_timestamp(record.completed_at),
-        results=struct(envelope) if envelope is not None else None,
-        results_json=_json_text(envelope),
+        results=results,
+        results_json=results_json,
+        results_omitted=record.results_omitted or None,
         dependencies_satisfied=record.unmet_parents == 0,
         retry_eligible=may_retry,
         ready_for_execution=waiting and record.unmet_parents == 0 and may_retry and due,
@@ -166,27 +170,42 @@ def step_failure(envelope: Mapping[str, Any] | None) -> failures_pb2.StepFailure
     return _failure(result) if result is not None else None
 
 
-def audit_record(record: AuditRecord) -> steps_pb2.StepAuditRecord:
+def audit_record(
+    task_uuid: UUID, step_uuid: UUID, step: AuditedStep, record: AuditRecord
+) -> steps_pb2.StepAuditRecord:
     """Return a result that a worker submitted."""
     value = record.envelope["result"]
+    result_json = _json_text(value)
     return steps_pb2.StepAuditRecord(
         # Results and transitions have keys of their own and no uuids: theirs follow from these.
-        audit_uuid=str(uuid5(record.step_uuid, f"result {record.sort_key}")),
-        step_uuid=str(record.step_uuid),
-        transition_uuid=str(uuid5(record.step_uuid, f"transition {record.sort_key}")),
-        task_uuid=str(record.task_uuid),
+        audit_uuid=str(uuid5(step_uuid, f"result {record.sort_key}")),
+        step_uuid=str(step_uuid),
+        transition_uuid=str(uuid5(step_uuid, f"transition {record.sort_key}")),
+        task_uuid=str(task_uuid),
         recorded_at=timestamp(record.recorded_at),
         worker_uuid=str(record.worker_uuid) if record.worker_uuid else None,
-        correlation_id=str(record.correlation_id),
+        correlation_id=str(step.correlation_id),
         success=record.success,
         execution_time_ms=record.execution_time_ms,
-        result=struct(value if isinstance(value, Mapping) else {"value": value}),
-        step_name=record.step_name,
+        result=_struct_beside(value if isinstance(value, Mapping) else {"value": value}, result_json),
+        step_name=step.step_name,
         from_state=STEP_STATES[record.from_state],
         to_state=STEP_STATES[record.to_state],
-        result_json=_json_text(value),
+        result_json=result_json,
         attempt=record.attempt,
         failure=step_failure(record.envelope),
+    )
+
+
+def intervention(record: StepIntervention) -> interventions_pb2.StepIntervention:
+    """Return what an operator did to a step."""
+    return interventions_pb2.StepIntervention(
+        intervened_at=timestamp(record.intervened_at),
+        action=record.action,
+        performed_by=record.performed_by,
+        reason=record.reason,
+        from_state=STEP_STATES[record.from_state],
+        to_state=STEP_STATES[record.to_state],
     )
 
 
@@ -215,9 +234,9 @@ def template(document: Template) -> templates_pb2.TemplateDetail:
         namespace=document.namespace_name,
         version=document.version,
         description=document.description,
-        configuration=struct(document.to_json()),
+        configuration=_json(document.to_json())[0],
         steps=[_step_definition(step) for step in document.steps],
-        input_schema_json=_json_text(document.input_schema),
+        input_schema_json=_optional_json_text(document.input_schema),
     )
 
 
@@ -232,18 +251,23 @@ def task_context(record: TaskRecord, steps: list[StepRecord]) -> tasks_pb2.TaskC
     """Return the inputs, the results of the completed steps by name, and both merged; None if not for the caller."""
     if not context_is_visible():
         return None
+    complete = [step for step in steps if step.state is StepState.COMPLETE]
     outputs = {
         step.name: step.envelope["result"]
-        for step in steps
-        if step.envelope is not None and step.state is StepState.COMPLETE
+        for step in complete
+        if step.envelope is not None and not step.results_omitted
     }
-    return tasks_pb2.TaskContext(
-        inputs=struct(record.context),
-        outputs=struct(outputs),
-        merged=struct({**record.context, **outputs}),
-        inputs_json=_json_text(record.context),
-        outputs_json=_json_text(outputs),
+    inputs_json, outputs_json = _json_text(record.context), _json_text(outputs)
+    context = tasks_pb2.TaskContext(
+        inputs_json=inputs_json,
+        outputs_json=outputs_json,
+        outputs_omitted=[step.name for step in complete if step.results_omitted],
     )
+    if len((inputs_json + outputs_json).encode()) <= CONTEXT_STRUCT_JSON_BYTES:
+        context.inputs.CopyFrom(struct(record.context))
+        context.outputs.CopyFrom(struct(outputs))
+        context.merged.CopyFrom(struct({**record.context, **outputs}))
+    return context
 
 
 def struct(value: Mapping[str, Any]) -> Struct:
@@ -280,7 +304,7 @@ def _step_definition(step: Step) -> templates_pb2.StepDefinition:
         dependencies=step.dependencies,
         handler=step.handler.callable,
         step_type=step.type.value,
-        result_schema_json=_json_text(step.result_schema),
+        result_schema_json=_optional_json_text(step.result_schema),
         timeout_seconds=step.timeout_seconds,
     )
 
@@ -300,8 +324,25 @@ def _failure(result: StepExecutionResult) -> failures_pb2.StepFailure:
     )
 
 
-def _json_text(value: Any) -> str | None:
-    return json.dumps(value, ensure_ascii=False) if value is not None else None
+def _json(value: Mapping[str, Any] | None) -> tuple[Struct | None, str | None]:
+    """Return a JSON object as a Struct, unless that is too large, and as text."""
+    if value is None:
+        return None, None
+    text = _json_text(value)
+    return _struct_beside(value, text), text
+
+
+def _struct_beside(value: Mapping[str, Any], text: str) -> Struct | None:
+    """Return a JSON object as a Struct, unless the text beside it is so large that it has to do."""
+    return struct(value) if len(text.encode()) <= STRUCT_JSON_BYTES else None
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _optional_json_text(value: Any) -> str | None:
+    return _json_text(value) if value is not None else None
 
 
 def _decodable(value: Any, depth: int) -> Any:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.orchestration.engine.operators import Operators, check_performer
-from tasker.orchestration.services import parse
+from tasker.orchestration.services import json_input, parse
 from tasker.v1 import steps_pb2
 
 _RESET: Final = steps_pb2.STEP_MANUAL_ACTION_TYPE_RESET_FOR_RETRY
@@ -91,15 +91,15 @@ def _completion(request: steps_pb2.ResolveStepRequest, problems: list[FieldViola
         return None, None
     metadata = None
     if "metadata" in given:
-        metadata = parse.readable(problems, lambda: parse.struct(request.metadata, "metadata"))
+        metadata = parse.readable(problems, lambda: json_input.struct(request.metadata, "metadata"))
     if "result_json" in given:
-        result = parse.readable(problems, lambda: parse.json_value(request.result_json, "result_json"))
+        result = parse.readable(problems, lambda: json_input.text(request.result_json, "result_json"))
         return result, metadata
     if "result" not in given:
         problem = "COMPLETE_MANUALLY requires it: the value that the steps behind this one see"
         problems.append(FieldViolation("result", f"{problem}; to go on without one use RESOLVE_MANUALLY"))
         return None, metadata
-    value = parse.readable(problems, lambda: parse.struct(request.result, "result"))
+    value = parse.readable(problems, lambda: json_input.struct(request.result, "result"))
     if value is not None and metadata is None and value.keys() == _WRAPPED:
         return value["result"], value["metadata"]
     return value, metadata

@@ -15,7 +15,7 @@ from tasker.domain.states import TaskState
 from tasker.domain.storable import text_problem
 from tasker.domain.uuids import parse_uuid
 from tasker.orchestration.services import parse, render
-from tasker.orchestration.services.paging import Listing, Page
+from tasker.orchestration.services.paging import Listing, Page, PageTokens
 from tasker.persistence.reading.listing import LastTask, TaskFilter, TaskOrder, TaskSort, TimeRange
 from tasker.persistence.reading.tasks import TaskRecord
 from tasker.v1 import common_pb2, tasks_pb2, watch_pb2
@@ -50,7 +50,7 @@ class TaskQuery:
         return [value.isoformat() if isinstance(value, datetime) else value, str(task.task_uuid)]
 
 
-def task_query(request: tasks_pb2.ListTasksRequest) -> TaskQuery:
+def task_query(request: tasks_pb2.ListTasksRequest, tokens: PageTokens) -> TaskQuery:
     """Return what a request asks for.
 
     Raises:
@@ -62,7 +62,7 @@ def task_query(request: tasks_pb2.ListTasksRequest) -> TaskQuery:
     same.CopyFrom(request)
     for unrelated in ("pagination", "omit_context"):
         same.ClearField(unrelated)
-    listing = Listing(b"tasks", same.SerializeToString(deterministic=True))
+    listing = tokens.listing(b"tasks", same.SerializeToString(deterministic=True))
     try:
         page = listing.page(request.pagination)
     except InvalidArgumentError as error:

@@ -12,6 +12,9 @@ from tasker.orchestration.engine.creation import TaskCreator
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.task_watch import TaskWatch
 from tasker.orchestration.services import parse, render, render_summary, updates
+from tasker.orchestration.services.paging import Page, PageTokens
+from tasker.orchestration.services.sizing import REPLY_BYTES, fitting, steps_within
+from tasker.orchestration.services.step_listing import place_of_step, step_listing
 from tasker.orchestration.services.task_query import task_query
 from tasker.orchestration.services.watch_query import watch_request
 from tasker.persistence.reading.listing import TaskListing
@@ -35,12 +38,14 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         watch: TaskWatch,
         streams: OpenStreams,
         backpressure: Backpressure,
+        tokens: PageTokens,
     ) -> None:
         self._creator = creator
         self._reader = reader
         self._listing = listing
         self._summaries = summaries
         self._operators = operators
+        self._tokens = tokens
         self._watch = watch
         self._streams = streams
         self._backpressure = backpressure
@@ -67,17 +72,25 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         found = await self._reader.with_steps(task_uuid)
         if found is None:
             raise TaskNotFoundError(task_uuid)
-        return tasks_pb2.GetTaskResponse(
+        reply = tasks_pb2.GetTaskResponse(
             task=render.task(found.task),
-            steps=[render.step(step) for step in found.steps] if request.include_steps else (),
             context=render.task_context(found.task, found.steps) if request.include_context else None,
         )
+        if request.include_steps:
+            steps = steps_within(map(render.step, found.steps), REPLY_BYTES - reply.ByteSize())
+            reply.steps.extend(steps)
+            if len(steps) < len(found.steps):
+                listing, page = step_listing(self._tokens, task_uuid), Page(len(steps))
+                reply.steps_pagination.CopyFrom(
+                    listing.reply(page, len(found.steps), steps, more=True, key=place_of_step)
+                )
+        return reply
 
     async def ListTasks(
         self, request: tasks_pb2.ListTasksRequest, context: ServicerContext
     ) -> tasks_pb2.ListTasksResponse:
         """Return a page of the tasks that match, each as GetTask gives it."""
-        query = task_query(request)
+        query = task_query(request, self._tokens)
         found = await self._listing.page(
             query.wanted,
             query.order,
@@ -86,13 +99,14 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             after=query.after,
             with_context=not request.omit_context,
         )
+        tasks = fitting(render.task(task, with_context=not request.omit_context) for task in found.tasks)
         return tasks_pb2.ListTasksResponse(
-            tasks=[render.task(task, with_context=not request.omit_context) for task in found.tasks],
+            tasks=tasks,
             pagination=query.listing.reply(
                 query.page,
                 found.total,
-                found.tasks,
-                more=found.more,
+                found.tasks[: len(tasks)],
+                more=found.more or len(tasks) < len(found.tasks),
                 key=query.place_of,
             ),
         )

@@ -8,7 +8,7 @@ from typing import Final
 from tasker.domain.templates.findings import Finding
 from tasker.orchestration.engine.versions import TemplateVersions
 from tasker.orchestration.services import render
-from tasker.orchestration.services.paging import Listing
+from tasker.orchestration.services.paging import PageTokens
 from tasker.persistence.reading.templates import TemplateVersion
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import template_admin_pb2, template_admin_pb2_grpc
@@ -21,8 +21,9 @@ _LONGEST_TEXT: Final = 1000
 class TemplateAdminService(template_admin_pb2_grpc.TemplateAdminServiceServicer):
     """Registers and checks templates, and says which versions may be used."""
 
-    def __init__(self, versions: TemplateVersions) -> None:
+    def __init__(self, versions: TemplateVersions, tokens: PageTokens) -> None:
         self._versions = versions
+        self._tokens = tokens
 
     async def RegisterTemplate(
         self, request: template_admin_pb2.RegisterTemplateRequest, context: ServicerContext
@@ -50,7 +51,7 @@ class TemplateAdminService(template_admin_pb2_grpc.TemplateAdminServiceServicer)
         self, request: template_admin_pb2.ListVersionsRequest, context: ServicerContext
     ) -> template_admin_pb2.ListVersionsResponse:
         """Return a page of the versions of a template, highest first."""
-        listing = Listing(b"versions", request.namespace.encode(), request.name.encode())
+        listing = self._tokens.listing(b"versions", request.namespace.encode(), request.name.encode())
         page = listing.page(request.pagination)
         found = await self._versions.page(
             request.namespace,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tasker.domain.templates.document import Template
 from tasker.orchestration.services import parse, render
-from tasker.persistence.reading.templates import TemplateReader
+from tasker.orchestration.services.paging import Listing
+from tasker.persistence.reading.templates import LastTemplate, TemplateReader, TemplateSummary
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import templates_pb2, templates_pb2_grpc
 
@@ -18,12 +19,29 @@ class TemplateService(templates_pb2_grpc.TemplateServiceServicer):
     async def ListTemplates(
         self, request: templates_pb2.ListTemplatesRequest, context: ServicerContext
     ) -> templates_pb2.ListTemplatesResponse:
-        """Return the templates, of one namespace if asked; namespaces and the total are those of all."""
-        listing = await self._reader.listing(parse.namespace(request))
+        """Return the templates, of one namespace if asked: a page of them, or all without pagination.
+
+        Namespaces and their total are those of all.
+        """
+        namespace = parse.namespace(request)
+        listing = Listing(b"templates", (namespace or "").encode())
+        page = listing.page(request.pagination)
+        paged = request.HasField("pagination")
+        found = await self._reader.listing(
+            namespace,
+            after=LastTemplate(*page.after) if page.after else None,
+            skip=page.skip,
+            limit=page.limit + 1 if paged else None,
+        )
+        templates = found.templates[: page.limit] if paged else found.templates
+        pagination = listing.reply(
+            page, found.count(namespace), templates, more=len(found.templates) > len(templates), key=_place
+        )
         return templates_pb2.ListTemplatesResponse(
-            namespaces=[render.namespace_summary(summary) for summary in listing.namespaces],
-            templates=[render.template_summary(summary) for summary in listing.templates],
-            total_count=sum(summary.template_count for summary in listing.namespaces),
+            namespaces=[render.namespace_summary(summary) for summary in found.namespaces],
+            templates=[render.template_summary(summary) for summary in templates],
+            total_count=found.count(),
+            pagination=pagination if paged else None,
         )
 
     async def GetTemplate(
@@ -34,3 +52,7 @@ class TemplateService(templates_pb2_grpc.TemplateServiceServicer):
         return templates_pb2.GetTemplateResponse(
             template=render.template(Template.model_validate(stored.document))
         )
+
+
+def _place(template: TemplateSummary) -> list[str]:
+    return [template.namespace, template.name, template.version]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,7 +16,22 @@ from tasker.domain.templates.findings import Path
 _MAX_LINES: Final = 100_000
 #: Far beyond any workflow, far below the interpreter's limit.
 _MAX_DEPTH: Final = 100
-_TIMESTAMP_TAG: Final = "tag:yaml.org,2002:timestamp"
+_TAG: Final = "tag:yaml.org,2002:"
+#: What plain text means, as YAML 1.2 has it: PyYAML knows 1.1 only, where NO is false, 12:30 is 750 and 01234 is 668.
+#: By tag, with the characters that such text begins with; dates stay text, since JSON has none.
+_PLAIN: Final = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    ("merge", r"<<", "<"),
+)
+_LEADING_ZERO: Final = re.compile(r"[-+]?0[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +54,9 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that keeps dates as text, since JSON has none, and refuses to nest without end."""
+    """SafeLoader that reads plain text as YAML 1.2 does, and refuses to nest without end."""
 
-    # PyYAML keeps the implicit resolvers by first character.
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own declaration
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP_TAG]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own declaration
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -56,6 +68,20 @@ class _Loader(yaml.SafeLoader):
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """Return an integer; one with zeros in front is more likely a code than a number, and would lose them."""
+    text: str = node.value
+    if _LEADING_ZERO.fullmatch(text):
+        problem = f"{text} has a zero in front: write '{text}' in quotes (octal numbers begin with 0o)"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    return int(text, 0)
+
+
+for _name, _pattern, _first in _PLAIN:
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+_Loader.add_constructor(_TAG + "int", _integer)
 
 
 def load_documents(text: str, source: str) -> list[Document]:

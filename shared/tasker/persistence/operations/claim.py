@@ -8,10 +8,13 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from tasker.domain.errors import TaskerError
 from tasker.domain.retry import LEASE
 from tasker.persistence.operations.renew import Lease
 from tasker.persistence.queries import Queries
 
+#: The results that one step may see together, as JSON text: they are all in the worker's memory at once.
+MAX_DEPENDENCY_BYTES: Final = 64 * 1024 * 1024
 #: Context and dependency results that together take up to this travel with the claim; else they are fetched.
 HYDRATION_BYTES: Final = 64 * 1024
 
@@ -21,7 +24,7 @@ _CLAIM: Final = """
         %(queues)s, %(low_waters)s::bigint[], %(limit)s, %(worker_uuid)s, %(lease_token)s, %(lease)s, %(handlers)s,
         %(refusal_limit)s, %(hydration_bytes)s, %(only)s) AS c
 """
-_HYDRATE: Final = "SELECT context, dependencies FROM tasker.hydrate_step_v1(%s, %s)"
+_HYDRATE: Final = "SELECT context, dependencies, bytes, steps FROM tasker.hydrate_step_v2(%s, %s, %s)"
 
 
 @dataclass(slots=True)
@@ -72,7 +75,23 @@ class _Hydration:
     """What may be too large to travel with a claim."""
 
     context: dict[str, Any]
-    dependencies: dict[str, Any]
+    dependencies: dict[str, Any] | None
+    bytes: int
+    steps: int
+
+
+class DependenciesTooLargeError(TaskerError):
+    """What a step would see is too much for a worker's memory; running it again changes nothing."""
+
+    reason = "DEPENDENCIES_TOO_LARGE"
+
+    def __init__(self, size: int, steps: int) -> None:
+        self.size = size
+        self.steps = steps
+        super().__init__(
+            f"the results of the {steps} steps that this one descends from take {_mib(size)} MiB together, maximum "
+            f"{_mib(MAX_DEPENDENCY_BYTES)} MiB; keep the data elsewhere, and return where it is"
+        )
 
 
 async def claim_steps(
@@ -117,9 +136,21 @@ async def claim_steps(
 
 
 async def hydrate_step(queries: Queries, step: ClaimedStep) -> None:
-    """Fetch the context and dependency results that were too large to travel with the claim."""
-    hydration = await queries.fetch_one(_Hydration, _HYDRATE, (step.task_uuid, step.step_uuid))
+    """Fetch the context and dependency results that were too large to travel with the claim.
+
+    Raises:
+        DependenciesTooLargeError: The results take more than `MAX_DEPENDENCY_BYTES`.
+    """
+    hydration = await queries.fetch_one(
+        _Hydration, _HYDRATE, (step.task_uuid, step.step_uuid, MAX_DEPENDENCY_BYTES)
+    )
     if hydration is not None:  # else its task is gone
+        if hydration.dependencies is None:
+            raise DependenciesTooLargeError(hydration.bytes, hydration.steps)
         step.context = hydration.context
         step.dependencies = hydration.dependencies
     step.hydrated = True
+
+
+def _mib(size: int) -> int:
+    return -(-size // (1024 * 1024))

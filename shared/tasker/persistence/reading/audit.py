@@ -1,4 +1,4 @@
-"""Reading what workers submitted for a step."""
+"""Reading what workers submitted for a step, and what operators did to it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from tasker.persistence.reading.pages import PAGE_VALUE_BYTES, FoundPage
 from tasker.persistence.reading.tasks import no_such_step
 
 _AUDIT: Final = statement("step_audit")
-_COUNT: Final = statement("step_audit_count")
-_STEP_EXISTS: Final = (
-    "SELECT 1 FROM tasker.workflow_steps s WHERE s.task_uuid = %(task)s AND s.step_uuid = %(step)s LIMIT 1"
-)
+_STEP: Final = statement("audited_step")
+_INTERVENTIONS: Final = statement("step_interventions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +30,52 @@ class AuditRecord:
         envelope: The result as stored.
     """
 
-    task_uuid: UUID
-    step_uuid: UUID
-    step_name: str
     sort_key: int
     attempt: int
     from_state: StepState
     to_state: StepState
     recorded_at: datetime
     worker_uuid: UUID | None
-    correlation_id: UUID
     success: bool
     execution_time_ms: int | None
     envelope: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedStep:
+    """A step and how many results workers submitted for it; the correlation id is its task's."""
+
+    step_name: str
+    correlation_id: UUID
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepIntervention:
+    """What an operator did to a step.
+
+    Attributes:
+        action: The event of the state machine.
+        performed_by: Who did it; None where nobody said so.
+        reason: Why; None where nobody said so.
+        from_state, to_state: Of the step.
+    """
+
+    intervened_at: datetime
+    action: str
+    performed_by: str | None
+    reason: str | None
+    from_state: StepState
+    to_state: StepState
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What workers submitted for a step, a page of it, and what operators did to it, as of the same moment."""
+
+    step: AuditedStep
+    page: FoundPage[AuditRecord]
+    interventions: list[StepIntervention]
 
 
 class AuditReader:
@@ -53,7 +84,7 @@ class AuditReader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(
+    async def of(
         self,
         task_uuid: UUID,
         step_uuid: UUID,
@@ -61,8 +92,8 @@ class AuditReader:
         before: int | None = None,
         skip: int = 0,
         limit: int | None = None,
-    ) -> FoundPage[AuditRecord]:
-        """Return the results that workers submitted for a step, newest first.
+    ) -> Audit:
+        """Return the results that workers submitted for a step, newest first, and what operators did to it.
 
         A page ends early rather than grow beyond `PAGE_VALUE_BYTES`; its first record comes always.
 
@@ -87,9 +118,11 @@ class AuditReader:
             "bytes": PAGE_VALUE_BYTES,
         }
         async with self._database.snapshot() as snapshot:
-            if await snapshot.fetch_value(_STEP_EXISTS, params) is None:
+            step = await snapshot.fetch_one(AuditedStep, _STEP, params)
+            if step is None:
                 raise await no_such_step(snapshot, task_uuid, step_uuid)
-            total = await snapshot.fetch_value(_COUNT, params)
             found = await snapshot.fetch_all(AuditRecord, _AUDIT, params)
+            interventions = await snapshot.fetch_all(StepIntervention, _INTERVENTIONS, params)
         records = list(itertools.takewhile(lambda record: record.envelope is not None, found[:limit]))
-        return FoundPage(total, records, more=len(found) > len(records))
+        page = FoundPage(step.total, records, more=len(found) > len(records))
+        return Audit(step, page, interventions)

@@ -14,6 +14,9 @@ from tasker.domain.states import StepState, TaskState
 from tasker.persistence.database import Database
 from tasker.persistence.queries import Queries, statement
 
+#: What the results of the steps of one answer take together, as JSON text of PostgreSQL, before the rest is left out.
+STEPS_RESULT_BYTES: Final = 1536 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class FailingStep:
@@ -111,7 +114,8 @@ class StepRecord:
     """A step with its readiness and its newest result as stored.
 
     Attributes:
-        envelope: The result; where only its failure was asked for, a failure in brief.
+        envelope: The result; where only its failure was asked for, or there is no room for it, a failure in brief.
+        results_omitted: Whether there is more of the result than the envelope holds.
         read_at: The engine's clock by which it is ready.
     """
 
@@ -132,6 +136,7 @@ class StepRecord:
     updated_at: datetime
     completed_at: datetime | None
     envelope: dict[str, Any] | None
+    results_omitted: bool
     read_at: datetime
 
 
@@ -182,8 +187,11 @@ _KEY: Final = "SELECT %(task)s::uuid AS task_uuid"
 _TASK: Final = tasks_statement(_KEY, context="t.context")
 #: The same without its context. Parameters: task; at, null for now.
 TASK_WITHOUT_CONTEXT: Final = tasks_statement(_KEY, context="'{}'::jsonb")
-_STEPS: Final = statement("steps").replace("{envelope}", _WHOLE)
-_STEPS_IN_BRIEF: Final = statement("steps").replace("{envelope}", _BRIEF)
+_ROOM: Final = """(%(bytes)s::bigint IS NOT NULL
+    AND (row_number() OVER page = 1 OR sum(r.size) OVER page <= %(bytes)s::bigint))"""
+_STEPS: Final = (
+    statement("steps").replace("{room}", _ROOM).replace("{whole}", _WHOLE).replace("{brief}", _BRIEF)
+)
 _TASK_OF_STEP: Final = statement("task_of_step")
 
 
@@ -213,10 +221,13 @@ class TaskReader:
         """Return a task, or None."""
         return await read_task(self._database, task_uuid)
 
-    async def with_steps(self, task_uuid: UUID) -> TaskWithSteps | None:
-        """Return a task and its steps, or None when there is no such task."""
+    async def with_steps(self, task_uuid: UUID, *, in_brief: bool = False) -> TaskWithSteps | None:
+        """Return a task and its steps, or None when there is no such task.
+
+        Their results come as far as `STEPS_RESULT_BYTES` go, the first always; `in_brief` nothing but why they failed.
+        """
         async with self._database.snapshot() as snapshot:
-            return await read_task_with_steps(snapshot, task_uuid)
+            return await read_task_with_steps(snapshot, task_uuid, in_brief=in_brief)
 
     async def state(self, task_uuid: UUID) -> TaskState | None:
         """Return the state of a task, or None when there is no such task."""
@@ -228,7 +239,7 @@ class TaskReader:
     async def steps(
         self, task_uuid: UUID, *, after: UUID | None = None, skip: int = 0, limit: int | None = None
     ) -> StepPage:
-        """Return steps of a task, oldest first.
+        """Return steps of a task, oldest first, with results as far as `STEPS_RESULT_BYTES` go, the first always.
 
         Args:
             task_uuid: The task.
@@ -298,11 +309,9 @@ async def _steps(
     limit: int | None = None,
     in_brief: bool = False,
 ) -> list[StepRecord]:
-    return await queries.fetch_all(
-        StepRecord,
-        _STEPS_IN_BRIEF if in_brief else _STEPS,
-        {"task": task_uuid, "after": after, "skip": skip, "limit": limit},
-    )
+    room = None if in_brief else STEPS_RESULT_BYTES
+    params = {"task": task_uuid, "after": after, "skip": skip, "limit": limit, "bytes": room}
+    return await queries.fetch_all(StepRecord, _STEPS, params)
 
 
 async def _step_count(queries: Queries, task_uuid: UUID) -> int | None:

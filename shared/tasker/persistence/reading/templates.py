@@ -51,11 +51,24 @@ class NamespaceSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class LastTemplate:
+    """The last template version of a page: the next page begins behind it."""
+
+    namespace: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class TemplateListing:
     """Template versions, and all namespaces as of the same moment."""
 
     namespaces: list[NamespaceSummary]
     templates: list[TemplateSummary]
+
+    def count(self, namespace: str | None = None) -> int:
+        """Return how many template versions there are, in a namespace or in all."""
+        return sum(each.template_count for each in self.namespaces if namespace in (None, each.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +177,34 @@ class TemplateReader:
             known = await _known(snapshot, namespace, name)
         raise TemplateNotFoundError(namespace, name, version, [each.version for each in known])
 
-    async def listing(self, namespace: str | None = None) -> TemplateListing:
-        """Return all template versions, or those of a namespace, by name, highest version first; and all namespaces."""
+    async def listing(
+        self,
+        namespace: str | None = None,
+        *,
+        after: LastTemplate | None = None,
+        skip: int = 0,
+        limit: int | None = None,
+    ) -> TemplateListing:
+        """Return template versions by namespace and name, highest version first, and all namespaces.
+
+        Args:
+            namespace: Only those of this namespace.
+            after: The last one of the page before.
+            skip: Leave out so many of them.
+            limit: Return no more than this; None for all.
+        """
+        params = {
+            "namespace": namespace,
+            "after_namespace": after.namespace if after else None,
+            "after_name": after.name if after else None,
+            "after_version": after.version if after else None,
+            "skip": skip,
+            "limit": limit,
+        }
         async with self._database.snapshot() as snapshot:
             return TemplateListing(
                 await snapshot.fetch_all(NamespaceSummary, _NAMESPACES),
-                await snapshot.fetch_all(TemplateSummary, _SUMMARIES, {"namespace": namespace}),
+                await snapshot.fetch_all(TemplateSummary, _SUMMARIES, params),
             )
 
     async def revision(self, template_digest: bytes) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from tasker.domain.results import ErrorType, StepExecutionResult
 from tasker.persistence.failures import patiently
-from tasker.persistence.operations.claim import ClaimedStep, hydrate_step
+from tasker.persistence.operations.claim import ClaimedStep, DependenciesTooLargeError, hydrate_step
 from tasker.persistence.queries import Queries
 from tasker.persistence.reading.revisions import Revisions
 from tasker.telemetry.logs import get_logger
@@ -135,6 +135,14 @@ class StepRunner:
             handler = self._registry.resolve(step.handler, definition.method, definition.resolver)
             context = step_context(
                 step, known, deadline=datetime.now(UTC) + timedelta(seconds=timeout_seconds)
+            )
+        except DependenciesTooLargeError as error:
+            return given_by_worker(
+                step.step_uuid,
+                ErrorType.DEPENDENCIES_TOO_LARGE,
+                str(error),
+                retryable=False,
+                worker=self._identity,
             )
         except HandlerResolutionError as error:
             return not_resolved(step.step_uuid, step.name, error, worker=self._identity)
