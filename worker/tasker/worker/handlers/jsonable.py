@@ -33,7 +33,7 @@ def to_jsonable(value: object) -> Any:
 
     Raises:
         ValueError: Something in it has no JSON form (an unknown type, an iterator, a cycle, text that is not
-            Unicode), or none that keeps it (a secret, two keys of a dict with one text). Or more values are in
+            Unicode), or none that keeps it (a secret, keys of a dict that no text stands for, or one text for two). Or more values are in
             it than can be stored.
     """
     special = _inspect(value)
@@ -150,25 +150,35 @@ def _refuse_losses(value: object, plain: object, place: str) -> None:
                 "(`exclude=True`), or give what `get_secret_value()` returns, if everybody may read it"
             )
     elif isinstance(value, Mapping):
-        _refuse_equal_keys(value, plain, place)
+        _refuse_lost_keys(value, plain, place)
     elif dataclasses.is_dataclass(value) and isinstance(plain, dict):
         _refuse_lost_fields(type(value), plain, place)
     for key, part, found in _pairs(value, plain):
         _refuse_losses(part, found, _deeper(place, key))
 
 
-def _refuse_equal_keys(value: Mapping[Any, Any], plain: object, place: str) -> None:
-    if not isinstance(plain, dict) or len(plain) >= len(value):
+def _refuse_lost_keys(value: Mapping[Any, Any], plain: object, place: str) -> None:
+    if not isinstance(plain, dict):
         return
     texts: dict[str, object] = {}
     for key in value:
-        (text,) = _plain({key: None})
-        if text in texts and text in plain:
+        text = _key_text(key)
+        if text in plain and (key is None or isinstance(key, tuple)):
+            raise ValueError(
+                f"a key of {place or 'the value'} is {key!r}, which no text stands for; give a list of pairs, or name it"
+            )
+        if text in plain and text in texts:
             raise ValueError(
                 f"keys {texts[text]!r} and {key!r} of {place or 'the value'} are the same in JSON, so that the value "
                 "of one would be lost"
             )
         texts[text] = key
+
+
+def _key_text(key: object) -> str:
+    """Return what a key is called in JSON."""
+    text: str = key if type(key) is str else next(iter(_plain({key: None})))
+    return text
 
 
 def _refuse_lost_fields(kind: type, plain: Mapping[str, object], place: str) -> None:
@@ -213,8 +223,7 @@ def _parts(value: object) -> Iterator[tuple[Any, object]]:
                 yield field.name, getattr(value, field.name)
     elif isinstance(value, Mapping):
         for key, part in value.items():
-            (text,) = (key,) if type(key) is str else _plain({key: None})
-            yield text, part
+            yield _key_text(key), part
     elif isinstance(value, (list, tuple, set, frozenset, deque)):
         yield from enumerate(value)
 
