@@ -33,8 +33,8 @@ def to_jsonable(value: object) -> Any:
 
     Raises:
         ValueError: Something in it has no JSON form (an unknown type, an iterator, a cycle, text that is not
-            Unicode), or none that keeps it (a secret, keys of a dict that no text stands for, or one text for two). Or more values are in
-            it than can be stored.
+            Unicode), or none that keeps it (a secret, a key of a dict that no text stands for, two keys with one
+            text). Or more values are in it than can be stored.
     """
     special = _inspect(value)
     try:
@@ -165,7 +165,7 @@ def _refuse_lost_keys(value: Mapping[Any, Any], plain: object, place: str) -> No
         text = _key_text(key)
         if text in plain and (key is None or isinstance(key, tuple)):
             raise ValueError(
-                f"a key of {place or 'the value'} is {key!r}, which no text stands for; give a list of pairs, or name it"
+                f"a key of {place or 'the value'} is {key!r}, which no text stands for; give a list of pairs"
             )
         if text in plain and text in texts:
             raise ValueError(
