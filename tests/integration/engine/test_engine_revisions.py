@@ -93,6 +93,17 @@ async def test_tasks_of_two_environments_grow_together_each_by_its_own(
     assert grown == {ours: (2, {"server": "one"}), theirs: (7, {"server": "two"})}
 
 
+async def test_orchestrators_of_the_release_before_still_read_what_they_know_of(engine: Engine) -> None:
+    task = await engine.create(OLD)
+    columns = "task_uuid, template_digest, step_uuid, name, template_step_name, state, ancestor_uuids"
+    before, now = [
+        await engine.sql(f"SELECT {columns} FROM tasker.task_steps_{version}(ARRAY[%s::uuid])", task)
+        for version in ("v1", "v2")
+    ]
+    assert len(before) == 2
+    assert before == now
+
+
 async def test_a_revision_is_read_and_planned_once(engine: Engine) -> None:
     template = await engine.register(OLD)
     revisions = PlannedRevisions(engine.database, "here").of("elsewhere")
