@@ -49,7 +49,7 @@ class Snippets:
 
 
 def snippets() -> Snippets:
-    blocks: dict[str, list[str]] = {"python": [], "yaml": [], "json": []}
+    blocks: dict[str, list[str]] = {"python": [], "yaml": [], "json": [], "text": []}
     for language, body in _BLOCK.findall(PAGE):
         blocks[language].append(body)
     tests = [body for body in blocks["python"] if "\ndef test_" in body]

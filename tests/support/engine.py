@@ -22,7 +22,7 @@ from tasker.orchestration.engine.creation import Creation, NewTask, TaskCreator
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
 from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.engine.operators import Operators
-from tasker.orchestration.engine.revisions import planned_revisions
+from tasker.orchestration.engine.revisions import PlannedRevisions
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.reconciler import Reconciler
 from tasker.orchestration.loops.results import ResultLoop
@@ -124,16 +124,15 @@ class Engine:
         self.reader = TaskReader(self.database)
         self.transitions = TransitionReader(self.database)
         self.moved_tasks = MovedTaskReader(self.database)
-        revisions = planned_revisions(self.database, environment)
+        revisions = PlannedRevisions(self.database, environment)
         self.creator = TaskCreator(
-            TemplateCatalogue(self.database, revisions),
+            TemplateCatalogue(self.database, revisions.of()),
             self.sessions,
             self.reader,
             environment=environment,
         )
         self.expander = Expander(
             revisions,
-            environment=environment,
             decisions=decisions or DecisionLimits(),
             batches=batches or BatchLimits(),
         )

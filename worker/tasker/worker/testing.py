@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,9 +15,11 @@ from tasker.worker.handlers.attempts import WorkerIdentity, Yielded
 from tasker.worker.handlers.context import CancelSignal, StepContext
 from tasker.worker.handlers.cursors import Cursor, CursorConfig
 from tasker.worker.handlers.execution import Execution
+from tasker.worker.handlers.jsonable import to_jsonable
 from tasker.worker.handlers.registry import HandlerRegistry
-from tasker.worker.handlers.results import result_body, to_jsonable
+from tasker.worker.handlers.results import result_body
 from tasker.worker.handlers.sealing import SealedResult
+from tasker.worker.handlers.threads import HandlerThreads
 
 _TESTER: Final = WorkerIdentity("worker_testing", "testing")
 
@@ -104,7 +105,7 @@ async def run_handler(
     registry = HandlerRegistry()
     resolved = registry.resolve(registry.register(handler), method)
     context = context or make_context()
-    executor = ThreadPoolExecutor(1, thread_name_prefix="handler")
+    executor = HandlerThreads(1, thread_name_prefix="handler")
     try:
         while True:
             execution = Execution(

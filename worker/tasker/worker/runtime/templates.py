@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
 from tasker.domain.errors import TaskerError
 from tasker.domain.templates.document import Template
 from tasker.domain.templates.loading import Document, load_documents
 from tasker.domain.templates.validation import validate
 from tasker.persistence.database import Database
 from tasker.persistence.operations.register import register_template
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class TemplateDirectoryError(TaskerError):
