@@ -47,7 +47,7 @@ class Engine:
         """
         self._database = database
         self._environment = environment
-        self._bridge = Bridge()
+        self._bridge = Bridge("engine")
         self._connections = Connections(database.url)
         self._bridge.run(self._connections.open())
         self._start()
