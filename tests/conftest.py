@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tasker.persistence import scratch
 from tasker.telemetry.logs import PROCESSORS
 from tests.support import databases, servers
 from tests.support.databases import KeptDatabase
@@ -81,12 +82,12 @@ def system_url() -> str:
 
 @pytest.fixture(scope="session")
 def embedded_template(embedded_url: str) -> str:
-    return databases.migrated(embedded_url)
+    return scratch.migrated(embedded_url)
 
 
 @pytest.fixture(scope="session")
 def system_template(system_url: str) -> str:
-    return databases.migrated(system_url)
+    return scratch.migrated(system_url)
 
 
 @pytest.fixture(scope="session")

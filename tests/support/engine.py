@@ -46,6 +46,7 @@ from tasker.persistence.reading.moved_tasks import MovedTaskReader
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.persistence.reading.transitions import TransitionReader
+from tasker.persistence.scratch import MOVE_CLOCK
 from tasker.persistence.sessions import MOST_REQUESTS
 
 NAMESPACE = "test"
@@ -290,9 +291,7 @@ class Engine:
 
     async def move_clock(self, seconds: float) -> None:
         """Move the engine's clock, forward or back."""
-        await self.database.execute(
-            "UPDATE tasker.clock SET shift = shift + make_interval(secs => %s)", (seconds,)
-        )
+        await self.database.execute(MOVE_CLOCK, (seconds,))
 
     async def freeze_clock(self) -> None:
         """Let the engine's clock stand still, an hour ahead: from now on only `move_clock` moves it."""
