@@ -12,6 +12,7 @@ from tasker.domain.errors import FieldViolation
 from tasker.domain.json_schema import Schema, schema_problems
 from tasker.domain.results import ErrorType
 from tasker.worker.handlers.context import StepContext
+from tasker.worker.handlers.definitions import note
 from tasker.worker.handlers.errors import (
     ConfigurationError,
     HandlerDefinitionError,
@@ -46,6 +47,10 @@ class StepHandler(ABC):
 
     handler_name: str = ""
     handler_version: str = "1.0.0"
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        note(cls)
 
     @abstractmethod
     def call(self, context: StepContext) -> Any:

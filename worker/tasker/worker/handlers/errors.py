@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tasker.domain.errors import FieldViolation, TaskerError
+from tasker.worker.handlers.places import place_of
 
 #: Seconds, a duration, or the value of a `Retry-After` header as it came (seconds or an HTTP date).
 RetryAfter = float | timedelta | str
@@ -261,8 +262,10 @@ class HandlerImportError(HandlerResolutionError):
     """
 
     def __init__(self, module: str, cause: BaseException, callable_name: str | None = None) -> None:
+        place = place_of(cause)
         super().__init__(
-            f"handler module {module!r} does not import: {type(cause).__name__}: {cause}",
+            f"handler module {module!r} does not import: {type(cause).__name__}: {cause}"
+            + (f" ({place})" if place else ""),
             callable_name or module,
         )
         self.module = module

@@ -226,7 +226,9 @@ class Worker:
 
     def _report_handlers(self) -> None:
         for problem in self._registry.problems:
-            log.error("handlers_left_out", where=problem.where, problem=str(problem))
+            log.error(
+                "handlers_left_out", where=problem.where, problem=str(problem), traceback=problem.traceback
+            )
         for template in self.registration.templates:
             for step in template.steps:
                 handler = step.handler
