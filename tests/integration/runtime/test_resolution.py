@@ -24,7 +24,7 @@ from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import recorded, run_to_the_end, settled
 from tests.support import services
 from tests.support.commands import running
-from tests.support.engine import Engine, graph
+from tests.support.engine import NAMESPACE, Engine, graph
 from tests.support.waiting import until
 
 HERE = f"{__name__}.Looked"
@@ -59,6 +59,11 @@ class Custom(RegistryResolver):
         return None if definition.callable.endswith("Unknown") else custom
 
 
+class Later(Looked):
+    def later(self, context: StepContext) -> Any:
+        return {"by": "later"}
+
+
 class Unknown(Looked):
     """One that the custom resolver is asked for and does not know."""
 
@@ -90,7 +95,7 @@ async def test_a_template_may_name_a_method(engine: Engine, start_worker: StartW
     registry = HandlerRegistry()
     registry.register(Payments)
     task = await engine.create(document)
-    await start_worker(document, registry=registry)
+    await start_worker(document, registry=registry, refusal_limit_seconds=0)
     found = await run_to_the_end(engine, task)
     by_method = {method: found[f"s{n}"] for n, method in enumerate(methods)}
     for method in ("call", "refund", "refund_later"):
@@ -102,15 +107,87 @@ async def test_a_template_may_name_a_method(engine: Engine, start_worker: StartW
         assert "'payments'" in error["message"]
 
 
-async def test_a_method_behind_a_dotted_path_that_is_missing_is_told_at_once(
+async def refused(engine: Engine, count: int) -> bool:
+    """Process what was submitted; tell whether so many messages have been put back."""
+    await engine.process()
+    ((found,),) = await engine.sql(
+        "SELECT count(*) FROM pgmq.q_worker_test_queue WHERE message ->> 'refusals' IS NOT NULL"
+    )
+    return bool(found == count)
+
+
+class Reimbursing(Payments):
+    """What the next version of the class can do."""
+
+    handler_name = "payments"
+
+    def reimburse(self, context: StepContext) -> Any:
+        return {"by": "reimburse"}
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["the short way", "by messages"])
+async def test_a_new_method_or_resolver_waits_for_a_worker_that_has_it(
+    engine: Engine, start_worker: StartWorker, direct: bool
+) -> None:
+    """A rolling deploy: the old workers have the handlers, and neither their new method nor the new resolver."""
+    document = handled_by(
+        first="explicit",
+        method={"callable": "payments", "method": "reimburse"},
+        resolver={"callable": "explicit", "resolver": "custom"},
+        path={"callable": HERE, "method": "later"},
+    )
+    for step in document["steps"][1:]:
+        step["dependencies"] = ["first"]
+    old, new = HandlerRegistry(), HandlerRegistry()
+    for registry, payments in ((old, Payments), (new, Reimbursing)):
+        registry.register(explicit)
+        registry.register(payments)
+    new.add_resolver(Custom())
+    new.register(Later, name=HERE)
+    task = await engine.create(document)
+    await start_worker(document, registry=old, direct_completion=direct)
+    await until(lambda: refused(engine, 3))
+    found = await engine.steps(task)
+    assert {found[name].state for name in ("method", "resolver", "path")} == {"enqueued"}
+    assert {found[name].attempts for name in ("method", "resolver", "path")} == {0}
+    await start_worker(document, registry=new, direct_completion=direct)
+    await engine.move_clock(31)  # longer than a refusal's longest delay
+    done = await run_to_the_end(engine, task)
+    assert [done[name].result["by"] for name in ("method", "resolver", "path")] == [
+        "reimburse",
+        "custom resolver",
+        "later",
+    ]
+    assert await engine.state(task) == "complete"
+
+
+async def test_a_new_method_never_fails_while_a_live_worker_has_it(
     engine: Engine, start_worker: StartWorker
 ) -> None:
-    """The worker has the class, so there is nobody to wait for."""
-    document = handled_by(s1={"callable": HERE, "method": "ghost"})
+    """However long the old workers refuse it."""
+    document = handled_by(s1={"callable": "payments", "method": "reimburse"})
+    old, new = HandlerRegistry(), HandlerRegistry()
+    old.register(Payments)
+    new.register(Reimbursing)
+    await engine.register_worker(
+        namespaces=[NAMESPACE], handlers=["payments#reimburse"]
+    )  # it is slow, and lives
     task = await engine.create(document)
-    await start_worker(document, registry=HandlerRegistry(), refusal_limit_seconds=3600)
-    found = await run_to_the_end(engine, task)
-    assert found["s1"].error["error_type"] == "handler_method_not_found"
+    await start_worker(document, registry=old, refusal_limit_seconds=0)
+    await until(lambda: refused(engine, 1))
+    await start_worker(document, registry=new, refusal_limit_seconds=0)
+    await engine.move_clock(31)
+    assert (await run_to_the_end(engine, task))["s1"].result == {"by": "reimburse"}
+
+
+async def test_a_plan_of_an_older_release_asks_for_the_method_from_now_on(engine: Engine) -> None:
+    document = handled_by(s1={"callable": "payments", "method": "refund"})
+    await engine.create(document)
+    await engine.sql("UPDATE tasker.template_steps SET handler = 'payments'")
+    async with Engine(engine.url) as newer:
+        task = await newer.create(document, {"again": True})
+    ((wanted,),) = await engine.sql("SELECT handler FROM tasker.workflow_steps WHERE task_uuid = %s", task)
+    assert wanted == "payments#refund"
 
 
 async def test_an_unknown_resolver_is_an_explicit_error(engine: Engine, start_worker: StartWorker) -> None:
@@ -149,7 +226,7 @@ async def test_a_custom_resolver_stands_between_explicit_names_and_dotted_paths(
         hint_to_nobody={"callable": f"{__name__}.Unknown", "resolver": "custom"},
     )
     task = await engine.create(document)
-    await start_worker(document, registry=registry)
+    await start_worker(document, registry=registry, refusal_limit_seconds=0)
     found = await run_to_the_end(engine, task)
     results = {name: row.result.get("by") for name, row in found.items()}
     assert results == {

@@ -13,8 +13,9 @@ from types import ModuleType
 from typing import Any, TypeGuard
 
 from tasker.domain.errors import TaskerError
+from tasker.domain.templates.offers import DEFAULT_METHOD, offer
 from tasker.worker.handlers import discovery, importing
-from tasker.worker.handlers.classes import DEFAULT_METHOD, StepHandler, class_handler
+from tasker.worker.handlers.classes import StepHandler, class_handler, methods_of
 from tasker.worker.handlers.definitions import definitions_of
 from tasker.worker.handlers.discovery import Problem
 from tasker.worker.handlers.errors import (
@@ -70,7 +71,8 @@ class HandlerRegistry:
         self._explicit = ExplicitMapping()
         self._resolvers: list[RegistryResolver] = [self._explicit, ClassLookup()]
         self._resolved: dict[tuple[str, str, str | None], Handler] = {}
-        self._found_by_resolvers: set[str] = set()
+        self._found: set[tuple[str, str, str | None]] = set()
+        self._offers: tuple[str, ...] | None = None
         self.problems: list[Problem] = []
 
     def __len__(self) -> int:
@@ -81,7 +83,20 @@ class HandlerRegistry:
 
     def callables(self) -> tuple[str, ...]:
         """Return every name a handler is known to answer to, sorted."""
-        return tuple(sorted({*self._explicit.targets, *self._found_by_resolvers}))
+        return tuple(sorted({*self._explicit.targets, *(name for name, _, _ in self._found)}))
+
+    def offers(self) -> tuple[str, ...]:
+        """Return what a worker can run with these handlers, as steps ask for it; sorted.
+
+        That is every registered handler with each of its methods, and whatever was found by resolvers so far.
+        """
+        if self._offers is None:  # asked for with every claim
+            found = {offer(*definition) for definition in self._found}
+            for name, target in self._explicit.targets.items():
+                methods = [DEFAULT_METHOD] if isinstance(target, Handler) else methods_of(target)
+                found |= {offer(name, method) for method in methods}
+            self._offers = tuple(sorted(found))
+        return self._offers
 
     def resolvers(self) -> tuple[str, ...]:
         """Return the names of the resolvers, in the order in which they are asked."""
@@ -120,7 +135,7 @@ class HandlerRegistry:
         taken = self._explicit.targets.setdefault(name, compiled)
         if taken is not compiled and not _is_same(taken, compiled):
             raise DuplicateHandlerError(name, _origin(taken), _origin(compiled))
-        self._resolved.clear()
+        self._forget()
         return name
 
     def add_resolver(self, resolver: RegistryResolver) -> None:
@@ -147,7 +162,7 @@ class HandlerRegistry:
                 )
         self._resolvers.append(resolver)
         self._resolvers.sort(key=lambda one: one.priority)
-        self._resolved.clear()
+        self._forget()
 
     def discover(self, where: str | Path | ModuleType) -> Discovery:
         """Register every handler in a module, and in all modules under it if it is a package.
@@ -203,12 +218,15 @@ class HandlerRegistry:
                 handler = _compile(target, callable_name, definition.method)
             except HandlerDefinitionError as exc:
                 raise self._not_found(definition, str(exc)) from exc
-            except HandlerMethodNotFoundError:
-                self._found_by_resolvers.add(callable_name)  # its step fails by that, instead of waiting
-                raise
-            self._found_by_resolvers.add(callable_name)
             self._resolved[key] = handler
+            self._found.add(key)
+            self._offers = None
         return self._resolved[key]
+
+    def _forget(self) -> None:
+        """Ask anew for what was found: something that is asked earlier may answer now."""
+        self._resolved.clear()
+        self._offers = None
 
     def _find(self, definition: HandlerDefinition) -> _Target:
         """Ask the resolvers in the order of their priority, or the one that the template names."""

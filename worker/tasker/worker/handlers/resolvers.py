@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from tasker.domain.templates.offers import DEFAULT_METHOD
 from tasker.worker.handlers import importing
 from tasker.worker.handlers.errors import HandlerNotFoundError
 
@@ -25,7 +26,7 @@ class HandlerDefinition:
     """
 
     callable: str
-    method: str = "call"
+    method: str = DEFAULT_METHOD
     resolver: str | None = None
 
 

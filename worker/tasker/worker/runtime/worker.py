@@ -113,7 +113,7 @@ class Worker:
             hostname=self._identity.hostname,
             version=VERSION,
             namespaces=self.registration.discovered_namespaces,
-            handlers=self._registry.callables(),
+            handlers=self._registry.offers(),
             slots=self._settings.slots,
         )
         await self.listener.start()
