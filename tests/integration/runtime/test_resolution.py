@@ -6,20 +6,24 @@ import signal
 import sys
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from tasker.domain.templates.validation import parse
 from tasker.worker import (
+    Dep,
     HandlerDefinition,
     HandlerRegistry,
+    Inputs,
     RegistryResolver,
     StepContext,
     StepHandler,
     load_handlers,
     step_handler,
 )
+from tasker.worker.handlers.checking import HandlersUnfitError, check_handlers
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import recorded, run_to_the_end, settled
 from tests.support import services
@@ -200,7 +204,9 @@ async def test_an_unknown_resolver_is_an_explicit_error(engine: Engine, start_wo
     task = await engine.create(document)
     with capture_logs() as logs:
         await start_worker(document, registry=registry, refusal_limit_seconds=0)
-    assert len([line for line in logs if line["event"] == "handler_missing"]) == 2
+    (missing,) = [line for line in logs if line["event"] == "handler_missing"]  # one line a template
+    assert missing["steps"] == ["known", "unknown"]
+    assert "wants resolver 'oracle'" in missing["problem"]
     found = await run_to_the_end(engine, task)
     for row in found.values():
         assert (row.error["error_type"], row.error["retryable"]) == ("handler_not_found", False)
@@ -339,3 +345,52 @@ async def test_a_resolver_in_a_handler_module_is_found(
     await start_worker(document, registry=registry)
     found = await recorded(engine, task, results=2)
     assert {row.result["by"] for row in found.values()} == {"mail"}
+
+
+async def test_handlers_that_do_not_fit_are_told_at_the_start_or_prevent_it(
+    engine: Engine, start_worker: StartWorker
+) -> None:
+    """What would fail each task of the template is known before there is one."""
+
+    @step_handler("takes")
+    def takes(ghost: Annotated[Any, Dep("ghost")]) -> Any:
+        return ghost
+
+    registry = HandlerRegistry()
+    registry.register(takes)
+    document = handled_by(a="takes", b="nobody", c="nobody")
+    with capture_logs() as logs:
+        await start_worker(document, registry=registry)
+    told = [line for line in logs if line["event"].startswith("handler_")]
+    assert [(line["event"], line["log_level"]) for line in told] == [
+        ("handler_missing", "warning"),
+        ("handler_unfit", "warning"),
+    ]
+    assert (told[0]["steps"], told[0]["known"]) == (["b", "c"], "takes")
+    assert told[0]["problem"] == "no registered handler answers to 'nobody'"
+    assert "takes the result of 'ghost', which is no step above it; above it: none" in told[1]["problem"]
+    with pytest.raises(HandlersUnfitError, match=r"step 'b': no registered.*step 'a': handler 'takes' takes"):
+        await start_worker(document, registry=registry, strict_handlers=True)
+
+
+def test_a_schema_that_leaves_keys_open_is_not_held_against_handlers() -> None:
+    @step_handler("takes")
+    def takes(key: Annotated[Any, Inputs("key")], given: Annotated[Any, Inputs("given")]) -> Any:
+        return key, given
+
+    registry = HandlerRegistry()
+    registry.register(takes)
+
+    def problems(schema: dict[str, Any] | None) -> int:
+        document = handled_by(a="takes") | {"default_context": {"given": 1}}
+        template = parse(document if schema is None else document | {"input_schema": schema})
+        return len(check_handlers(template, registry).problems)
+
+    named = {"type": "object", "properties": {"other": {}}}
+    assert problems(named) == problems(named | {"additionalProperties": False}) == 1
+    assert problems(None) == problems({"type": "object"}) == 0
+    for key in ("$ref", "allOf", "patternProperties"):
+        value: Any = {"$ref": "#/$defs/more"}.get(key) or ([{}] if key == "allOf" else {})
+        assert problems(named | {"$defs": {"more": {}}, key: value if key != "$ref" else "#/$defs/more"}) == 0
+    for more in (True, {}, {"type": "string"}):
+        assert problems(named | {"additionalProperties": more}) == 0

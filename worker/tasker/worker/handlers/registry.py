@@ -93,8 +93,9 @@ class HandlerRegistry:
         if self._offers is None:  # asked for with every claim
             found = {offer(*definition) for definition in self._found}
             for name, target in self._explicit.targets.items():
-                methods = [DEFAULT_METHOD] if isinstance(target, Handler) else methods_of(target)
-                found |= {offer(name, method) for method in methods}
+                found.add(offer(name))
+                if isinstance(target, (StepHandler, type)):
+                    found |= {offer(name, method) for method in methods_of(target)}
             self._offers = tuple(sorted(found))
         return self._offers
 
