@@ -172,3 +172,26 @@ async def test_without_a_database_every_call_is_unavailable(
         ):
             refusal = await refused(call)
             assert (refusal.code, bool(refusal.retry_after)) == (StatusCode.UNAVAILABLE, True)
+
+
+@pytest.mark.own_database
+async def test_a_broken_database_is_an_internal_error_that_tells_nothing(
+    client: Client, engine: Engine
+) -> None:
+    await engine.register(chain(1))
+    task = (await client.create()).task_uuid
+    await engine.sql("ALTER TABLE tasker.tasks RENAME TO hidden_tasks")
+    for call in (
+        client.tasks.GetTask(tasks_pb2.GetTaskRequest(task_uuid=task), timeout=PATIENCE_SECONDS),
+        client.tasks.ListTasks(tasks_pb2.ListTasksRequest(), timeout=PATIENCE_SECONDS),
+        client.tasks.CancelTask(tasks_pb2.CancelTaskRequest(task_uuid=task), timeout=PATIENCE_SECONDS),
+        client.steps.ListSteps(steps_pb2.ListStepsRequest(task_uuid=task), timeout=PATIENCE_SECONDS),
+        client.create(context_json='{"n": 1}'),
+    ):
+        refusal = await refused(call)
+        assert (refusal.code, refusal.reason) == (StatusCode.INTERNAL, "INTERNAL")
+        assert refusal.message.startswith(
+            "internal error; the service's log has the cause under correlation id "
+        )
+        told = f"{refusal.message} {refusal.facts}".lower()
+        assert not any(word in told for word in ("select", "does not exist", "tasks", "psycopg", "/"))

@@ -76,7 +76,7 @@ def test_every_command_that_calls_is_among_them() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 async def test_nobody_there(command: tuple[str, ...], tmp_path: Path) -> None:
-    ended = await tasker(*command, "--timeout", "0.5", cwd=tmp_path, TASKER_ADDRESS="127.0.0.1:1")
+    ended = await tasker(*command, "--timeout", "1", cwd=tmp_path, TASKER_ADDRESS="127.0.0.1:1")
     assert (ended.code, ended.out) == (5, "")
     assert ended.error == (
         "error: cannot use the service at 127.0.0.1:1: nothing listens there; start it, or name another one with "
@@ -182,8 +182,11 @@ async def test_a_reader_that_leaves_is_no_error(form: tuple[str, ...], tmp_path:
     assert [line for line in err.decode().splitlines() if "There are more" not in line] == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("form", [(), ("--json",)])
-async def test_ctrl_c_ends_with_130_and_says_nothing(form: tuple[str, ...], tmp_path: Path) -> None:
+async def test_a_signal_ends_it_with_130_and_says_nothing(
+    form: tuple[str, ...], number: signal.Signals, tmp_path: Path
+) -> None:
     found = sends(tasks_pb2.GetTaskResponse(task=task_message()))
     moved = tasks_pb2.TaskStatusUpdate(
         update_type=tasks_pb2.TaskStatusUpdate.UPDATE_TYPE_TASK_STATE_CHANGE,
@@ -194,5 +197,5 @@ async def test_ctrl_c_ends_with_130_and_says_nothing(form: tuple[str, ...], tmp_
         running("task", "watch", UUID, *form, cwd=tmp_path, TASKER_ADDRESS=address) as watch,
     ):
         await watch.says("steps_in_process")
-        ended = await watch.signalled(signal.SIGINT)
+        ended = await watch.signalled(number)
     assert (ended.code, ended.err) == (130, "")

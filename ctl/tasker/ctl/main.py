@@ -8,12 +8,13 @@ import sys
 import threading
 from contextlib import suppress
 from io import TextIOWrapper
+from types import FrameType
 from typing import NoReturn, cast
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a service listens: tidy up, then exit
+    signal.signal(signal.SIGTERM, _interrupt)  # until a service listens: tidy up, then exit
     for stream in (sys.stdout, sys.stderr):  # a sign that a terminal does not know is no reason to fail
         cast("TextIOWrapper", stream).reconfigure(errors="replace")
     code = 1  # what the interpreter makes of an error that nobody expected
@@ -35,6 +36,17 @@ def execute() -> int:
     from tasker.ctl.commands import run_command
 
     return run_command()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C would: while an event loop runs, cancel what it does.
+
+    An exception raised wherever the loop happens to be is lost in the code of libraries that swallow it.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # Ctrl-C is ignored, as in the background of a script; SIGTERM is not
+        handler = signal.default_int_handler
+    handler(number, frame)
 
 
 def _end_soon(code: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from google.protobuf.struct_pb2 import Struct
 from tasker.client import dlq_parsing
 from tasker.client.connection import Connection
 from tasker.client.dlq_records import DlqEntry, DlqStats, QueuedDlqEntry, TaskStaleness
-from tasker.client.fields import optional
+from tasker.client.paging import pages
 from tasker.domain.dlq import DlqReason, ResolutionStatus
 from tasker.v1 import common_pb2, dlq_pb2, dlq_pb2_grpc
 
@@ -40,18 +40,18 @@ class DlqCalls:
             page_size: How many to fetch at once, 1 to 1000.
             timeout: Seconds each page may take; the client's timeout by default.
         """
-        token: str | None = None
-        while True:
+
+        def fetch(page: common_pb2.PaginationRequest) -> Awaitable[dlq_pb2.ListDlqEntriesResponse]:
             request = dlq_pb2.ListDlqEntriesRequest(
                 resolution_status=dlq_parsing.STATUSES[status] if status else None,
                 dlq_reason=dlq_parsing.REASONS[reason] if reason else None,
-                pagination=common_pb2.PaginationRequest(limit=page_size, page_token=token),
+                pagination=page,
             )
-            answer = await self._connection.call(self._stub.ListEntries, request, timeout=timeout)
+            return self._connection.call(self._stub.ListEntries, request, timeout=timeout)
+
+        async for answer in pages(fetch, size=page_size):
             for entry in answer.entries:
                 yield dlq_parsing.entry(entry)
-            if (token := optional(answer.pagination, "next_page_token")) is None:
-                return
 
     async def get(self, task_uuid: UUID | str, *, timeout: float | None = None) -> DlqEntry:
         """Return the newest entry of a task.
@@ -135,16 +135,16 @@ class DlqCalls:
             page_size: How many to fetch at once, 1 to 1000.
             timeout: Seconds each page may take; the client's timeout by default.
         """
-        token: str | None = None
-        while True:
-            request = dlq_pb2.GetDlqInvestigationQueueRequest(
-                pagination=common_pb2.PaginationRequest(limit=page_size, page_token=token)
-            )
-            answer = await self._connection.call(self._stub.GetInvestigationQueue, request, timeout=timeout)
+
+        def fetch(
+            page: common_pb2.PaginationRequest,
+        ) -> Awaitable[dlq_pb2.GetDlqInvestigationQueueResponse]:
+            request = dlq_pb2.GetDlqInvestigationQueueRequest(pagination=page)
+            return self._connection.call(self._stub.GetInvestigationQueue, request, timeout=timeout)
+
+        async for answer in pages(fetch, size=page_size):
             for entry in answer.entries:
                 yield dlq_parsing.queued_entry(entry)
-            if (token := optional(answer.pagination, "next_page_token")) is None:
-                return
 
     async def staleness(
         self, *, page_size: int = 100, timeout: float | None = None
@@ -155,16 +155,16 @@ class DlqCalls:
             page_size: How many to fetch at once, 1 to 1000.
             timeout: Seconds each page may take; the client's timeout by default.
         """
-        token: str | None = None
-        while True:
-            request = dlq_pb2.GetStalenessMonitoringRequest(
-                pagination=common_pb2.PaginationRequest(limit=page_size, page_token=token)
-            )
-            answer = await self._connection.call(self._stub.GetStalenessMonitoring, request, timeout=timeout)
+
+        def fetch(
+            page: common_pb2.PaginationRequest,
+        ) -> Awaitable[dlq_pb2.GetStalenessMonitoringResponse]:
+            request = dlq_pb2.GetStalenessMonitoringRequest(pagination=page)
+            return self._connection.call(self._stub.GetStalenessMonitoring, request, timeout=timeout)
+
+        async for answer in pages(fetch, size=page_size):
             for task in answer.entries:
                 yield dlq_parsing.staleness(task)
-            if (token := optional(answer.pagination, "next_page_token")) is None:
-                return
 
     @cached_property
     def _stub(self) -> dlq_pb2_grpc.DlqServiceAsyncStub:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from tasker.client import parsing
 from tasker.client.connection import Connection
-from tasker.client.fields import optional
+from tasker.client.paging import pages
 from tasker.client.records import Step, StepAuditRecord, StepIntervention
 from tasker.client.step_action import StepAction
 from tasker.client.step_reading import StepReading
@@ -184,18 +184,16 @@ class StepCalls:
             NotFoundError: There is no such step.
             InvalidArgumentError: It belongs to another task.
         """
-        token: str | None = None
-        while True:
+
+        def fetch(page: common_pb2.PaginationRequest) -> Awaitable[steps_pb2.GetStepAuditResponse]:
             request = steps_pb2.GetStepAuditRequest(
-                task_uuid=str(task_uuid),
-                step_uuid=str(step_uuid),
-                pagination=common_pb2.PaginationRequest(limit=page_size, page_token=token),
+                task_uuid=str(task_uuid), step_uuid=str(step_uuid), pagination=page
             )
-            answer = await self._connection.call(self._steps.GetStepAudit, request, timeout=timeout)
+            return self._connection.call(self._steps.GetStepAudit, request, timeout=timeout)
+
+        async for answer in pages(fetch, size=page_size):
             for record in answer.audit_records:
                 yield parsing.audit_record(record)
-            if (token := optional(answer.pagination, "next_page_token")) is None:
-                return
 
     async def step_interventions(
         self, task_uuid: UUID | str, step_uuid: UUID | str, *, timeout: float | None = None

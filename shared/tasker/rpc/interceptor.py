@@ -85,9 +85,9 @@ def _guarded(
     behaviour: _Behaviour, method: str, translate: Translate, *, request_streaming: bool
 ) -> _Behaviour:
     async def call(requests: AsyncIterator[Any], context: ServicerContext) -> Any:
-        decoded = _each_decoded(requests, method)
         try:
-            answer = behaviour(decoded if request_streaming else await _only(decoded, method), context)
+            request = _each_decoded(requests, method) if request_streaming else await _only(requests, method)
+            answer = behaviour(request, context)
             if not isasyncgen(answer):
                 return await answer
             async with aclosing(answer):  # so that it is finished, not forgotten, when the client leaves
@@ -119,7 +119,7 @@ def _tolerant(deserializer: _Deserializer | None) -> _Deserializer | None:
 async def _only(requests: AsyncIterator[Any], method: str) -> Any:
     """Return the one request of a call."""
     async for request in requests:
-        return request
+        return _decoded(request, method)
     raise InvalidArgumentError(
         message=f"the call ended without a request; send the message that {method} takes"
     )
@@ -128,19 +128,20 @@ async def _only(requests: AsyncIterator[Any], method: str) -> Any:
 async def _each_decoded(requests: AsyncIterator[Any], method: str) -> AsyncIterator[Any]:
     """Yield the requests that a servicer may see."""
     async for request in requests:
-        if isinstance(request, _Undecodable):
-            raise _refusal(request, method)
-        yield request
+        yield _decoded(request, method)
 
 
-def _refusal(request: _Undecodable, method: str) -> InvalidArgumentError:
+def _decoded(request: Any, method: str) -> Any:
+    """Return a request that could be decoded."""
+    if not isinstance(request, _Undecodable):
+        return request
     if request.path is not None:
-        return InvalidArgumentError.of(
+        raise InvalidArgumentError.of(
             request.path,
             f"is nested deeper than a message can be, which is {DEEPEST_MESSAGE} levels, three for each of JSON; send "
             "it flat, or as JSON text where the request has a field for that",
         )
-    return InvalidArgumentError(
+    raise InvalidArgumentError(
         message=f"the request is not the message that {method} takes; "
         "generate the client from the .proto files of tasker.v1, or ask this server's reflection"
     )

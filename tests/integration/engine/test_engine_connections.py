@@ -45,7 +45,7 @@ async def checkpoint(engine: Engine, step: ClaimedStep) -> None:
     ("request_", "query"),
     [
         (watch, "committed on some tasks"),
-        (cancel, "cancel_task_v1"),
+        (cancel, "cancel_open_tasks_v1"),
         (resolve, "lock_step_v1"),
         (hydrate, "hydrate_step_v2"),
         (checkpoint, "checkpoint_step_v1"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from itertools import repeat
 
 import psycopg
@@ -19,8 +18,8 @@ from tasker.messaging.wakeup import MessageWakeup
 from tasker.orchestration.loops.runner import LoopRunner
 from tasker.persistence import listener as listener_module
 from tasker.persistence.listener import Listener
-from tasker.persistence.operations.clock import now
 from tasker.persistence.operations.queues import any_messages
+from tasker.persistence.operations.sweep import Leases, look_at_leases, sweep_leases
 from tasker.persistence.queries import Queries
 from tests.support.engine import NAMESPACE, Engine, chain
 from tests.support.faults import FailingOnce, send_by_hand
@@ -219,24 +218,27 @@ async def test_a_loop_that_failed_is_repeated_whatever_is_in_its_queues(engine: 
 # The sweeper
 
 
-async def test_the_sweeper_asks_for_the_time_only_until_it_may_sweep(
+async def test_the_sweeper_asks_once_a_tick_while_no_lease_has_ended(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = 0
+    asked: list[str] = []
 
-    async def counted(queries: Queries) -> datetime:
-        nonlocal asked
-        asked += 1
-        return await now(queries)
+    async def looked(queries: Queries) -> Leases:
+        asked.append("look")
+        return await look_at_leases(queries)
 
-    monkeypatch.setattr("tasker.orchestration.loops.sweeper.now", counted)
-    for _ in range(2):
-        await engine.sweeper.tick()
-    await engine.move_clock(LEASE.total_seconds() + 1)
-    for _ in range(5):
-        await engine.sweeper.tick()
-    assert asked == 3
-    await engine.sweeping.close()  # a connection that is made anew has its time to wait, too
-    for _ in range(2):
-        await engine.sweeper.tick()
-    assert asked == 5
+    async def swept(queries: Queries, limit: int) -> int:
+        asked.append("sweep")
+        return await sweep_leases(queries, limit)
+
+    monkeypatch.setattr("tasker.orchestration.loops.sweeper.look_at_leases", looked)
+    monkeypatch.setattr("tasker.orchestration.loops.sweeper.sweep_leases", swept)
+    await engine.create(chain(1))
+    await engine.claim()
+    await engine.sweeper.tick()
+    await engine.move_clock(LEASE.total_seconds() - 1)
+    await engine.sweeper.tick()
+    assert asked == ["look", "look"]
+    await engine.move_clock(2)
+    await engine.sweeper.tick()
+    assert asked == ["look", "look", "look", "sweep"]

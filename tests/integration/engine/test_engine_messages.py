@@ -295,7 +295,7 @@ async def test_a_worker_without_the_handler_puts_the_step_back_for_longer_and_lo
         assert await _delay(any_engine) == expected
         await any_engine.move_clock(expected - 0.001)
         assert await any_engine.claim(handlers=["work"]) == []  # out of sight for everybody
-        await any_engine.renew([])
+        await any_engine.beat(slots_in_use=0)
         await any_engine.move_clock(0.001)
     assert await any_engine.states(task) == {"s1": "enqueued"}
     (step,) = await any_engine.claim()
@@ -320,7 +320,7 @@ async def _refuse_for(engine: Engine, seconds: int) -> None:
         assert await engine.claim(handlers=["other"]) == []
         wait = await _delay(engine)
         await engine.move_clock(wait)
-        await engine.renew([])
+        await engine.beat(slots_in_use=0)
         passed += wait
 
 

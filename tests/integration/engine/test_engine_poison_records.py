@@ -67,7 +67,7 @@ async def test_a_message_that_names_an_unknown_task_is_dropped_with_a_warning(
         await engine.judgements.tick()
     assert await engine.messages(queue) == 0
     assert await engine.state(task) in ("complete", "blocked_by_failures")
-    (warning,) = logs
+    (warning,) = (log for log in logs if log["event"] == "database_warning")
     assert (warning["log_level"], warning["message"]) == ("warning", UNKNOWN.format(queue))
     assert warning["detail"] == f"task {message['task_uuid']} step {message['step_uuid']}"
     assert await poison(engine) == []

@@ -52,7 +52,7 @@ async def blocked(engine: Engine, client: Client, database_url: str) -> AsyncIte
             cursor = await observer.execute(
                 "SELECT count(*) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND %s = ANY (pg_blocking_pids(pid)) "
-                "AND query ~ '(Steps of a task|Tasks with|How many tasks|SELECT total_steps|cancel_task)'",
+                "AND query ~ '(Steps of a task|Tasks with|How many tasks|SELECT total_steps|cancel_open_tasks)'",
                 (pid,),
             )
             ((count,),) = await cursor.fetchall()
@@ -76,8 +76,10 @@ async def test_a_caller_who_leaves_takes_the_statement_along(
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_deadline_ends_the_statement(client: Client, blocked: tuple[str, Any], name: str) -> None:
     task, waiting = blocked
+    call = CALLS[name](client, task, 3)
+    await until(lambda: _is(waiting, 1), what="the call waits in the database")
     with pytest.raises(aio.AioRpcError) as caught:
-        await CALLS[name](client, task, 0.5)
+        await call
     assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
     await until(lambda: _is(waiting, 0), what="nothing waits")
 

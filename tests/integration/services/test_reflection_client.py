@@ -25,7 +25,7 @@ async def test_a_client_with_nothing_but_reflection_watches_a_task_complete(
         stranger = Stranger(channel, version)
         served = (
             *("Task", "Step", "Template", "Analytics", "Dlq", "Config", "Health"),
-            *("Batch", "TemplateAdmin", "Operations"),
+            *("Batch", "TemplateAdmin", "Operations", "Watch"),
         )
         assert await stranger.services() == {
             *(f"tasker.v1.{name}Service" for name in served),

@@ -36,6 +36,7 @@ def test_a_record_becomes_an_object_on_a_line(capsys: pytest.CaptureFixture[str]
         "at": "2026-01-02T12:00:00+00:00",
         "state": "in_progress",
         "attempt": 2,
+        "cursor": None,
     }
     assert json.loads(second) == {"text": "a\nb\ud800"}
 

@@ -34,12 +34,12 @@ class Solitude:
         running: Mapping[UUID, asyncio.Task[None]],
         flush: Callable[[], Awaitable[None]],
     ) -> None:
-        """`running` holds the tasks of the steps whose handlers run, and of suspects that wait; `flush` submits."""
+        """`running` has the tasks of the steps whose handlers run, and of suspects that wait; `flush` submits."""
         self._queries = queries
         self._slots = slots
         self._running = running
         self._flush = flush
-        self._turn = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()
         self._waiting: set[asyncio.Task[Any] | None] = set()
 
     @asynccontextmanager
@@ -53,7 +53,7 @@ class Solitude:
         self._waiting.add(task)
         try:
             with self._slots.closed():
-                async with self._turn:
+                async with self._one_at_a_time:
                     company = Company.ALONE if await self._others_ended(task) else Company.BESIDE
                     log.warning("suspect_begins", step_uuid=str(step.step_uuid), company=company.value)
                     if not await patiently(
