@@ -74,7 +74,7 @@ def validate(
         str | None,
         typer.Option(
             metavar="MODULE",
-            help="Hold the steps against the handlers of this module, file or folder.",
+            help="Check the steps against the handlers of this module, file or folder.",
             show_default=False,
         ),
     ] = None,

@@ -77,5 +77,5 @@ def test_a_process_that_was_not_forked_uses_grpc_as_it_likes(monkeypatch: pytest
     forks.use_grpc()
     forks.use_grpc()
     assert not forks.is_forked()
-    monkeypatch.setattr(forks.os, "getpid", lambda: 1)
+    monkeypatch.setattr("os.getpid", lambda: 1)
     assert forks.is_forked()

@@ -65,7 +65,7 @@ class Code(StrEnum):
     ATTEMPTS_UNUSED = "ATTEMPTS_UNUSED"
     # How to split, said of a step that is not split.
     BATCH_CONFIG_UNUSED = "BATCH_CONFIG_UNUSED"
-    # Said by whoever has handlers to hold the steps against.
+    # Said by whoever has the handlers to run the steps with.
     HANDLER_MISSING = "HANDLER_MISSING"
     HANDLER_UNFIT = "HANDLER_UNFIT"
 

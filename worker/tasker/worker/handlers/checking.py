@@ -1,4 +1,4 @@
-"""Holding handlers against the templates that name them, before a task does."""
+"""Checking handlers against the templates that name them, before a task does."""
 
 from __future__ import annotations
 

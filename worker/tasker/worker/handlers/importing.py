@@ -33,14 +33,6 @@ class ImportTimeoutError(BaseException):
     """A module did not return; no `except Exception` of its own shall keep it alive."""
 
 
-class RunsWhenImportedError(Exception):
-    """A file is a program: importing it would run it."""
-
-
-class ExitWhenImportedError(Exception):
-    """A module ended the process."""
-
-
 def import_module(name: str) -> ModuleType:
     """Import a module by its dotted name.
 
@@ -199,7 +191,7 @@ def _refuse_program(path: Path) -> None:
         match statement:
             case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=library), attr="run"))):
                 if library in _PROGRAM_RUNNERS:
-                    reason = RunsWhenImportedError(
+                    reason = ImportError(
                         f"line {statement.lineno} runs a program when the file is imported, so it was left alone; "
                         'put that under `if __name__ == "__main__":`'
                     )
@@ -212,7 +204,7 @@ def _contained() -> Iterator[None]:
 
     Raises:
         ImportTimeoutError: It did not return in time.
-        ExitWhenImportedError: It called `os._exit`.
+        SystemExit: It called `os._exit`.
     """
     global _is_contained
     if _is_contained or threading.current_thread() is not threading.main_thread():
@@ -234,7 +226,7 @@ def _no_exit() -> Iterator[None]:
     def refuse(status: int) -> None:
         if os.getpid() != process:
             leave(status)  # a child of its own
-        raise ExitWhenImportedError(f"it ends the process when it is imported: os._exit({status})")
+        raise SystemExit(f"it ends the process when it is imported: os._exit({status})")
 
     os._exit = refuse  # type: ignore[assignment]
     try:

@@ -327,7 +327,7 @@ def _modules(where: str | Path | ModuleType) -> Iterator[ModuleType | Problem]:
 
 def _instances(module: ModuleType | Problem) -> Iterator[StepHandler]:
     """Yield the instances of handler classes that templates can name."""
-    for value in _held(_names_of(module)) if isinstance(module, ModuleType) else ():
+    for value in _reachable(_names_of(module)) if isinstance(module, ModuleType) else ():
         if _is_named(value):
             yield value
 
@@ -338,11 +338,11 @@ def _is_named(value: object) -> TypeGuard[StepHandler]:
 
 def _contents(module: ModuleType) -> Iterator[object]:
     """Yield the module's handlers and resolvers in the order of their definition, those without a name of it last."""
-    held = list(_held(_names_of(module)))
-    yield from filter(_is_handler, held)
-    known = set(map(id, held))
+    found = list(_reachable(_names_of(module)))
+    yield from filter(_is_handler, found)
+    known = set(map(id, found))
     # A decorator such as `@dataclass(slots=True)` makes a class anew: the one before it is nobody's.
-    remade = {(one.__qualname__, one.__dict__.get("handler_name")) for one in held if isinstance(one, type)}
+    remade = {(one.__qualname__, one.__dict__.get("handler_name")) for one in found if isinstance(one, type)}
     for one in definitions_of(module):
         is_remade = isinstance(one, type) and (one.__qualname__, one.__dict__.get("handler_name")) in remade
         if id(one) not in known and not is_remade and _is_handler(one):
@@ -363,13 +363,13 @@ def _names_of(module: ModuleType) -> Mapping[str, object]:
     return {name: value for name, value in vars(module).items() if name != "__builtins__"}
 
 
-def _held(container: Iterable[object], depth: int = 0) -> Iterator[object]:
+def _reachable(container: Iterable[object], depth: int = 0) -> Iterator[object]:
     """Yield what names, lists and dicts of a module hold."""
     if depth > _CONTAINERS_DEEP:
         return
     for value in list(container.values() if isinstance(container, Mapping) else container):
         if type(value) in (list, tuple, set, frozenset, dict):
-            yield from _held(value, depth + 1)
+            yield from _reachable(value, depth + 1)
         else:
             yield value
 
