@@ -23,6 +23,7 @@ from tasker.domain.templates import document as doc
 from tasker.domain.templates.findings import Code, Findings, Severity
 from tasker.domain.templates.loading import load_documents
 from tasker.domain.templates.normalisation import TEMPLATE, Section
+from tasker.domain.templates.offers import offer
 from tasker.domain.templates.plan import plan
 from tasker.domain.templates.validation import validate
 from tasker.testing import make_context, run_handler
@@ -125,7 +126,10 @@ async def test_the_templates_of_the_page_run(engine: Engine, tmp_path: Path) -> 
         task_uuid = (await engine.request(template, context)).task.task_uuid
         queue, handlers = (
             f"worker_{template.namespace_name}_queue",
-            [step.handler.callable for step in template.steps],
+            [
+                offer(step.handler.callable, step.handler.method, step.handler.resolver)
+                for step in template.steps
+            ],
         )
         for _ in template.steps:
             for step in await engine.worker.claim([queue], handlers, 100):

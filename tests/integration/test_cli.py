@@ -245,6 +245,27 @@ async def test_dev_is_all_it_takes(project: Path) -> None:
     assert not (project / "data" / "postmaster.pid").exists()
 
 
+async def test_dev_tells_at_once_of_a_name_that_nothing_answers_to(project: Path) -> None:
+    template = chain(1)
+    template["steps"][0]["handler"] = "shop.wrok"
+    (project / "typo").mkdir()
+    (project / "typo" / "typo.yaml").write_text(yaml.safe_dump(template))
+    async with running(
+        "dev", "--templates", "typo", "--handlers", "shop.py", "--data-dir", "data", *ANY_PORTS, cwd=project
+    ) as dev:
+        address = await dev.says(r"orchestration +(127\.0\.0\.1:\d+)")
+        await dev.says(r"shop\.wrok", on="err")
+        async with TaskerClient(address) as client:
+            task = await client.create("test", "workflow")
+            done = await client.wait(task.task_uuid, timeout=30)
+            assert done.state is TaskState.BLOCKED_BY_FAILURES
+            error = done.step("s1").error
+            assert error is not None
+            assert error["error_type"] == "handler_not_found"
+            assert "'shop.wrok'" in error["message"]
+        await dev.signalled(signal.SIGTERM)
+
+
 async def test_dev_uses_the_database_it_is_given(empty_database_url: str, project: Path) -> None:
     async with running(
         "dev", "--handlers", "shop", *ANY_PORTS, cwd=project, DATABASE_URL=empty_database_url

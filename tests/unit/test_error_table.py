@@ -38,12 +38,12 @@ PACKAGES = (
 #: The roots of families that no call ends with, by where they stay.
 ELSEWHERE = {
     "end the start of a service": {
-        "BindError", "DatabaseUrlError", "EmbeddedServerError", "KeyFileError", "MigrationError", "SchemaVersionError",
-        "SettingsError", "TemplateDirectoryError", "_NoLockError",
+        "BindError", "DatabaseUrlError", "EmbeddedServerError", "HandlersUnfitError", "KeyFileError", "MigrationError",
+        "SchemaVersionError", "SettingsError", "TemplateDirectoryError", "_NoLockError",
     },
     "are caught where they are raised": {
-        "CredentialRefusedError", "KeySetError", "OutcomeRefusedError", "ResultNotStorableError", "SchemaLoopError",
-        "_BeyondError", "_GivenUpError", "_NotFiniteError", "_RollBackError", "_TooLargeError",
+        "CredentialRefusedError", "ImportTimeoutError", "KeySetError", "OutcomeRefusedError", "ResultNotStorableError",
+        "SchemaLoopError", "_BeyondError", "_GivenUpError", "_NotFiniteError", "_RollBackError", "_TooLargeError",
     },
     "become the result of a step": {
         "DependenciesTooLargeError", "HandlerDefinitionError", "HandlerError", "HandlerExit", "HandlerResolutionError",

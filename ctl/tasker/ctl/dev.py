@@ -78,6 +78,7 @@ def dev(
             database_url=database_url,
             bind_address=_bind_address(*_WORKER, worker_port),
             template_path=templates,
+            refusal_limit_seconds=_refusal_limit(),
         )
         configure_logs(worker.log_level, format=worker.log_format)
         where = "the one that DATABASE_URL names" if given else f"{data_dir} (embedded PostgreSQL)"
@@ -146,6 +147,14 @@ def _bind_address(variable: str, port: int, wanted: int | None) -> str | None:
     if wanted is None and os.environ.get(variable):
         return None
     return f"127.0.0.1:{port if wanted is None else wanted}"
+
+
+def _refusal_limit() -> float | None:
+    """Return how long a step waits for its handler: not at all, since nobody else will come along with it.
+
+    A worker of another process that offers it is waited for all the same. None leaves it to the environment variable.
+    """
+    return None if os.environ.get("TASKER_HANDLER_MISSING_SECONDS") else 0
 
 
 def _summary(templates: list[Template], errors: list[str]) -> str:

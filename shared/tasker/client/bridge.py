@@ -10,6 +10,8 @@ from functools import wraps
 from threading import Lock, Thread
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+from tasker.forks import FORKED, is_forked
+
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 Item = TypeVar("Item")
@@ -54,8 +56,11 @@ class Bridge:
         """Wait for some work; what interrupts the wait ends the work, too.
 
         Raises:
-            RuntimeError: The bridge was closed, before or meanwhile.
+            RuntimeError: The bridge was closed, before or meanwhile; or gRPC cannot be used in this process.
         """
+        if is_forked():  # the thread is the parent's, and the lock may be held for ever
+            work.close()
+            raise RuntimeError(FORKED)
         with self._lock:
             if self._closed:
                 work.close()
@@ -72,6 +77,9 @@ class Bridge:
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Refuse further work, do the last one if there ever was any, and end the loop."""
+        if is_forked():
+            self._closed = True
+            return
         with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None

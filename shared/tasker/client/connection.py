@@ -19,6 +19,7 @@ from tenacity import (
 
 from tasker.client.access import Access, AccessOptions
 from tasker.client.errors import UnavailableError, client_error
+from tasker.forks import is_forked, use_grpc
 from tasker.v1 import tasks_pb2_grpc, watch_pb2_grpc
 
 Answer = TypeVar("Answer")
@@ -106,13 +107,16 @@ class Connection:
         return self._access.open_channel((*_CHANNEL_OPTIONS, *options))
 
     def check_open(self) -> None:
-        """Raise RuntimeError if the client was closed."""
+        """Raise RuntimeError if the client was closed, or cannot be used in this process."""
         if self._closed:
             raise RuntimeError(f"the client of {self.address} is closed; make another one")
+        use_grpc()
 
     async def close(self) -> None:
         """Close the channels; calls at hand are cancelled."""
         self._closed = True
+        if is_forked():
+            return  # the channels are the parent's
         if self._channel is not None:
             await self._channel.close(None)
         for stubs in self._watches:

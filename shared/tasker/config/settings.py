@@ -100,6 +100,7 @@ class WorkerSettings(SecuritySettings, Settings):
     strict_templates: bool = Field(False, validation_alias="TASKER_STRICT_TEMPLATES")
     force_overwrite: bool = Field(False, validation_alias="TASKER_TEMPLATES_FORCE_OVERWRITE")
     handler_path: str | None = Field(None, validation_alias="PYTHON_HANDLER_PATH")
+    strict_handlers: bool = Field(False, validation_alias="TASKER_STRICT_HANDLERS")
     slots: int = Field(100, validation_alias="TASKER_WORKER_SLOTS", ge=1, le=10_000)
     handler_timeout_seconds: float = Field(
         30, validation_alias="TASKER_HANDLER_TIMEOUT_SECONDS", gt=0, le=3600

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc import aio
 
+from tasker.forks import use_grpc
 from tasker.rpc.authentication import AuthenticationInterceptor
 from tasker.rpc.health import HEALTH_SERVICE, HealthReporter
 from tasker.rpc.interceptor import ErrorInterceptor, Translate
@@ -121,6 +122,7 @@ class RpcServer:
 
     async def start(self) -> None:
         """Begin to answer calls."""
+        use_grpc()
         await self.health.publish()
         if self._security.authenticator is not None:
             await self._security.authenticator.start()

@@ -9,7 +9,8 @@ from uuid import UUID
 from tasker.domain.uuids import uuid7
 from tasker.worker.handlers.context import StepContext
 from tasker.worker.handlers.cursors import Cursor, CursorConfig
-from tasker.worker.handlers.results import result_body, to_jsonable
+from tasker.worker.handlers.jsonable import to_jsonable
+from tasker.worker.handlers.results import result_body
 
 
 def make_context(

@@ -18,7 +18,7 @@ from tasker.orchestration.engine.catalogue import TemplateCatalogue
 from tasker.orchestration.engine.creation import NewTask, TaskCreator
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
 from tasker.orchestration.engine.judge import Judge
-from tasker.orchestration.engine.revisions import planned_revisions
+from tasker.orchestration.engine.revisions import PlannedRevisions
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.results import ResultLoop
 from tasker.persistence.database import Database
@@ -71,12 +71,10 @@ class Driver:
 
     def _orchestrate(self, environment: str) -> None:
         broker = PgmqOrchestrationBroker(self._sessions)
-        revisions = planned_revisions(self._database, environment)
+        revisions = PlannedRevisions(self._database, environment)
         self._catalogue = TemplateCatalogue(self._database, revisions)
         self._creator = TaskCreator(self._catalogue, self._sessions, self.reader, environment=environment)
-        expander = Expander(
-            revisions, environment=environment, decisions=DecisionLimits(), batches=BatchLimits()
-        )
+        expander = Expander(revisions, decisions=DecisionLimits(), batches=BatchLimits())
         self._results = ResultLoop(broker)
         self._judgements = JudgementLoop(broker, Judge(lambda: 0.0), expander)
 

@@ -6,25 +6,29 @@ import signal
 import sys
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from tasker.domain.templates.validation import parse
 from tasker.worker import (
+    Dep,
     HandlerDefinition,
     HandlerRegistry,
+    Inputs,
     RegistryResolver,
     StepContext,
     StepHandler,
     load_handlers,
     step_handler,
 )
+from tasker.worker.handlers.checking import HandlersUnfitError, check_handlers
 from tests.integration.runtime.conftest import StartWorker
 from tests.integration.runtime.stored import recorded, run_to_the_end, settled
 from tests.support import services
 from tests.support.commands import running
-from tests.support.engine import Engine, graph
+from tests.support.engine import NAMESPACE, Engine, graph
 from tests.support.waiting import until
 
 HERE = f"{__name__}.Looked"
@@ -59,6 +63,11 @@ class Custom(RegistryResolver):
         return None if definition.callable.endswith("Unknown") else custom
 
 
+class Later(Looked):
+    def later(self, context: StepContext) -> Any:
+        return {"by": "later"}
+
+
 class Unknown(Looked):
     """One that the custom resolver is asked for and does not know."""
 
@@ -90,7 +99,7 @@ async def test_a_template_may_name_a_method(engine: Engine, start_worker: StartW
     registry = HandlerRegistry()
     registry.register(Payments)
     task = await engine.create(document)
-    await start_worker(document, registry=registry)
+    await start_worker(document, registry=registry, refusal_limit_seconds=0)
     found = await run_to_the_end(engine, task)
     by_method = {method: found[f"s{n}"] for n, method in enumerate(methods)}
     for method in ("call", "refund", "refund_later"):
@@ -102,15 +111,87 @@ async def test_a_template_may_name_a_method(engine: Engine, start_worker: StartW
         assert "'payments'" in error["message"]
 
 
-async def test_a_method_behind_a_dotted_path_that_is_missing_is_told_at_once(
+async def refused(engine: Engine, count: int) -> bool:
+    """Process what was submitted; tell whether so many messages have been put back."""
+    await engine.process()
+    ((found,),) = await engine.sql(
+        "SELECT count(*) FROM pgmq.q_worker_test_queue WHERE message ->> 'refusals' IS NOT NULL"
+    )
+    return bool(found == count)
+
+
+class Reimbursing(Payments):
+    """What the next version of the class can do."""
+
+    handler_name = "payments"
+
+    def reimburse(self, context: StepContext) -> Any:
+        return {"by": "reimburse"}
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["the short way", "by messages"])
+async def test_a_new_method_or_resolver_waits_for_a_worker_that_has_it(
+    engine: Engine, start_worker: StartWorker, direct: bool
+) -> None:
+    """A rolling deploy: the old workers have the handlers, and neither their new method nor the new resolver."""
+    document = handled_by(
+        first="explicit",
+        method={"callable": "payments", "method": "reimburse"},
+        resolver={"callable": "explicit", "resolver": "custom"},
+        path={"callable": HERE, "method": "later"},
+    )
+    for step in document["steps"][1:]:
+        step["dependencies"] = ["first"]
+    old, new = HandlerRegistry(), HandlerRegistry()
+    for registry, payments in ((old, Payments), (new, Reimbursing)):
+        registry.register(explicit)
+        registry.register(payments)
+    new.add_resolver(Custom())
+    new.register(Later, name=HERE)
+    task = await engine.create(document)
+    await start_worker(document, registry=old, direct_completion=direct)
+    await until(lambda: refused(engine, 3))
+    found = await engine.steps(task)
+    assert {found[name].state for name in ("method", "resolver", "path")} == {"enqueued"}
+    assert {found[name].attempts for name in ("method", "resolver", "path")} == {0}
+    await start_worker(document, registry=new, direct_completion=direct)
+    await engine.move_clock(31)  # longer than a refusal's longest delay
+    done = await run_to_the_end(engine, task)
+    assert [done[name].result["by"] for name in ("method", "resolver", "path")] == [
+        "reimburse",
+        "custom resolver",
+        "later",
+    ]
+    assert await engine.state(task) == "complete"
+
+
+async def test_a_new_method_never_fails_while_a_live_worker_has_it(
     engine: Engine, start_worker: StartWorker
 ) -> None:
-    """The worker has the class, so there is nobody to wait for."""
-    document = handled_by(s1={"callable": HERE, "method": "ghost"})
+    """However long the old workers refuse it."""
+    document = handled_by(s1={"callable": "payments", "method": "reimburse"})
+    old, new = HandlerRegistry(), HandlerRegistry()
+    old.register(Payments)
+    new.register(Reimbursing)
+    await engine.register_worker(
+        namespaces=[NAMESPACE], handlers=["payments#reimburse"]
+    )  # it is slow, and lives
     task = await engine.create(document)
-    await start_worker(document, registry=HandlerRegistry(), refusal_limit_seconds=3600)
-    found = await run_to_the_end(engine, task)
-    assert found["s1"].error["error_type"] == "handler_method_not_found"
+    await start_worker(document, registry=old, refusal_limit_seconds=0)
+    await until(lambda: refused(engine, 1))
+    await start_worker(document, registry=new, refusal_limit_seconds=0)
+    await engine.move_clock(31)
+    assert (await run_to_the_end(engine, task))["s1"].result == {"by": "reimburse"}
+
+
+async def test_a_plan_of_an_older_release_asks_for_the_method_from_now_on(engine: Engine) -> None:
+    document = handled_by(s1={"callable": "payments", "method": "refund"})
+    await engine.create(document)
+    await engine.sql("UPDATE tasker.template_steps SET handler = 'payments'")
+    async with Engine(engine.url) as newer:
+        task = await newer.create(document, {"again": True})
+    ((wanted,),) = await engine.sql("SELECT handler FROM tasker.workflow_steps WHERE task_uuid = %s", task)
+    assert wanted == "payments#refund"
 
 
 async def test_an_unknown_resolver_is_an_explicit_error(engine: Engine, start_worker: StartWorker) -> None:
@@ -123,7 +204,9 @@ async def test_an_unknown_resolver_is_an_explicit_error(engine: Engine, start_wo
     task = await engine.create(document)
     with capture_logs() as logs:
         await start_worker(document, registry=registry, refusal_limit_seconds=0)
-    assert len([line for line in logs if line["event"] == "handler_missing"]) == 2
+    (missing,) = [line for line in logs if line["event"] == "handler_missing"]  # one line a template
+    assert missing["steps"] == ["known", "unknown"]
+    assert "wants resolver 'oracle'" in missing["problem"]
     found = await run_to_the_end(engine, task)
     for row in found.values():
         assert (row.error["error_type"], row.error["retryable"]) == ("handler_not_found", False)
@@ -149,7 +232,7 @@ async def test_a_custom_resolver_stands_between_explicit_names_and_dotted_paths(
         hint_to_nobody={"callable": f"{__name__}.Unknown", "resolver": "custom"},
     )
     task = await engine.create(document)
-    await start_worker(document, registry=registry)
+    await start_worker(document, registry=registry, refusal_limit_seconds=0)
     found = await run_to_the_end(engine, task)
     results = {name: row.result.get("by") for name, row in found.items()}
     assert results == {
@@ -262,3 +345,52 @@ async def test_a_resolver_in_a_handler_module_is_found(
     await start_worker(document, registry=registry)
     found = await recorded(engine, task, results=2)
     assert {row.result["by"] for row in found.values()} == {"mail"}
+
+
+async def test_handlers_that_do_not_fit_are_told_at_the_start_or_prevent_it(
+    engine: Engine, start_worker: StartWorker
+) -> None:
+    """What would fail each task of the template is known before there is one."""
+
+    @step_handler("takes")
+    def takes(ghost: Annotated[Any, Dep("ghost")]) -> Any:
+        return ghost
+
+    registry = HandlerRegistry()
+    registry.register(takes)
+    document = handled_by(a="takes", b="nobody", c="nobody")
+    with capture_logs() as logs:
+        await start_worker(document, registry=registry)
+    told = [line for line in logs if line["event"].startswith("handler_")]
+    assert [(line["event"], line["log_level"]) for line in told] == [
+        ("handler_missing", "warning"),
+        ("handler_unfit", "warning"),
+    ]
+    assert (told[0]["steps"], told[0]["known"]) == (["b", "c"], "takes")
+    assert told[0]["problem"] == "no registered handler answers to 'nobody'"
+    assert "takes the result of 'ghost', which is no step above it; above it: none" in told[1]["problem"]
+    with pytest.raises(HandlersUnfitError, match=r"step 'b': no registered.*step 'a': handler 'takes' takes"):
+        await start_worker(document, registry=registry, strict_handlers=True)
+
+
+def test_a_schema_that_leaves_keys_open_is_not_held_against_handlers() -> None:
+    @step_handler("takes")
+    def takes(key: Annotated[Any, Inputs("key")], given: Annotated[Any, Inputs("given")]) -> Any:
+        return key, given
+
+    registry = HandlerRegistry()
+    registry.register(takes)
+
+    def problems(schema: dict[str, Any] | None) -> int:
+        document = handled_by(a="takes") | {"default_context": {"given": 1}}
+        template = parse(document if schema is None else document | {"input_schema": schema})
+        return len(check_handlers(template, registry).problems)
+
+    named = {"type": "object", "properties": {"other": {}}}
+    assert problems(named) == problems(named | {"additionalProperties": False}) == 1
+    assert problems(None) == problems({"type": "object"}) == 0
+    for key in ("$ref", "allOf", "patternProperties"):
+        value: Any = {"$ref": "#/$defs/more"}.get(key) or ([{}] if key == "allOf" else {})
+        assert problems(named | {"$defs": {"more": {}}, key: value if key != "$ref" else "#/$defs/more"}) == 0
+    for more in (True, {}, {"type": "string"}):
+        assert problems(named | {"additionalProperties": more}) == 0

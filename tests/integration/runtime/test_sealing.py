@@ -100,7 +100,7 @@ async def test_a_resolver_that_ends_the_process_ends_its_step_alone(
     registry.add_resolver(Leaving())
     registry.register(STYLES["async function"](lambda _: {}), name="somewhere")
     task = await engine.create(document)
-    worker = await start_worker(document, registry=registry)
+    worker = await start_worker(document, registry=registry, refusal_limit_seconds=0)
     stored = (await recorded(engine, task, results=1))["s1"]
     assert stored.error["message"] == "the worker could not finish the step: SystemExit"
     assert worker.is_claiming

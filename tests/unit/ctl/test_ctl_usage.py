@@ -159,7 +159,7 @@ steps:
 def test_every_finding_has_a_place(run: Run, tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text(BAD)
-    code, out, err = run("template", "validate", str(bad))
+    code, out, err = run("template", "validate", str(bad), "--all")
     assert (code, err) == (1, "")
     *findings, summary = out.splitlines()
     assert findings[0] == f"{bad}:2: error INVALID_NAME: 'Bad' must match ^[a-z][a-z0-9_]*$"
@@ -172,6 +172,59 @@ def test_every_finding_has_a_place(run: Run, tmp_path: Path) -> None:
         ["8", " info NO_RESULT_SCHEMA"],
     ]
     assert summary == "1 template: 3 errors, 1 warning, 2 infos"
+
+
+HELD = """\
+name: held
+namespace_name: shop
+version: 1.0.0
+input_schema: {type: object, properties: {email: {type: string}}}
+steps:
+  - {name: a, handler: shop.a}
+  - {name: b, handler: shop.b}
+  - name: c
+    dependencies: [a]
+    handler: shop.c
+"""
+HANDLERS = """\
+from typing import Annotated
+from tasker.worker import Dep, Inputs, step_handler
+
+@step_handler("shop.a")
+def a(email: Annotated[str, Inputs("email")]): return {}
+
+@step_handler("shop.c")
+def c(first: Annotated[dict, Dep("a")], b: Annotated[dict, Dep("b")], mail: Annotated[str, Inputs("emial")]): return {}
+"""
+
+
+def test_templates_are_held_against_handlers(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    template, handlers = tmp_path / "held.yaml", tmp_path / "held_handlers.py"
+    template.write_text(HELD)
+    handlers.write_text(HANDLERS)
+    code, out, err = run("template", "validate", str(template), "--handlers", str(handlers))
+    assert (code, err) == (1, "")
+    missing, unfit, misspelt, orphan = sorted(out.splitlines()[:-1], key=lambda line: line.split()[2])
+    assert missing.startswith(
+        f"{template}:7: error HANDLER_MISSING: step 'b': no registered handler answers to 'shop.b'"
+    )
+    assert unfit.endswith(
+        "step 'c': handler 'shop.c' takes the result of 'b', which is no step above it; above it: a"
+    )
+    assert misspelt.endswith(
+        "takes 'emial' of the task's context, which input_schema does not have; it has email"
+    )
+    assert "ORPHAN_STEP" in orphan
+    # Told by programs too; without handlers, and without remarks, there is nothing wrong.
+    code, out, _ = run("template", "validate", str(template), "--handlers", str(handlers), "--json")
+    report = json.loads(out)
+    assert (code, report["valid"]) == (1, False)
+    assert [f["step"] for f in report["findings"] if f["code"].startswith("HANDLER")] == ["b", "c", "c"]
+    code, out, _ = run("template", "validate", str(template))
+    assert (code, "info" in out) == (0, False)
 
 
 def test_every_finding_is_there_for_programs_too(run: Run, tmp_path: Path) -> None:

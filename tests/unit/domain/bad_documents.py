@@ -299,6 +299,13 @@ BAD_DOCUMENTS: list[tuple[Code, Severity, Any, str, str]] = [
     (
         Code.LEGACY_KEY,
         W,
+        a_template(a_step("a", retry={"max_backoff_ms": 500})),
+        "steps[0].retry.max_backoff_ms",
+        "steps[0].retry.max_backoff_ms: 500 is below 1000 and raised to it",
+    ),
+    (
+        Code.LEGACY_KEY,
+        W,
         a_template(namespace="other"),
         "namespace",
         "namespace: ignored, since namespace_name is given too",

@@ -47,7 +47,9 @@ def test_a_minimal_bad_template_has_exactly_this_finding(
 
 
 def test_no_code_is_left_out() -> None:
-    assert {code for code, *_ in BAD} | {Code.INVALID_YAML} == set(Code)
+    assert {code for code, *_ in BAD} | {Code.INVALID_YAML, Code.HANDLER_MISSING, Code.HANDLER_UNFIT} == set(
+        Code
+    )
 
 
 def test_three_faults_are_three_findings() -> None:

@@ -315,7 +315,7 @@ def test_handlers_load_from_files_and_directories(package: Path, tmp_path: Path)
     assert load_handlers(package).callables() == ("charge",)
     assert load_handlers("shelf").callables() == ("charge",)
     assert load_handlers("shelf.cards").callables() == ("charge",)
-    assert load_handlers(tmp_path).callables() == ("charge",)
+    assert load_handlers(tmp_path).callables() == ("charge", "other")
 
     registry = HandlerRegistry()
     load_handlers(loose, str(other), "shelf", registry=registry)  # two files of one name are two modules

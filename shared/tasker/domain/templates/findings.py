@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -65,6 +65,9 @@ class Code(StrEnum):
     ATTEMPTS_UNUSED = "ATTEMPTS_UNUSED"
     # How to split, said of a step that is not split.
     BATCH_CONFIG_UNUSED = "BATCH_CONFIG_UNUSED"
+    # Said by whoever has the handlers to run the steps with.
+    HANDLER_MISSING = "HANDLER_MISSING"
+    HANDLER_UNFIT = "HANDLER_UNFIT"
 
 
 _MILDER: Final[Mapping[Code, Severity]] = MappingProxyType(
@@ -138,6 +141,16 @@ class Report:
     def warnings(self) -> tuple[Finding, ...]:
         """The findings that deserve a look, although the template can be registered."""
         return self._of(Severity.WARNING)
+
+    def without(self, severity: Severity) -> Report:
+        """Return the report without the findings of one severity."""
+        return replace(self, findings=tuple(one for one in self.findings if one.severity is not severity))
+
+    def joined(self, more: Findings) -> Report:
+        """Return the report with what else was found in a valid template."""
+        found = sorted((*self.findings, *more.in_order()), key=lambda finding: finding.line or 0)
+        valid = self.valid and not more.has_errors
+        return replace(self, findings=tuple(found), valid=valid, template=self.template if valid else None)
 
     def _of(self, severity: Severity) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.severity is severity)

@@ -13,6 +13,8 @@ from tasker.domain.templates.findings import Code, Findings, Path, path_text
 
 _MAX_DEPTH: Final = 50
 _MAX_VALUES: Final = 100_000
+#: What files of the original system may have less of, in milliseconds.
+_RAISED_TO: Final = {"backoff_base_ms": 100, "max_backoff_ms": 1000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +138,10 @@ def _inside(key: str, value: object, section: Section, path: Path, findings: Fin
         return {name: _normalised(item, inner, (*path, name), findings) for name, item in value.items()}
     if isinstance(value, str):
         return section.values.get(key, {}).get(value, value)
-    if (
-        key == "backoff_base_ms"
-        and isinstance(value, int)
-        and not isinstance(value, bool)
-        and 0 < value < 100
-    ):
-        findings.add(Code.LEGACY_KEY, path, f"{path_text(path)}: {value} is below 100 and raised to it")
-        return 100
+    least = _RAISED_TO.get(key)
+    if least and isinstance(value, int) and not isinstance(value, bool) and 0 < value < least:
+        findings.add(Code.LEGACY_KEY, path, f"{path_text(path)}: {value} is below {least} and raised to it")
+        return least
     return value
 
 

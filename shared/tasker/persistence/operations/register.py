@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from tasker.domain.errors import TemplateInUseError
 from tasker.domain.templates.document import Template, digest
+from tasker.domain.templates.offers import offer
 from tasker.domain.templates.plan import PlannedStep
 from tasker.domain.uuids import uuid7
 from tasker.persistence.database import Database
@@ -62,7 +63,8 @@ _ADD_PLAN: Final = """
            s.max_attempts, s.backoff, s.backoff_base_ms, s.max_backoff_ms, s.timeout_seconds, s.on_worker_lost,
            s.parents, s.ancestors
     FROM jsonb_populate_recordset(NULL::tasker.template_steps, %(steps)s) s
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (template_digest, environment, position) DO UPDATE
+    SET handler = excluded.handler WHERE template_steps.handler <> excluded.handler  -- what an older release planned
 """
 
 
@@ -151,7 +153,7 @@ def _columns(step: PlannedStep) -> dict[str, Any]:
         "position": step.position,
         "name": step.name,
         "step_type": step.step_type.value,
-        "handler": step.callable,
+        "handler": offer(step.callable, step.method, step.resolver),
         "inputs": dict(step.initialization) if step.initialization else None,
         "initial": step.initial,
         "retryable": step.retryable,

@@ -11,7 +11,9 @@ from typing import Any, Final
 from tasker.domain.errors import FieldViolation
 from tasker.domain.json_schema import Schema, schema_problems
 from tasker.domain.results import ErrorType
+from tasker.domain.templates.offers import DEFAULT_METHOD
 from tasker.worker.handlers.context import StepContext
+from tasker.worker.handlers.definitions import note
 from tasker.worker.handlers.errors import (
     ConfigurationError,
     HandlerDefinitionError,
@@ -21,9 +23,6 @@ from tasker.worker.handlers.errors import (
 )
 from tasker.worker.handlers.handler import Handler, origin_of, text_problem
 from tasker.worker.handlers.results import StepHandlerResult
-
-#: The method that runs unless a template names another.
-DEFAULT_METHOD = "call"
 
 #: What a class says about itself, and how it may look.
 _EXAMPLES: Final = {"handler_name": "shop.payments", "handler_version": "1.0.0"}
@@ -46,6 +45,10 @@ class StepHandler(ABC):
 
     handler_name: str = ""
     handler_version: str = "1.0.0"
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        note(cls)
 
     @abstractmethod
     def call(self, context: StepContext) -> Any:
@@ -138,6 +141,12 @@ def class_handler(
     return Handler(name, version, inspect.iscoroutinefunction(function), call, origin)
 
 
+def methods_of(target: type[StepHandler] | StepHandler) -> list[str]:
+    """Return the methods that templates can name, sorted; `call` is one of them."""
+    cls = target if isinstance(target, type) else type(target)
+    return sorted(name for name, _ in inspect.getmembers(cls, inspect.isfunction) if _is_runnable(cls, name))
+
+
 class _ConfigCheck:
     """Checks configurations against the schema of a class."""
 
@@ -187,9 +196,8 @@ def _check_method(cls: type[StepHandler], name: str, method: str) -> None:
         raise HandlerMethodNotFoundError(name, method, "its name says it is private")
     found = getattr(cls, method, None)
     if _is_ours(cls, method) or not callable(found):
-        public = sorted(m for m, _ in inspect.getmembers(cls, inspect.isfunction) if _is_runnable(cls, m))
         raise HandlerMethodNotFoundError(
-            name, method, f"{origin_of(cls)} has no such method; it has {', '.join(public)}"
+            name, method, f"{origin_of(cls)} has no such method; it has {', '.join(methods_of(cls))}"
         )
 
 

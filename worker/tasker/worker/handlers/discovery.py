@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import pkgutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
 from tasker.worker.handlers.errors import HandlerImportError
+from tasker.worker.handlers.importing import (
+    add_to_path,
+    climbs_out,
+    import_path,
+    import_top,
+    import_under,
+)
+from tasker.worker.handlers.places import traceback_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,113 +34,108 @@ class Problem:
     def __str__(self) -> str:
         return str(self.error)
 
-
-def import_module(name: str) -> ModuleType:
-    """Import a module by its dotted name.
-
-    Raises:
-        ModuleNotFoundError: There is no such module.
-        HandlerImportError: There is one, and it fails; its own error is the cause.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as exc:
-        # Its own imports may be what is missing: that is a broken module, not a missing one.
-        if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
-            raise
-        raise HandlerImportError(name, exc) from exc
-    except (Exception, SystemExit) as exc:
-        raise HandlerImportError(name, exc) from exc
-
-
-def import_path(path: Path) -> ModuleType:
-    """Import one Python file, as part of its package if it is in one.
-
-    Raises:
-        HandlerImportError: It fails; its own error is the cause.
-    """
-    path = path.resolve()
-    root, name = path.parent, path.stem
-    while (root / "__init__.py").exists():
-        root, name = root.parent, f"{root.name}.{name}"
-    name = name.removesuffix(".__init__")
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))  # so that handlers can import their neighbours
-    if "." in name or path.name == "__init__.py":
-        return _import_found(name)
-    taken = sys.modules.get(name)
-    if taken is not None and _file_of(taken) == path:
-        return taken
-    if taken is not None or name in sys.stdlib_module_names:
-        # Two projects may both call their file handlers.py.
-        name = f"{name}_{sha256(str(path).encode()).hexdigest()[:8]}"
-        if name in sys.modules:
-            return sys.modules[name]
-    return _import_file(name, path)
+    @property
+    def traceback(self) -> str | None:
+        """How a module that does not import came to its error."""
+        cause = self.error.__cause__
+        return traceback_of(cause) if isinstance(self.error, HandlerImportError) and cause else None
 
 
 def walk(root: ModuleType) -> Iterator[ModuleType | Problem]:
     """Yield a module and, if it is a package, all modules under it; one that fails becomes a problem."""
     yield root
-    for found in sorted(
-        pkgutil.iter_modules(getattr(root, "__path__", ()), f"{root.__name__}."), key=_name_of
-    ):
-        if found.name.endswith(".__main__"):
-            continue  # a script: importing it would run it
-        try:
-            module = import_module(found.name)
-        except (ModuleNotFoundError, HandlerImportError) as exc:
-            yield Problem(found.name, exc)
-        else:
-            yield from walk(module)
+    yield from _under(root)
 
 
 def walk_path(path: Path) -> Iterator[ModuleType | Problem]:
     """Yield the modules of a file, of a package's directory, or of a directory of modules and packages."""
-    if path.is_file():
-        files = [path]
-    elif (path / "__init__.py").exists():
-        files = [path / "__init__.py"]
+    path = path.resolve()
+    if (path / "__init__.py").exists():
+        yield from _walked(path / "__init__.py")
+    elif path.is_dir():
+        yield from _walked_folder(path)
+    elif climbs_out(path.parent, [path]) and not (path.parent / "__init__.py").exists():
+        yield from _module_under(_opened(path.parent), path.stem)
     else:
-        files = sorted([*path.glob("*.py"), *path.glob("*/__init__.py")])
-    for file in files:
-        if file.name == "__main__.py":
-            continue
-        try:
-            module = import_path(file)
-        except HandlerImportError as exc:
-            yield Problem(str(file), exc)
+        yield from _walked(path)
+
+
+def _walked_folder(path: Path) -> Iterator[ModuleType | Problem]:
+    """Yield what is in a folder that is no package."""
+    if climbs_out(path, list(_sources(path))):
+        # Its modules say `from .neighbour import ...`: it is a package in all but the file.
+        yield from _under(_opened(path))
+        return
+    add_to_path(path)
+    for found in sorted([*path.glob("*.py"), *_folders(path)]):
+        if found.name == "__main__.py":
+            continue  # a script: importing it would run it
+        if (found / "__init__.py").exists():
+            yield from _walked(found / "__init__.py")
+        elif found.is_file():
+            yield from _walked(found)
         else:
-            yield from walk(module)
+            try:
+                package = import_top(found)
+            except HandlerImportError as exc:
+                yield Problem(exc.module, exc)
+            else:
+                yield from _under(package)
 
 
-def _import_found(name: str) -> ModuleType:
+def _opened(folder: Path) -> ModuleType:
+    """Make a package of a folder, whose modules may import each other with and without a dot."""
+    add_to_path(folder)
+    add_to_path(folder.parent)
+    return import_top(folder)
+
+
+def _walked(file: Path) -> Iterator[ModuleType | Problem]:
     try:
-        return import_module(name)
-    except ModuleNotFoundError as exc:
-        raise HandlerImportError(name, exc) from exc
+        module = import_path(file)
+    except HandlerImportError as exc:
+        yield Problem(exc.module, exc)
+    else:
+        yield from walk(module)
 
 
-def _import_file(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise HandlerImportError(str(path), ImportError(f"{path} is no Python source file"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = (
-        module  # before it runs, as the import system does: dataclasses and pydantic look here
-    )
+def _under(package: ModuleType) -> Iterator[ModuleType | Problem]:
+    places = list(getattr(package, "__path__", ()))
+    names = {found.name for found in pkgutil.iter_modules(places)}  # in archives, too
+    for place in map(Path, places):
+        names |= {file.stem for file in place.glob("*.py")} | {folder.name for folder in _folders(place)}
+    for name in sorted(names - {"__init__", "__main__"}):
+        yield from _module_under(package, name)
+
+
+def _module_under(package: ModuleType, name: str) -> Iterator[ModuleType | Problem]:
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as exc:
-        sys.modules.pop(name, None)
-        raise HandlerImportError(str(path), exc) from exc
-    return module
+        module = import_under(package, name)
+    except HandlerImportError as exc:
+        yield Problem(exc.module, exc)
+    else:
+        yield from walk(module)
 
 
-def _file_of(module: ModuleType) -> Path | None:
-    file = getattr(module, "__file__", None)
-    return Path(file).resolve() if file else None
+def _folders(place: Path) -> Iterator[Path]:
+    """Yield the folders of a folder that hold Python files, be they packages or not."""
+    if not place.is_dir():
+        return  # a place in an archive
+    for folder in sorted(place.iterdir()):
+        if folder.is_dir() and _is_looked_into(folder) and next(_sources(folder), None):
+            yield folder
 
 
-def _name_of(found: pkgutil.ModuleInfo) -> str:
-    return found.name
+def _sources(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            if _is_looked_into(entry):
+                yield from _sources(entry)
+        elif entry.suffix == ".py":
+            yield entry
+
+
+def _is_looked_into(folder: Path) -> bool:
+    """Tell whether somebody may keep handlers there, and not an environment or what tools leave behind."""
+    hidden = folder.name.startswith(".") or folder.name in ("__pycache__", "node_modules")
+    return not hidden and not (folder / "pyvenv.cfg").exists()

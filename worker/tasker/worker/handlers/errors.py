@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tasker.domain.errors import FieldViolation, TaskerError
+from tasker.worker.handlers.places import place_of
 
 #: Seconds, a duration, or the value of a `Retry-After` header as it came (seconds or an HTTP date).
 RetryAfter = float | timedelta | str
@@ -201,6 +202,11 @@ class HandlerResolutionError(TaskerError):
         super().__init__(message)
         self.callable_name = callable_name
 
+    @property
+    def brief(self) -> str:
+        """The message without what is known besides, where many are told together."""
+        return str(self)
+
 
 class HandlerNotFoundError(HandlerResolutionError):
     """No handler answers to a name.
@@ -217,11 +223,14 @@ class HandlerNotFoundError(HandlerResolutionError):
         self.known = tuple(sorted(known))
         self.why = why
         because = f" ({why})" if why else ""
+        self._brief = f"no registered handler answers to {callable_name!r}{because}"
         remarks = "".join(f"; left out: {one}" for one in left_out)
-        super().__init__(
-            f"no registered handler answers to {callable_name!r}{because}; known: {_shown(self.known)}{remarks}",
-            callable_name,
-        )
+        super().__init__(f"{self._brief}; known: {names_shown(self.known)}{remarks}", callable_name)
+
+    @property
+    def brief(self) -> str:
+        """What is wrong, without the names that are known."""
+        return self._brief
 
 
 class ResolverNotFoundError(HandlerResolutionError):
@@ -237,7 +246,7 @@ class ResolverNotFoundError(HandlerResolutionError):
         self.known = tuple(known)
         super().__init__(
             f"handler {callable_name!r} wants resolver {resolver!r}, which this worker does not have; known: "
-            f"{_shown(self.known)}; correct the template's handler.resolver, or add the resolver's class to a "
+            f"{names_shown(self.known)}; correct the template's handler.resolver, or add the resolver's class to a "
             "handler module",
             callable_name,
         )
@@ -261,13 +270,16 @@ class HandlerImportError(HandlerResolutionError):
     """
 
     def __init__(self, module: str, cause: BaseException, callable_name: str | None = None) -> None:
+        place = place_of(cause)
         super().__init__(
-            f"handler module {module!r} does not import: {type(cause).__name__}: {cause}",
+            f"handler module {module!r} does not import: {type(cause).__name__}: {cause}"
+            + (f" ({place})" if place else ""),
             callable_name or module,
         )
         self.module = module
 
 
-def _shown(names: tuple[str, ...]) -> str:
+def names_shown(names: tuple[str, ...]) -> str:
+    """Return a list of names as messages have it, the first ones if there are many."""
     more = len(names) - _NAMES_SHOWN
     return (", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")) or "none"

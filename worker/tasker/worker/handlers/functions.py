@@ -20,8 +20,9 @@ from typing import Any, Final, TypeVar, overload
 from pydantic import BaseModel
 
 from tasker.worker.handlers.context import StepContext
+from tasker.worker.handlers.definitions import note
 from tasker.worker.handlers.errors import HandlerDefinitionError
-from tasker.worker.handlers.handler import Handler, origin_of, text_problem
+from tasker.worker.handlers.handler import Handler, code_place, origin_of, text_problem
 from tasker.worker.handlers.injection import Given
 from tasker.worker.handlers.markers import Source
 from tasker.worker.handlers.signature import Declared, compile_plan
@@ -110,6 +111,7 @@ def decorator(kind: Kind, name: str, version: str) -> Callable[[F], F]:
             _HANDLER,
             _Mark(function, function_handler(function, name, version, kind), kind.decorator),
         )
+        note(function)
         return function
 
     return mark
@@ -164,7 +166,9 @@ def function_handler(
         return function(**plan.bind(context))
 
     is_async = inspect.iscoroutinefunction(function)
-    return Handler(name, version, is_async, call, origin_of(function), plan, kind.finish)
+    return Handler(
+        name, version, is_async, call, origin_of(function), plan, kind.finish, code_place(function)
+    )
 
 
 def marked_handler(target: object) -> Handler | None:
@@ -195,7 +199,10 @@ def is_text(value: object) -> bool:
 
 
 def _mark_on(target: object) -> _Mark | None:
-    found = getattr(target, _HANDLER, None)
+    try:
+        found = getattr(target, _HANDLER, None)
+    except Exception:  # a proxy, say, of something that is not there yet
+        return None
     return found if isinstance(found, _Mark) else None  # a mock has every attribute
 
 

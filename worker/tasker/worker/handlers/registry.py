@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard
 
 from tasker.domain.errors import TaskerError
-from tasker.worker.handlers import discovery
-from tasker.worker.handlers.classes import DEFAULT_METHOD, StepHandler, class_handler
+from tasker.domain.templates.offers import DEFAULT_METHOD, offer
+from tasker.worker.handlers import discovery, importing
+from tasker.worker.handlers.classes import StepHandler, class_handler, methods_of
+from tasker.worker.handlers.definitions import definitions_of
 from tasker.worker.handlers.discovery import Problem
 from tasker.worker.handlers.errors import (
     DuplicateHandlerError,
@@ -37,6 +40,8 @@ _Target = Handler | StepHandler | type[StepHandler]
 
 #: How many left-out modules the message about a missing handler lists.
 _PROBLEMS_SHOWN = 3
+#: How deep in lists and dicts of a module handlers are looked for: a table of them by name, say.
+_CONTAINERS_DEEP = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,8 @@ class HandlerRegistry:
         self._explicit = ExplicitMapping()
         self._resolvers: list[RegistryResolver] = [self._explicit, ClassLookup()]
         self._resolved: dict[tuple[str, str, str | None], Handler] = {}
-        self._found_by_resolvers: set[str] = set()
+        self._found: set[tuple[str, str, str | None]] = set()
+        self._offers: tuple[str, ...] | None = None
         self.problems: list[Problem] = []
 
     def __len__(self) -> int:
@@ -77,7 +83,21 @@ class HandlerRegistry:
 
     def callables(self) -> tuple[str, ...]:
         """Return every name a handler is known to answer to, sorted."""
-        return tuple(sorted({*self._explicit.targets, *self._found_by_resolvers}))
+        return tuple(sorted({*self._explicit.targets, *(name for name, _, _ in self._found)}))
+
+    def offers(self) -> tuple[str, ...]:
+        """Return what a worker can run with these handlers, as steps ask for it; sorted.
+
+        That is every registered handler with each of its methods, and whatever was found by resolvers so far.
+        """
+        if self._offers is None:  # asked for with every claim
+            found = {offer(*definition) for definition in self._found}
+            for name, target in self._explicit.targets.items():
+                found.add(offer(name))
+                if isinstance(target, (StepHandler, type)):
+                    found |= {offer(name, method) for method in methods_of(target)}
+            self._offers = tuple(sorted(found))
+        return self._offers
 
     def resolvers(self) -> tuple[str, ...]:
         """Return the names of the resolvers, in the order in which they are asked."""
@@ -114,9 +134,9 @@ class HandlerRegistry:
             class_handler(compiled, name)  # says now, not at the first execution, what is wrong with it
         name = name or _own_name(compiled)
         taken = self._explicit.targets.setdefault(name, compiled)
-        if taken is not compiled:
+        if taken is not compiled and not _is_same(taken, compiled):
             raise DuplicateHandlerError(name, _origin(taken), _origin(compiled))
-        self._resolved.clear()
+        self._forget()
         return name
 
     def replace(self, target: Any, *, name: str | None = None) -> str:
@@ -155,14 +175,15 @@ class HandlerRegistry:
                 )
         self._resolvers.append(resolver)
         self._resolvers.sort(key=lambda one: one.priority)
-        self._resolved.clear()
+        self._forget()
 
     def discover(self, where: str | Path | ModuleType) -> Discovery:
         """Register every handler in a module, and in all modules under it if it is a package.
 
         A module that does not import and a handler that cannot work are left out and reported; the rest is
-        found. Classes need a `handler_name` of their own; a handler that several modules import is registered
-        once. An instance with a name stands for its class, which is not registered then.
+        found, in names of the module, in its lists and dicts, and what its body defined in a loop. Classes need a
+        `handler_name` of their own; a handler that several modules import is registered once. An instance with a
+        name stands for its class, which is not registered then.
 
         Args:
             where: A module, its dotted name, or the path of a file or directory.
@@ -210,12 +231,15 @@ class HandlerRegistry:
                 handler = _compile(target, callable_name, definition.method)
             except HandlerDefinitionError as exc:
                 raise self._not_found(definition, str(exc)) from exc
-            except HandlerMethodNotFoundError:
-                self._found_by_resolvers.add(callable_name)  # its step fails by that, instead of waiting
-                raise
-            self._found_by_resolvers.add(callable_name)
             self._resolved[key] = handler
+            self._found.add(key)
+            self._offers = None
         return self._resolved[key]
+
+    def _forget(self) -> None:
+        """Ask anew for what was found: something that is asked earlier may answer now."""
+        self._resolved.clear()
+        self._offers = None
 
     def _find(self, definition: HandlerDefinition) -> _Target:
         """Ask the resolvers in the order of their priority, or the one that the template names."""
@@ -304,7 +328,7 @@ def _modules(where: str | Path | ModuleType) -> Iterator[ModuleType | Problem]:
         missing = FileNotFoundError(f"{path.absolute()} does not exist")
         return iter([Problem(str(where), HandlerImportError(str(where), missing))])
     try:
-        return discovery.walk(discovery.import_module(where))
+        return discovery.walk(importing.import_module(where))
     except ModuleNotFoundError as exc:
         error = HandlerImportError(where, exc)
         error.__cause__ = exc
@@ -315,7 +339,7 @@ def _modules(where: str | Path | ModuleType) -> Iterator[ModuleType | Problem]:
 
 def _instances(module: ModuleType | Problem) -> Iterator[StepHandler]:
     """Yield the instances of handler classes that templates can name."""
-    for value in list(vars(module).values()) if isinstance(module, ModuleType) else ():
+    for value in _reachable(_names_of(module)) if isinstance(module, ModuleType) else ():
         if _is_named(value):
             yield value
 
@@ -325,16 +349,40 @@ def _is_named(value: object) -> TypeGuard[StepHandler]:
 
 
 def _contents(module: ModuleType) -> Iterator[object]:
-    """Yield the module's handlers and resolvers in the order of their definition."""
-    for value in list(vars(module).values()):
-        if isinstance(value, type):
-            # An inherited name belongs to the parent; a class without one is meant to be derived from.
-            named = (issubclass(value, StepHandler) and value.__dict__.get("handler_name")) or (
-                issubclass(value, RegistryResolver) and value.__dict__.get("name")
-            )
-            if named and not inspect.isabstract(value):
-                yield value
-        elif is_marked(value) or _is_named(value):
+    """Yield the module's handlers and resolvers in the order of their definition, those without a name of it last."""
+    found = list(_reachable(_names_of(module)))
+    yield from filter(_is_handler, found)
+    known = set(map(id, found))
+    # A decorator such as `@dataclass(slots=True)` makes a class anew: the one before it is nobody's.
+    remade = {(one.__qualname__, one.__dict__.get("handler_name")) for one in found if isinstance(one, type)}
+    for one in definitions_of(module):
+        is_remade = isinstance(one, type) and (one.__qualname__, one.__dict__.get("handler_name")) in remade
+        if id(one) not in known and not is_remade and _is_handler(one):
+            yield one
+
+
+def _is_handler(value: object) -> bool:
+    if isinstance(value, type):
+        # An inherited name belongs to the parent; a class without one is meant to be derived from.
+        named = (issubclass(value, StepHandler) and value.__dict__.get("handler_name")) or (
+            issubclass(value, RegistryResolver) and value.__dict__.get("name")
+        )
+        return bool(named) and not inspect.isabstract(value)
+    return is_marked(value) or _is_named(value)
+
+
+def _names_of(module: ModuleType) -> Mapping[str, object]:
+    return {name: value for name, value in vars(module).items() if name != "__builtins__"}
+
+
+def _reachable(container: Iterable[object], depth: int = 0) -> Iterator[object]:
+    """Yield what names, lists and dicts of a module hold."""
+    if depth > _CONTAINERS_DEEP:
+        return
+    for value in list(container.values() if isinstance(container, Mapping) else container):
+        if type(value) in (list, tuple, set, frozenset, dict):
+            yield from _reachable(value, depth + 1)
+        else:
             yield value
 
 
@@ -367,5 +415,19 @@ def _own_name(target: _Target) -> str:
 
 def _origin(target: object) -> str:
     if isinstance(target, Handler):
-        return target.origin
+        return f"{target.origin} ({target.place})" if target.place else target.origin
     return f"an instance of {origin_of(target)}" if isinstance(target, StepHandler) else origin_of(target)
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Tell whether two handlers are one piece of code, which was imported under two names of its module."""
+    if isinstance(one, Handler) and isinstance(other, Handler):
+        return bool(one.place) and one.place == other.place and one.origin != other.origin
+    if isinstance(one, type) and isinstance(other, type):
+        files = [getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in (one, other)]
+        return (
+            one.__module__ != other.__module__
+            and one.__qualname__ == other.__qualname__
+            and (files[0] is not None and files[0] == files[1])
+        )
+    return False

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from tasker.worker.handlers import discovery
+from tasker.domain.templates.offers import DEFAULT_METHOD
+from tasker.worker.handlers import importing
 from tasker.worker.handlers.errors import HandlerNotFoundError
 
 EXPLICIT_MAPPING: Final = "explicit_mapping"
@@ -25,7 +26,7 @@ class HandlerDefinition:
     """
 
     callable: str
-    method: str = "call"
+    method: str = DEFAULT_METHOD
     resolver: str | None = None
 
 
@@ -93,7 +94,7 @@ class ClassLookup(RegistryResolver):
         if not module_name or not all(part.isidentifier() for part in path.split(".")):
             return None
         try:
-            module = discovery.import_module(module_name)
+            module = importing.import_module(module_name)
         except ModuleNotFoundError:
             raise HandlerNotFoundError(path, why=f"there is no module {module_name!r}") from None
         found: object | None = getattr(module, attribute, None)

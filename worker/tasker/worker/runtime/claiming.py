@@ -38,7 +38,7 @@ class StepClaimer:
         if self._stopping.is_set():
             return []
         try:
-            return await self._broker.claim(queues, self._registry.callables(), limit)
+            return await self._broker.claim(queues, self._registry.offers(), limit)
         except Exception as error:
             if is_transient(error):
                 raise
@@ -59,4 +59,4 @@ class StepClaimer:
         return claimed
 
     async def _claim_one(self, claimed: list[ClaimedStep], queue: str, msg_id: int) -> None:
-        claimed += await self._broker.claim([queue], self._registry.callables(), 1, only=msg_id)
+        claimed += await self._broker.claim([queue], self._registry.offers(), 1, only=msg_id)

@@ -82,7 +82,7 @@ class StepConsumer:
         """
         wanted = finished if self._emptied and not self._stopping.is_set() else 0
         with self._slots.reserved(wanted) as limit:
-            yield NextClaims(limit, list(self._queues.values()), self._registry.callables())
+            yield NextClaims(limit, list(self._queues.values()), self._registry.offers())
 
     def start(self, step: ClaimedStep) -> None:
         """Run a step that was claimed so."""

@@ -135,7 +135,7 @@ class StepRunner:
         try:
             known = await patiently(lambda: self._fetch(step), "fetch_interrupted")
             definition = known.step.handler
-            handler = self._registry.resolve(step.handler, definition.method, definition.resolver)
+            handler = self._registry.resolve(definition.callable, definition.method, definition.resolver)
             context = step_context(
                 step, known, deadline=datetime.now(UTC) + timedelta(seconds=timeout_seconds)
             )

@@ -24,7 +24,7 @@ def step_context(claimed: ClaimedStep, known: KnownStep, *, deadline: datetime) 
         correlation_id=claimed.correlation_id,
         namespace=claimed.namespace,
         step_name=claimed.name,
-        handler_name=claimed.handler,
+        handler_name=known.step.handler.callable,
         attempt=claimed.attempt,
         max_attempts=claimed.max_attempts,
         input_data=claimed.context or {},

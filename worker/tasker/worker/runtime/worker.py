@@ -21,7 +21,8 @@ from tasker.persistence.sessions import MOST_REQUESTS
 from tasker.telemetry.logs import get_logger
 from tasker.version import VERSION
 from tasker.worker.handlers.attempts import WorkerIdentity
-from tasker.worker.handlers.errors import HandlerResolutionError
+from tasker.worker.handlers.checking import HandlersUnfitError, check_handlers
+from tasker.worker.handlers.errors import names_shown
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.consumer import StepConsumer
@@ -75,6 +76,7 @@ class Worker:
             psycopg.OperationalError: The database does not answer.
             SchemaVersionError: Its schema does not fit.
             TemplateDirectoryError: There is no such directory.
+            HandlersUnfitError: Handlers and templates do not fit, and `strict_handlers` is set.
         """
         try:
             await self._connect()
@@ -112,7 +114,7 @@ class Worker:
             hostname=self._identity.hostname,
             version=VERSION,
             namespaces=self.registration.discovered_namespaces,
-            handlers=self._registry.callables(),
+            handlers=self._registry.offers(),
             slots=self._settings.slots,
         )
         await self.listener.start()
@@ -224,14 +226,26 @@ class Worker:
         return self.registration.discovered_namespaces
 
     def _report_handlers(self) -> None:
+        unready: list[str] = []
         for problem in self._registry.problems:
-            log.error("handlers_left_out", where=problem.where, problem=str(problem))
+            log.error(
+                "handlers_left_out", where=problem.where, problem=str(problem), traceback=problem.traceback
+            )
         for template in self.registration.templates:
-            for step in template.steps:
-                handler = step.handler
-                try:
-                    self._registry.resolve(handler.callable, handler.method, handler.resolver)
-                except HandlerResolutionError as error:
-                    log.warning(
-                        "handler_missing", template=template.key, step_name=step.name, problem=str(error)
-                    )
+            check = check_handlers(template, self._registry)
+            if check.missing:
+                log.warning(
+                    "handler_missing",
+                    template=template.key,
+                    steps=list(check.missing),
+                    problem="; ".join(dict.fromkeys(check.missing.values())),
+                    known=names_shown(self._registry.callables()),
+                )
+            for step, problems in check.unfit.items():
+                log.warning(
+                    "handler_unfit", template=template.key, step_name=step, problem="; ".join(problems)
+                )
+            if check:
+                unready.append(f"{template.key}: {'; '.join(check.problems)}")
+        if unready and self._settings.strict_handlers:
+            raise HandlersUnfitError(unready)
