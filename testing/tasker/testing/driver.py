@@ -72,7 +72,7 @@ class Driver:
     def _orchestrate(self, environment: str) -> None:
         broker = PgmqOrchestrationBroker(self._sessions)
         revisions = PlannedRevisions(self._database, environment)
-        self._catalogue = TemplateCatalogue(self._database, revisions)
+        self._catalogue = TemplateCatalogue(self._database, revisions.of())
         self._creator = TaskCreator(self._catalogue, self._sessions, self.reader, environment=environment)
         expander = Expander(revisions, decisions=DecisionLimits(), batches=BatchLimits())
         self._results = ResultLoop(broker)
