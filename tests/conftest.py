@@ -17,7 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
+from tasker.persistence import scratch
+from tasker.telemetry.logs import PROCESSORS
 from tests.support import databases, servers
 from tests.support.databases import KeptDatabase
 from tests.support.engine import Engine
@@ -29,6 +32,10 @@ _FOLDER = "TASKER_TEST_FOLDER"
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A run in the background of a script starts with SIGINT ignored, and so would every program that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# One list for the lines of the services and all others, so that `structlog.testing.capture_logs` catches both.
+structlog.configure(processors=PROCESSORS)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,12 +82,12 @@ def system_url() -> str:
 
 @pytest.fixture(scope="session")
 def embedded_template(embedded_url: str) -> str:
-    return databases.migrated(embedded_url)
+    return scratch.migrated(embedded_url)
 
 
 @pytest.fixture(scope="session")
 def system_template(system_url: str) -> str:
-    return databases.migrated(system_url)
+    return scratch.migrated(system_url)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,8 @@ $$;
 -- insert_tasks_v1: create tasks with the initial steps of their planned templates, in one statement each. As
 -- advance_tasks_v1 would leave them: those that wait for nothing are enqueued, and the task is in process.
 -- p_tasks is an array of objects, one a task; `context` is its place in p_contexts, from 0, `step_uuids` holds an id
--- for every planned position, `ttl` is null for tasks that never expire.
+-- for every planned position, `ttl` is null for tasks that never expire. Whatever steps they get later, they keep to the
+-- plans for p_environment.
 -- Identities go first and in order, so that two groups that share one wait instead of deadlocking; the
 -- constraint decides who wins; of equal ones in a group it is the first. Versions that are deactivated are refused.
 -- Returns what to send, the refused tasks and those that have their identities (none for a deactivated version).
@@ -88,10 +89,11 @@ BEGIN
         INSERT INTO tasker.tasks (
             task_uuid, namespace_id, named_task_uuid, template_digest, state, sort_key, priority, total_steps,
             in_flight_steps, correlation_id, parent_correlation_id, initiator, source_system, reason, tags, context,
-            ttl, expires_at, wake_at, requested_at, created_at, updated_at)
+            ttl, expires_at, wake_at, requested_at, created_at, updated_at, environment)
         SELECT w.task_uuid, w.namespace_id, w.named_task_uuid, w.digest, 'steps_in_process', 1, w.priority,
                n.total, n.ready, w.correlation_id, w.parent_correlation_id, w.initiator, w.source_system, w.reason,
-               w.tags, p_contexts -> w.context, w.ttl, v_now + w.ttl, v_now + w.ttl, v_now, v_now, v_now
+               w.tags, p_contexts -> w.context, w.ttl, v_now + w.ttl, v_now + w.ttl, v_now, v_now, v_now,
+               p_environment
         FROM wanted w
         CROSS JOIN LATERAL (
             SELECT count(*) AS total, sum(p.ready) AS ready FROM planned p WHERE p.task_uuid = w.task_uuid

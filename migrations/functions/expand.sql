@@ -13,8 +13,8 @@ $$;
 -- p_steps: [{task_uuid, step_uuid, name, template_step_name, step_type, inputs, parents, edges, ancestors,
 --            batch_step_uuid, batch_parallelism, batch_fail_fast}], where `edges` names the edge from each parent and
 -- `inputs` is the place of the step's inputs in p_inputs, from 0; null means those of the plan. Parents may be among
--- the new steps. A task that gets instances of a batch may from now on have p_batch_limit of them in flight. Returns
--- what to send.
+-- the new steps. They are run as planned for the environment of their task, for p_environment if it knows of none. A task
+-- that gets instances of a batch may from now on have p_batch_limit of them in flight. Returns what to send.
 CREATE OR REPLACE FUNCTION tasker.add_steps_v1(
     p_environment text, p_steps jsonb, p_inputs jsonb, p_batch_limit integer) RETURNS tasker.outbox
 LANGUAGE plpgsql VOLATILE AS $$
@@ -41,12 +41,13 @@ BEGIN
                coalesce(p_inputs -> w.inputs, p.inputs), w.batch_step_uuid, w.batch_parallelism, w.batch_fail_fast
         FROM wanted w
         CROSS JOIN LATERAL (
-            SELECT t.template_digest FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
+            SELECT t.template_digest, coalesce(t.environment, p_environment) AS environment
+            FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
         ) t
         CROSS JOIN LATERAL (
             SELECT p.* FROM (
                 SELECT p.* FROM tasker.template_steps p
-                WHERE p.template_digest = t.template_digest AND p.environment = p_environment
+                WHERE p.template_digest = t.template_digest AND p.environment = t.environment
                 OFFSET 0
             ) p
             WHERE p.name = w.template_step_name
@@ -75,8 +76,8 @@ BEGIN
         FROM added a GROUP BY a.task_uuid
     ) c;
     IF v_added IS DISTINCT FROM jsonb_array_length(p_steps) THEN
-        RAISE EXCEPTION 'of % steps % could be added: the template is not planned for environment %',
-            jsonb_array_length(p_steps), coalesce(v_added, 0), p_environment;
+        RAISE EXCEPTION 'of % steps % could be added: a template is not planned for the environment of its task',
+            jsonb_array_length(p_steps), coalesce(v_added, 0);
     END IF;
 
     UPDATE tasker.tasks t SET batch_limit = p_batch_limit WHERE t.task_uuid = ANY (v_batched);
@@ -84,23 +85,33 @@ BEGIN
 END;
 $$;
 
--- task_steps_v1: the steps of locked tasks, as far as what to add depends on them.
-CREATE OR REPLACE FUNCTION tasker.task_steps_v1(p_tasks uuid[])
+-- task_steps_v2: the steps of locked tasks, as far as what to add depends on them.
+CREATE OR REPLACE FUNCTION tasker.task_steps_v2(p_tasks uuid[])
 RETURNS TABLE (
-    task_uuid uuid, template_digest bytea, step_uuid uuid, name text, template_step_name text, state text,
-    ancestor_uuids uuid[])
+    task_uuid uuid, template_digest bytea, environment text, step_uuid uuid, name text, template_step_name text,
+    state text, ancestor_uuids uuid[])
 LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT w.task_uuid, t.template_digest::bytea, s.step_uuid, s.name, s.template_step_name, s.state::text,
-           s.ancestor_uuids
+    SELECT w.task_uuid, t.template_digest::bytea, t.environment, s.step_uuid, s.name, s.template_step_name,
+           s.state::text, s.ancestor_uuids
     FROM unnest(p_tasks) AS w(task_uuid)
     CROSS JOIN LATERAL (
-        SELECT t.template_digest FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
+        SELECT t.template_digest, t.environment FROM tasker.tasks t WHERE t.task_uuid = w.task_uuid LIMIT 1
     ) t
     CROSS JOIN LATERAL (
         SELECT s.* FROM tasker.workflow_steps s WHERE s.task_uuid = w.task_uuid ORDER BY s.step_uuid OFFSET 0
     ) s;
 END;
+$$;
+
+-- task_steps_v1: the same for orchestrators that know of no environment but their own.
+CREATE OR REPLACE FUNCTION tasker.task_steps_v1(p_tasks uuid[])
+RETURNS TABLE (
+    task_uuid uuid, template_digest bytea, step_uuid uuid, name text, template_step_name text, state text,
+    ancestor_uuids uuid[])
+LANGUAGE sql STABLE AS $$
+    SELECT s.task_uuid, s.template_digest, s.step_uuid, s.name, s.template_step_name, s.state, s.ancestor_uuids
+    FROM tasker.task_steps_v2(p_tasks) s
 $$;

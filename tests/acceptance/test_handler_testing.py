@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from tasker.config.settings import WorkerSettings
+from tasker.testing import make_context, run_handler
 from tasker.worker import (
     BatchConfig,
     BatchWorkerContext,
@@ -34,7 +35,6 @@ from tasker.worker import (
     step_handler,
 )
 from tasker.worker.runtime.worker import Worker
-from tasker.worker.testing import make_context, run_handler
 from tests.integration.runtime.stored import Stored, recorded
 from tests.support import services
 from tests.support.engine import Engine, graph

@@ -23,9 +23,9 @@ from tasker.config.settings import WorkerSettings
 from tasker.domain.results import ErrorType
 from tasker.domain.templates.validation import parse
 from tasker.persistence.operations.register import register_template
+from tasker.testing import make_context, run_handler
 from tasker.worker import ErrorClassifier, HandlerRegistry, StepContext, load_handlers, step_handler
 from tasker.worker.runtime.worker import Worker
-from tasker.worker.testing import make_context, run_handler
 from tests.support.commands import environment
 from tests.support.engine import Engine
 from tests.support.waiting import until
@@ -49,7 +49,7 @@ class Snippets:
 
 
 def snippets() -> Snippets:
-    blocks: dict[str, list[str]] = {"python": [], "yaml": [], "json": []}
+    blocks: dict[str, list[str]] = {"python": [], "yaml": [], "json": [], "text": []}
     for language, body in _BLOCK.findall(PAGE):
         blocks[language].append(body)
     tests = [body for body in blocks["python"] if "\ndef test_" in body]

@@ -26,9 +26,9 @@ from tasker.domain.templates.normalisation import TEMPLATE, Section
 from tasker.domain.templates.offers import offer
 from tasker.domain.templates.plan import plan
 from tasker.domain.templates.validation import validate
+from tasker.testing import make_context, run_handler
 from tasker.v1 import template_admin_pb2, template_admin_pb2_grpc
 from tasker.worker.runtime.templates import register_directory
-from tasker.worker.testing import make_context, run_handler
 from tests.support import services
 from tests.support.dynamic import decide, split
 from tests.support.engine import Engine, chain

@@ -9,24 +9,12 @@ from uuid import uuid4
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
-from tasker.persistence.migrations import migrate
+from tasker.persistence.scratch import create, drop, emptying, url_of
 from tests.support.warmth import WARMTH
 
 #: Most tests' steps go through it; making it takes longer than the rest of a short test.
 KEPT_QUEUE: Final = "worker_test_queue"
-
-#: What the migrations fill. They fill no other table.
-_NOT_WIPED: Final = ("clock", "schema_migrations", "schema_functions", "secrets")
-
-#: Every session of the engine sees it move, at once.
-_MOVABLE_CLOCK: Final = """
-    CREATE TABLE tasker.clock (shift interval NOT NULL);
-    INSERT INTO tasker.clock VALUES ('0');
-    CREATE OR REPLACE FUNCTION tasker.now() RETURNS timestamptz LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED AS
-    $$ BEGIN RETURN clock_timestamp() + (SELECT c.shift FROM tasker.clock c); END; $$;
-"""
 
 #: Ends what a test has left running, or half done; not the idle connections that are lent again.
 _END_SESSIONS: Final = """
@@ -129,20 +117,8 @@ class KeptDatabase:
         self._connection.execute("SELECT tasker.ensure_queue_v1(%s)", (KEPT_QUEUE,))
         self._connection.execute("SET session_replication_role = replica")  # tables are wiped in any order
         queues = [name for (name,) in self._connection.execute("SELECT queue_name FROM pgmq.meta")]
-        tables = [
-            sql.Identifier("tasker", name)
-            for (name,) in self._connection.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = 'tasker'"
-            )
-            if name not in _NOT_WIPED
-        ]
-        tables += [sql.Identifier("pgmq", prefix + name) for name in queues for prefix in ("q_", "a_")]
         self._statements = sql.SQL("").join(
-            [
-                *(sql.SQL("DELETE FROM {};").format(table) for table in tables),
-                sql.SQL("UPDATE tasker.clock SET shift = '0' WHERE shift <> '0';"),
-                sql.SQL(_DROP_QUEUES).format(kept=sql.Literal(queues)),
-            ]
+            [*emptying(self._connection), sql.SQL(_DROP_QUEUES).format(kept=sql.Literal(queues))]
         )
         ((self._now,),) = self._connection.execute(
             "SELECT pg_get_functiondef('tasker.now'::regproc)"
@@ -193,42 +169,3 @@ def empty(server: str) -> Iterator[str]:
         yield url
     finally:
         drop(url)
-
-
-def migrated(server: str) -> str:
-    """Make a migrated database on the server of another one, for copies, with a clock that can be moved; it stays."""
-    url = url_of(server, f"template_{uuid4().hex[:12]}")
-    create(url)
-    migrate(url)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(_MOVABLE_CLOCK)
-    return url
-
-
-def create(url: str, *, template: str | None = None) -> None:
-    """Make a database, in the place of one of this name.
-
-    Args:
-        url: Its URL.
-        template: The URL of the database that it begins as a copy of; an empty one by default.
-    """
-    drop(url)
-    source = sql.SQL("") if template is None else sql.SQL(" TEMPLATE {}").format(_name(template))
-    with psycopg.connect(url_of(url, "postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(_name(url)) + source)
-
-
-def drop(url: str) -> None:
-    """Drop a database, whoever is connected to it."""
-    with psycopg.connect(url_of(url, "postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(_name(url)))
-
-
-def url_of(url: str, name: str) -> str:
-    """Return the URL of another database of the same server."""
-    base, _, query = url.rpartition("?")
-    return f"{base.rpartition('/')[0]}/{name}?{query}"
-
-
-def _name(url: str) -> sql.Identifier:
-    return sql.Identifier(str(conninfo_to_dict(url)["dbname"]))

@@ -22,7 +22,7 @@ from tasker.orchestration.engine.creation import Creation, NewTask, TaskCreator
 from tasker.orchestration.engine.expansion import BatchLimits, Expander
 from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.engine.operators import Operators
-from tasker.orchestration.engine.revisions import planned_revisions
+from tasker.orchestration.engine.revisions import PlannedRevisions
 from tasker.orchestration.loops.judgements import JudgementLoop
 from tasker.orchestration.loops.reconciler import Reconciler
 from tasker.orchestration.loops.results import ResultLoop
@@ -46,6 +46,7 @@ from tasker.persistence.reading.moved_tasks import MovedTaskReader
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.templates import TemplateReader
 from tasker.persistence.reading.transitions import TransitionReader
+from tasker.persistence.scratch import MOVE_CLOCK
 from tasker.persistence.sessions import MOST_REQUESTS
 
 NAMESPACE = "test"
@@ -124,16 +125,15 @@ class Engine:
         self.reader = TaskReader(self.database)
         self.transitions = TransitionReader(self.database)
         self.moved_tasks = MovedTaskReader(self.database)
-        revisions = planned_revisions(self.database, environment)
+        revisions = PlannedRevisions(self.database, environment)
         self.creator = TaskCreator(
-            TemplateCatalogue(self.database, revisions),
+            TemplateCatalogue(self.database, revisions.of()),
             self.sessions,
             self.reader,
             environment=environment,
         )
         self.expander = Expander(
             revisions,
-            environment=environment,
             decisions=decisions or DecisionLimits(),
             batches=batches or BatchLimits(),
         )
@@ -291,9 +291,7 @@ class Engine:
 
     async def move_clock(self, seconds: float) -> None:
         """Move the engine's clock, forward or back."""
-        await self.database.execute(
-            "UPDATE tasker.clock SET shift = shift + make_interval(secs => %s)", (seconds,)
-        )
+        await self.database.execute(MOVE_CLOCK, (seconds,))
 
     async def freeze_clock(self) -> None:
         """Let the engine's clock stand still, an hour ahead: from now on only `move_clock` moves it."""

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (
-    "benchmarks", "clients", "ctl", "docs", "examples", "migrations", "orchestration", "proto", "shared", "tests",
-    "worker",
+    "benchmarks", "clients", "ctl", "docs", "examples", "migrations", "orchestration", "proto", "shared", "testing",
+    "tests", "worker",
 )  # fmt: skip
 SUFFIXES = {".go", ".js", ".py", ".sql", ".md", ".yaml", ".toml", ".proto", ".txt"}
 #: Numbered parts of documents that are elsewhere, and documents by names that only their readers know.

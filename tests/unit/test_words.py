@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("shared", "orchestration", "worker", "ctl", "migrations")
+FOLDERS = ("shared", "orchestration", "worker", "ctl", "testing", "migrations")
 
 #: Names that the contract publishes, and the one creator there is: who creates tasks.
 ALLOWED: Final = {

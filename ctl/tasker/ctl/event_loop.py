@@ -40,9 +40,9 @@ def _run_to_its_end(runner: asyncio.Runner, main: asyncio.Task[Returned]) -> Ret
         except SystemExit as error:
             if main.done():
                 raise
-            import structlog  # here: next to no command comes to this point
+            from tasker.telemetry.logs import get_logger  # here: next to no command comes to this point
 
-            structlog.get_logger(__name__).error("exit_in_callback_ignored", exc_info=error)
+            get_logger(__name__).error("exit_in_callback_ignored", exc_info=error)
 
 
 async def _result_of(main: asyncio.Task[Returned]) -> Returned:
@@ -58,8 +58,8 @@ async def _end_tasks() -> None:
     if left:
         _, going_on = await asyncio.wait(left, timeout=LEFTOVER_SECONDS)
         if going_on:
-            import structlog  # here: next to no command comes to this point
+            from tasker.telemetry.logs import get_logger  # here: next to no command comes to this point
 
-            structlog.get_logger(__name__).warning("tasks_left_behind", count=len(going_on))
+            get_logger(__name__).warning("tasks_left_behind", count=len(going_on))
             return
     await asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=LEFTOVER_SECONDS)

@@ -6,8 +6,6 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-import structlog
-
 from tasker.config.settings import OrchestrationSettings
 from tasker.orchestration.engine.orchestrator import Orchestrator
 from tasker.orchestration.services.analytics_service import AnalyticsService
@@ -35,6 +33,7 @@ from tasker.rpc.readiness import Readiness
 from tasker.rpc.security import Security, security_of
 from tasker.rpc.server import ORCHESTRATION_OPTIONS, RpcServer, ServiceRegistration, build_server
 from tasker.rpc.streams import OpenStreams
+from tasker.telemetry.logs import get_logger
 from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import (
     analytics_pb2,
@@ -61,7 +60,7 @@ from tasker.v1 import (
     watch_pb2_grpc,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class OrchestrationService:

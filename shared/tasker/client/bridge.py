@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import wraps
 from threading import Lock, Thread
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from tasker.forks import FORKED, is_forked
 
@@ -17,17 +17,15 @@ Answer = TypeVar("Answer")
 Item = TypeVar("Item")
 Calls_co = TypeVar("Calls_co", covariant=True)  # what a client inherits is called on the client
 
-_CLOSED: Final = "the client is closed; make another one"
-
 
 class LoopThread:
     """An event loop that runs in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "tasker-client") -> None:
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
         # A daemon: a client that nobody closed does not keep the program from ending.
-        self._thread = Thread(target=self._serve, name="tasker-client", daemon=True)
+        self._thread = Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, work: Coroutine[Any, Any, Answer]) -> Future[Answer]:
@@ -47,7 +45,9 @@ class LoopThread:
 class Bridge:
     """Carries work to an event loop, whose thread begins with the first work. Threads may share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str = "client") -> None:
+        """`owner` is how messages call what works on the loop."""
+        self._owner = owner
         self._lock = Lock()
         self._closed = False
         self._thread: LoopThread | None = None
@@ -64,14 +64,14 @@ class Bridge:
         with self._lock:
             if self._closed:
                 work.close()
-                raise RuntimeError(_CLOSED)
+                raise RuntimeError(self._closed_message())
             if self._thread is None:
-                self._thread = LoopThread()
+                self._thread = LoopThread(f"tasker-{self._owner}")
             future = self._thread.submit(work)
         try:
             return future.result()
         except CancelledError:
-            raise RuntimeError(_CLOSED) from None
+            raise RuntimeError(self._closed_message()) from None
         finally:
             future.cancel()
 
@@ -86,6 +86,9 @@ class Bridge:
         if thread is not None:
             thread.submit(last()).result()
             thread.stop()
+
+    def _closed_message(self) -> str:
+        return f"the {self._owner} is closed; make another one"
 
 
 class Synchronous(Generic[Calls_co]):

@@ -16,6 +16,9 @@ MAX_RESULT_BYTES: Final = 1024 * 1024
 MAX_PROBLEM_CHARACTERS: Final = 500
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+#: Longer numbers are not read as such by Python.
+_MAX_DIGITS: Final = 4300
+_TOO_LARGE: Final = 10**_MAX_DIGITS
 _NUL: Final = "\\u0000"
 _EXPONENT: Final = re.compile(r"[0-9]e[+-]([0-9]{1,4})")
 _NAME_OF: Final = {math.inf: "infinity", -math.inf: "-infinity"}
@@ -124,6 +127,8 @@ def _problem_with(item: object) -> str | None:
         return None
     if isinstance(item, float):
         return None if math.isfinite(item) else f"is {_NAME_OF.get(item, 'NaN')}, which JSON cannot express"
+    if isinstance(item, int) and not isinstance(item, bool) and abs(item) >= _TOO_LARGE:
+        return f"is a number of more than {_MAX_DIGITS} digits"
     if item is None or isinstance(item, (dict, list, tuple, int)):
         return None
     return f"is of type {type(item).__name__}, which is no JSON"

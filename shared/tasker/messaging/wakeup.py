@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
 from tasker.persistence.failures import is_transient
 from tasker.persistence.listener import Listener, Wakeup
 from tasker.persistence.operations.queues import any_messages
 from tasker.persistence.queries import Queries
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: How often loops poll while hints may get lost, or messages are there that come back without a hint.
 POLL_SECONDS: Final = 1.0

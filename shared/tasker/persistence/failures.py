@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, TypeVar
 
 import psycopg
-import structlog
 from psycopg_pool import PoolTimeout
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from tasker.domain.errors import UnavailableError
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Returned = TypeVar("Returned")
 

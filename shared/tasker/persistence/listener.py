@@ -7,13 +7,13 @@ import contextlib
 from collections.abc import Iterator
 
 import psycopg
-import structlog
 from psycopg import AsyncConnection, sql
 from psycopg.pq.abc import PGconn
 
 from tasker.persistence.failures import is_transient, pauses
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _LONGEST_RETRY_SECONDS = 10.0
 

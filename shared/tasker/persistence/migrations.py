@@ -26,7 +26,7 @@ from tasker.persistence.schema_files import (
 from tasker.version import VERSION
 
 #: The schema that this code needs. There may be more of it: `pre` migrations of a newer release precede its code.
-OLDEST_SCHEMA: Final = 13
+OLDEST_SCHEMA: Final = 14
 
 _LOCK_KEY: Final = 0x7461736B6572  # "tasker"
 #: Whoever wants a table that a migration waits for queues behind it; so it waits briefly, and gives way in between.

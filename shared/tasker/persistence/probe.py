@@ -8,13 +8,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import structlog
-
 from tasker.persistence.database import Database
 from tasker.persistence.listener import Listener
 from tasker.persistence.sessions import Session
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 QUESTION: Final = """
     SELECT CASE WHEN pg_is_in_recovery() THEN 'the database is a standby'

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
-import structlog
 from grpc import aio
 
 from tasker.domain.errors import PermissionDeniedError, UnauthenticatedError
 from tasker.rpc.credentials.refusals import Cause, CredentialRefusedError
 from tasker.rpc.key_files import Reloaded
 from tasker.rpc.permissions import NOBODY, Caller, is_public, permission_of, set_caller
+from tasker.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     # The verifiers stand on libraries that take time to import, and a service that asks nobody needs none of them.
@@ -30,7 +30,7 @@ _QUIET_SECONDS: Final = 10.0
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Authenticator:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
@@ -17,6 +16,7 @@ from grpc_status import rpc_status
 from tasker.domain import errors as domain
 from tasker.domain.errors import FieldViolation
 from tasker.rpc.permissions import Permission, caller
+from tasker.telemetry.logs import get_logger
 
 #: Who defines the reasons in `google.rpc.ErrorInfo`.
 DOMAIN: Final = "tasker"
@@ -52,7 +52,7 @@ _MESSAGE_BYTES: Final = 1024
 _VALUE_BYTES: Final = 256
 _DETAILS_BYTES: Final = 3072
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class NotReadyError(domain.UnavailableError):

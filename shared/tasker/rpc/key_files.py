@@ -7,15 +7,14 @@ from pathlib import Path
 from threading import Lock
 from typing import ClassVar, Generic, TypeVar
 
-import structlog
-
 from tasker.domain.errors import TaskerError
+from tasker.telemetry.logs import get_logger
 
 Content = TypeVar("Content")
 
 _Stamp = tuple[int, int, int] | None
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class KeyFileError(TaskerError):

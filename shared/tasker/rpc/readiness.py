@@ -7,11 +7,10 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeAlias
 
-import structlog
-
 from tasker.rpc.health import HealthReporter
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: Says what keeps the service from its work; None if nothing does.
 Condition: TypeAlias = Callable[[], str | None]

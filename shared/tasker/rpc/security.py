@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from tasker.config.security import SecuritySettings
 from tasker.domain.addresses import is_local
 from tasker.rpc.authentication import Authenticator
 from tasker.rpc.key_files import Reloaded, read_key_file
+from tasker.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from tasker.rpc.credentials.api_keys import ApiKeys
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from tasker.rpc.credentials.tokens import TokenVerifier
     from tasker.rpc.tls import TlsFiles
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

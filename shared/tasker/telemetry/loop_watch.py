@@ -10,9 +10,9 @@ import traceback
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _FRAMES_SHOWN: Final = 8
 #: For so long a blocked loop is a matter of health, after it goes on.

@@ -1,4 +1,4 @@
-"""Dynamic steps follow the revision their task runs on, and the environment of the orchestrator that adds them."""
+"""Dynamic steps follow the revision their task runs on, and the environment it was created in."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pytest
 
 from tasker.domain.templates.document import digest
 from tasker.domain.templates.validation import parse
-from tasker.orchestration.engine.revisions import planned_revisions
+from tasker.orchestration.engine.revisions import PlannedRevisions
 from tasker.persistence.operations.register import register_template
 from tests.support.dynamic import Hands, assert_each_complete_once, decide, edges, split, workflow
-from tests.support.engine import Engine
+from tests.support.engine import Engine, success
 
 OLD = workflow("s", "d: decision < s", "a < d", "b < a", a={"retry": {"max_attempts": 2}})
 NEW = workflow("s", "d: decision < s", "a < d", "other < a", a={"retry": {"max_attempts": 9}})
@@ -33,9 +33,11 @@ async def test_a_task_grows_by_its_own_revision(engine: Engine, database_url: st
         assert (await hands.take("a")).max_attempts == 9
 
 
-async def test_an_orchestrator_of_another_environment_plans_for_its_own(
-    engine: Engine, database_url: str
+@pytest.mark.parametrize("knows", [True, False], ids=["its own", "older than the column"])
+async def test_steps_that_come_later_follow_the_environment_of_their_task(
+    engine: Engine, database_url: str, knows: bool
 ) -> None:
+    """An orchestrator of another environment adds them; a task that knows of none takes that one's."""
     overrides = {
         "test": {"steps": [{"name": "ALL", "timeout_seconds": 5}]},
         "production": {
@@ -51,13 +53,16 @@ async def test_an_orchestrator_of_another_environment_plans_for_its_own(
     ) | {"environments": overrides}  # fmt: skip
     hands = Hands(engine)
     task = await engine.create(document)
+    if not knows:
+        await engine.sql("UPDATE tasker.tasks SET environment = NULL RETURNING 1")
     await hands.submit("b", split(1))
     async with Engine(database_url, environment="production") as production:
         await production.process()
     step = await hands.take("w_001")
-    assert step.timeout_seconds == 50
     assert step.inputs is not None
-    assert (step.inputs["level"], step.inputs["kept"]) == (2, True)
+    assert (step.timeout_seconds, step.inputs["level"], step.inputs["kept"]) == (
+        (5, 1, True) if knows else (50, 2, True)
+    )
     await engine.succeed(step)
     await engine.process()
     await hands.finish()
@@ -65,9 +70,43 @@ async def test_an_orchestrator_of_another_environment_plans_for_its_own(
     assert await edges(engine, task, "c") == {"w_001": "worker_to_convergence"}
 
 
+async def test_tasks_of_two_environments_grow_together_each_by_its_own(
+    engine: Engine, database_url: str
+) -> None:
+    """What a decision chooses has the configuration and the retry rules of the environment of its task."""
+    overrides = {
+        name: {
+            "steps": [{"name": "a", "retry": {"max_attempts": most}, "handler": {"initialization": where}}]
+        }
+        for name, most, where in (("test", 2, {"server": "one"}), ("production", 7, {"server": "two"}))
+    }
+    document = workflow("s", "d: decision < s", "a < d") | {"environments": overrides}
+    ours = await engine.create(document)
+    async with Engine(database_url, environment="production") as production:
+        theirs = await production.create(document)
+        await engine.succeed(*await engine.claim())
+        await engine.process()
+        first, second = await engine.claim()
+        await engine.submit([success(first, decide("a")), success(second, decide("a"))])
+        await production.process()
+    grown = {step.task_uuid: (step.max_attempts, step.inputs) for step in await engine.claim()}
+    assert grown == {ours: (2, {"server": "one"}), theirs: (7, {"server": "two"})}
+
+
+async def test_orchestrators_of_the_release_before_still_read_what_they_know_of(engine: Engine) -> None:
+    task = await engine.create(OLD)
+    columns = "task_uuid, template_digest, step_uuid, name, template_step_name, state, ancestor_uuids"
+    before, now = [
+        await engine.sql(f"SELECT {columns} FROM tasker.task_steps_{version}(ARRAY[%s::uuid])", task)
+        for version in ("v1", "v2")
+    ]
+    assert len(before) == 2
+    assert before == now
+
+
 async def test_a_revision_is_read_and_planned_once(engine: Engine) -> None:
     template = await engine.register(OLD)
-    revisions = planned_revisions(engine.database, "elsewhere")
+    revisions = PlannedRevisions(engine.database, "here").of("elsewhere")
     revision = await revisions.get(digest(template))
     assert set(revision.steps) == {"s", "d", "a", "b"}
     planned = await engine.sql(
@@ -81,4 +120,4 @@ async def test_a_revision_is_read_and_planned_once(engine: Engine) -> None:
 
 async def test_a_revision_that_is_gone_is_named(engine: Engine) -> None:
     with pytest.raises(LookupError, match="00ff"):
-        await planned_revisions(engine.database, "test").get(bytes.fromhex("00ff" * 16))
+        await PlannedRevisions(engine.database, "test").of().get(bytes.fromhex("00ff" * 16))

@@ -55,7 +55,7 @@ HOT = {
     "fire_timers_v1",
     "renew_leases_v1",
     "hydrate_step_v2",
-    "task_steps_v1",
+    "task_steps_v2",
     "expand_tasks_v1",
 }
 

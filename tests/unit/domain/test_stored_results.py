@@ -198,6 +198,7 @@ def test_what_can_be_stored_comes_back(value: object) -> None:
         ({"a": "\ud800"}, "a holds half of a surrogate pair"),
         ({"a": ["fine \U0001f600", "\udc00"]}, "a[1] holds half of a surrogate pair"),
         ({"a": float("nan")}, "a is NaN, which JSON cannot express"),
+        ({"a": [10**4300]}, "a[0] is a number of more than 4300 digits"),
         ([1, float("-inf")], "[1] is -inf"),
         ({"p": PurePath("x")}, "p is of type PurePosixPath, which is no JSON"),
         ({"when": datetime(2026, 1, 1, tzinfo=UTC)}, "when is of type datetime"),

@@ -8,8 +8,8 @@ import pytest
 
 from examples import approval
 from examples.approval import Request, Risk
+from tasker.testing import make_context, run_handler
 from tasker.worker import Decision
-from tasker.worker.testing import make_context, run_handler
 from tests.unit.examples.contexts import context
 
 REQUEST = {"amount": 3000, "requester": "sam", "purpose": "equipment"}

@@ -8,8 +8,8 @@ import pytest
 
 from examples import checkpoints
 from examples.checkpoints import Plan, Processed, SoFar
+from tasker.testing import make_context
 from tasker.worker import BatchAggregationScenario, HandlerError, StepHandlerResult
-from tasker.worker.testing import make_context
 from tests.unit.examples.contexts import share
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from examples import customer_success
 from examples.customer_success import Policy, PolicyCheck, RefundRequest, Tier, ValidRequest
+from tasker.testing import make_context, run_handler
 from tasker.worker import HandlerError, PermanentError
-from tasker.worker.testing import make_context, run_handler
 
 
 def request(ticket_id: str = "ticket_1", amount: int = 5000, *, asks: bool = False) -> RefundRequest:

@@ -8,7 +8,7 @@ import pytest
 
 from examples import datasets
 from tasker.domain.results import StepExecutionResult
-from tasker.worker.testing import make_context, run_handler
+from tasker.testing import make_context, run_handler
 from tests.unit.examples.contexts import stored_share
 
 CONFIG = {"batch_size": 1000, "max_workers": 10}

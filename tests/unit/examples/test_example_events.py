@@ -8,8 +8,8 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from tasker.testing import make_context, run_handler
 from tasker.worker import load_handlers
-from tasker.worker.testing import make_context, run_handler
 from tests.scenarios.scenarios import EXAMPLES
 
 TEMPLATE = yaml.safe_load((EXAMPLES / "domain_events" / "domain_events.yaml").read_text())

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from examples import inventory
+from tasker.testing import make_context, run_handler
 from tasker.worker import BatchAggregationScenario
-from tasker.worker.testing import make_context, run_handler
 from tests.scenarios.scenarios import PRODUCTS
 from tests.unit.examples.contexts import share, stored_share
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from examples import parity
-from tasker.worker.testing import make_context, run_handler
+from tasker.testing import make_context, run_handler
 from tests.unit.examples.contexts import stored_share
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from examples import payments
 from examples.payments import Eligibility, GatewayRefund, Refund
+from tasker.testing import make_context, run_handler
 from tasker.worker import HandlerError
-from tasker.worker.testing import make_context, run_handler
 from tests.unit.examples.contexts import context
 
 REFUND = {"payment_id": "pay_1", "refund_amount": 5000, "customer_email": "ada@example.com"}

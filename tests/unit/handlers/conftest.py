@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from tasker.worker import HandlerRegistry, StepContext, StepExecutionResult
 from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.execution import Execution
 from tasker.worker.handlers.sealing import SealedResult
+from tasker.worker.handlers.threads import HandlerThreads
 
 TASK = UUID("01980000-0000-7000-8000-000000000001")
 STEP = UUID("01980000-0000-7000-8000-000000000002")
@@ -54,13 +54,13 @@ def new_context() -> NewContext:
 
 
 @pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as executor:
+def pool() -> Iterator[HandlerThreads]:
+    with HandlerThreads(4) as executor:
         yield executor
 
 
 @pytest.fixture
-async def start(pool: ThreadPoolExecutor, new_context: NewContext) -> AsyncIterator[Callable[..., Execution]]:
+async def start(pool: HandlerThreads, new_context: NewContext) -> AsyncIterator[Callable[..., Execution]]:
     """Start a target; whatever still runs at the end of the test is waited for."""
     started: list[Execution] = []
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasker.testing import make_context, run_handler
 from tasker.worker import (
     Batchable,
     BatchAggregationScenario,
@@ -22,7 +23,6 @@ from tasker.worker import (
     depends_on,
     step_handler,
 )
-from tasker.worker.testing import make_context, run_handler
 from tests.unit.handlers.conftest import Run
 
 PLANNED = {"batch_processing_outcome": {"type": "create_batches"}, "total_items": 3}

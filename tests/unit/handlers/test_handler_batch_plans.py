@@ -11,6 +11,7 @@ import pytest
 
 from tasker.domain.outcomes import MAX_BATCHES, planned_batches
 from tasker.orchestration.engine.expansion import BatchLimits
+from tasker.testing import make_context, run_handler
 from tasker.worker import (
     Batchable,
     BatchAnalyzerOutcome,
@@ -25,7 +26,6 @@ from tasker.worker import (
     step_handler,
 )
 from tasker.worker.handlers.cursors import TooManyBatchesError
-from tasker.worker.testing import make_context, run_handler
 from tests.unit.handlers.conftest import Run
 from tests.unit.handlers.styles import Make, styles
 

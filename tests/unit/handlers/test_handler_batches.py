@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from tasker.domain.templates import document
+from tasker.testing import batch_inputs, make_context, no_op_inputs, run_handler
 from tasker.worker import (
     Batchable,
     BatchAnalyzerOutcome,
@@ -28,7 +29,6 @@ from tasker.worker import (
     step_handler,
 )
 from tasker.worker.handlers.batches import DEFAULT_BATCH_SIZE
-from tasker.worker.testing import batch_inputs, make_context, no_op_inputs, run_handler
 from tests.unit.handlers.conftest import NewContext, Run
 
 TWO_BATCHES = {

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from tasker.testing import batch_inputs, make_context, run_handler
 from tasker.worker import (
     Batchable,
     BatchWorkerContext,
@@ -24,7 +25,6 @@ from tasker.worker import (
 from tasker.worker.handlers.attempts import Yielded
 from tasker.worker.handlers.execution import Execution
 from tasker.worker.handlers.sealing import SealedResult
-from tasker.worker.testing import batch_inputs, make_context, run_handler
 from tests.unit.handlers.styles import Make, styles
 
 Start = Callable[..., Execution]

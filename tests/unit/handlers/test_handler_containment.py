@@ -6,11 +6,13 @@ import asyncio
 import decimal
 import sys
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
 from tasker.worker import StepContext, step_handler
+from tasker.worker.handlers.threads import HandlerThreads
 from tests.unit.handlers.conftest import Run
 
 
@@ -111,3 +113,30 @@ async def test_arithmetic_that_one_handler_changes_is_unchanged_for_the_next(run
     usual = decimal.getcontext().prec
     assert [(await run(handler)).result for _ in range(2)] == [{"prec": usual}] * 2
     assert decimal.getcontext().prec == usual
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_context_variables_that_a_handler_sets_are_unset_for_the_next(run: Run, kind: str) -> None:
+    customer: ContextVar[str | None] = ContextVar("customer", default=None)
+
+    def remember() -> dict[str, Any]:
+        seen = customer.get()
+        customer.set("acme")
+        return {"seen": seen}
+
+    async def remember_too() -> dict[str, Any]:
+        return remember()
+
+    handler = step_handler("remembers")(remember if kind == "sync" else remember_too)
+    assert [(await run(handler)).result for _ in range(2)] == [{"seen": None}] * 2
+
+
+def test_an_event_loop_that_is_set_in_a_thread_is_not_there_for_the_next_step() -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        with HandlerThreads(1) as threads:
+            threads.submit(asyncio.set_event_loop, loop).result()
+            with pytest.raises(RuntimeError, match="no current event loop"):
+                threads.submit(asyncio.get_event_loop).result()
+    finally:
+        loop.close()

@@ -14,11 +14,11 @@ import pytest
 from pydantic import BaseModel, Field, computed_field
 
 from tasker.domain.results import StepExecutionResult
+from tasker.testing import make_context, run_handler
 from tasker.worker import StepContext, StepHandlerResult, checkpoint_yield, step_handler
 from tasker.worker.handlers.execution import Execution
 from tasker.worker.handlers.functions import marked_handler
-from tasker.worker.handlers.results import MAX_VALUES
-from tasker.worker.testing import make_context, run_handler
+from tasker.worker.handlers.jsonable import MAX_VALUES
 from tests.unit.handlers.conftest import NewContext, Run, sealed_by
 from tests.unit.handlers.styles import Make, as_async_function, as_function, styles
 

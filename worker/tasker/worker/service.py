@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
-
-import structlog
 
 from tasker.config.settings import WorkerSettings
 from tasker.persistence.failures import as_unavailable
@@ -15,15 +12,17 @@ from tasker.persistence.probe import DatabaseProbe
 from tasker.rpc.readiness import Readiness
 from tasker.rpc.security import Security, security_of
 from tasker.rpc.server import WORKER_OPTIONS, RpcServer, ServiceRegistration, build_server
+from tasker.telemetry.logs import get_logger
 from tasker.telemetry.loop_watch import LoopWatch
 from tasker.v1 import worker_pb2, worker_pb2_grpc
 from tasker.worker.handlers.registry import HandlerRegistry
+from tasker.worker.handlers.threads import HandlerThreads
 from tasker.worker.runtime.worker import Worker
 from tasker.worker.services.config_service import WorkerConfigService
 from tasker.worker.services.health_service import WorkerHealthService
 from tasker.worker.services.template_service import WorkerTemplateService
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class WorkerService:
@@ -66,7 +65,7 @@ class WorkerService:
         self.worker.on_change = self._readiness.update_soon
         self.address = self._server.address
         # `asyncio.to_thread` of so many handlers at once; by default it has a few threads for all of them.
-        threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="to_thread")
+        threads = HandlerThreads(self._settings.slots, thread_name_prefix="to_thread")
         asyncio.get_running_loop().set_default_executor(threads)
         try:
             await self.worker.start()

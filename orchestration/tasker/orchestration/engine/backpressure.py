@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-import structlog
-
 from tasker.domain.backpressure import BackpressureError, DepthLimits, Pressure, PressureLevel
 from tasker.persistence.reading.backlogs import Backlog
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: What was read longer ago says nothing about now, and refuses nobody.
 STALE_SECONDS: Final = 30.0

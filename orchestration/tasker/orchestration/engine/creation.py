@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-import structlog
-
 from tasker.domain.durations import parse_duration
 from tasker.domain.errors import (
     FailedPreconditionError,
@@ -28,8 +26,9 @@ from tasker.persistence.failures import is_transient
 from tasker.persistence.operations.create import CreatedTask, TaskToCreate, create_tasks
 from tasker.persistence.queries import Queries
 from tasker.persistence.reading.tasks import TaskReader, TaskRecord
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: The most tasks that share a transaction. What a statement looks at grows with the square of it.
 MAX_GROUP: Final = 64

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from tasker.domain.outcomes import (
     EMPTY_BATCH_ID,
     MAX_BATCHES,
@@ -31,12 +29,12 @@ from tasker.domain.templates.expansion import (
 )
 from tasker.domain.templates.graph import MAX_ANCESTOR_DEPTH
 from tasker.domain.uuids import uuid7
-from tasker.orchestration.engine.revisions import PlannedRevision
+from tasker.orchestration.engine.revisions import PlannedRevision, PlannedRevisions
 from tasker.persistence.operations.expand import StepToAdd, TaskStep, expand_tasks, task_steps
 from tasker.persistence.queries import Transaction
-from tasker.persistence.reading.revisions import Revisions
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _PROVIDES: Final = "provides"
 _BATCH: Final = "batch_dependency"
@@ -78,14 +76,12 @@ class Expander:
 
     def __init__(
         self,
-        revisions: Revisions[PlannedRevision],
+        revisions: PlannedRevisions,
         *,
-        environment: str,
         decisions: DecisionLimits,
         batches: BatchLimits,
     ) -> None:
         self._revisions = revisions
-        self._environment = environment
         self._decisions = decisions
         self._batches = batches
 
@@ -114,7 +110,9 @@ class Expander:
                     problem=str(refusal),
                 )
         if added := [step for task in growing.values() for step in task.added]:
-            await expand_tasks(transaction, self._environment, added, batch_limit=self._batches.max_parallel)
+            await expand_tasks(
+                transaction, self._revisions.environment, added, batch_limit=self._batches.max_parallel
+            )
         return refused
 
     async def _read(self, transaction: Transaction, task_uuids: set[UUID]) -> dict[UUID, _GrowingTask]:
@@ -124,7 +122,7 @@ class Expander:
         return {
             task_uuid: _GrowingTask(
                 task_uuid,
-                await self._revisions.get(found[0].template_digest),
+                await self._revisions.of(found[0].environment).get(found[0].template_digest),
                 found,
                 self._decisions,
                 self._batches,

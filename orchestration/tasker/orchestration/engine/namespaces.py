@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from tasker.domain.queue_errors import NamespaceNotFoundError
 from tasker.orchestration.engine.arguments import check_texts
 from tasker.persistence.database import Database
 from tasker.persistence.operations.pause import Paused, pause_namespace, resume_namespace
 from tasker.persistence.reading.queues import NamespacePause, QueueReader, QueueStatus
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: The longest texts that are kept with a pause.
 _LENGTHS: Final[Mapping[str, int]] = {"namespace": 255, "requested_by": 255, "reason": 500}

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-import structlog
-
 from tasker.domain.errors import (
     GuardFailedError,
     InvalidArgumentError,
@@ -36,8 +34,9 @@ from tasker.persistence.operations.reconcile import requeue_task
 from tasker.persistence.queries import Transaction
 from tasker.persistence.reading.tasks import no_such_step
 from tasker.persistence.sessions import Sessions
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: The longest texts that are kept with a transition.
 _LENGTHS: Final[Mapping[str, int]] = {"performed_by": 255, "requested_by": 255, "reason": 500}

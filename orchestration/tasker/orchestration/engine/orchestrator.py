@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 
-import structlog
-
 from tasker.config.settings import OrchestrationSettings
 from tasker.domain.templates.document import StepType
 from tasker.domain.templates.expansion import DecisionLimits
@@ -28,7 +26,7 @@ from tasker.orchestration.engine.judge import Judge
 from tasker.orchestration.engine.namespaces import Namespaces
 from tasker.orchestration.engine.operators import Operators
 from tasker.orchestration.engine.poison import PoisonMessages
-from tasker.orchestration.engine.revisions import PlannedRevision, planned_revisions
+from tasker.orchestration.engine.revisions import PlannedRevisions
 from tasker.orchestration.engine.task_watch import TaskWatch
 from tasker.orchestration.engine.versions import TemplateVersions
 from tasker.orchestration.engine.watching import Watching
@@ -50,12 +48,12 @@ from tasker.persistence.operations.register import TEMPLATE_CHANGED_CHANNEL
 from tasker.persistence.reading.analytics import AnalyticsReader
 from tasker.persistence.reading.backlogs import BacklogReader
 from tasker.persistence.reading.moved_tasks import MovedTaskReader
-from tasker.persistence.reading.revisions import Revisions
 from tasker.persistence.reading.tasks import TaskReader
 from tasker.persistence.reading.transitions import TransitionReader
 from tasker.persistence.sessions import MOST_REQUESTS
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _TIMER_CHANNEL: Final = "tasker_timer"
 
@@ -97,10 +95,10 @@ class Orchestrator:
         self._analysing = self.database.sessions(at_most=1)
         self._broker = PgmqOrchestrationBroker(self._sessions)
         self.listener = Listener(self.database.url_parameters)
-        revisions = planned_revisions(self.database, settings.environment)
+        revisions = PlannedRevisions(self.database, settings.environment)
         expander = _expander(settings, revisions)
         self._catalogue = TemplateCatalogue(
-            self.database, revisions, input_validation=settings.input_validation
+            self.database, revisions.of(), input_validation=settings.input_validation
         )
         self.reader = TaskReader(self.database)
         self.creator = TaskCreator(
@@ -218,10 +216,9 @@ def _disabled(settings: OrchestrationSettings) -> Mapping[StepType, str]:
     return {step_type: what for (step_type, what), enabled in switches.items() if not enabled}
 
 
-def _expander(settings: OrchestrationSettings, revisions: Revisions[PlannedRevision]) -> Expander:
+def _expander(settings: OrchestrationSettings, revisions: PlannedRevisions) -> Expander:
     return Expander(
         revisions,
-        environment=settings.environment,
         decisions=DecisionLimits(
             settings.max_steps_per_decision,
             settings.max_decision_depth,

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from tasker.domain.errors import InvalidArgumentError
 from tasker.domain.templates.findings import Finding, InvalidTemplateError, Report
 from tasker.domain.templates.loading import load_documents
@@ -19,8 +17,9 @@ from tasker.persistence.database import Database
 from tasker.persistence.operations.activate import activate_version, deactivate_version
 from tasker.persistence.operations.register import register_template
 from tasker.persistence.reading.templates import TemplateReader, TemplateVersion, VersionPage
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: The longest document. Reading YAML takes a while: about two seconds for this.
 MAX_DOCUMENT_BYTES: Final = 256 * 1024

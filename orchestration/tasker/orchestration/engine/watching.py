@@ -10,8 +10,6 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-import structlog
-
 from tasker.domain.errors import SlowWatcherError, TaskerError, UnavailableError
 from tasker.domain.uuids import uuid7
 from tasker.orchestration.engine.feeds import Feed, FeedReading, TaskWish
@@ -22,8 +20,9 @@ from tasker.persistence.listener import Listener
 from tasker.persistence.operations.watch import announce_watcher
 from tasker.persistence.reading.moved_tasks import MovedTaskReader
 from tasker.persistence.reading.transitions import Line, TransitionReader
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 TRANSITIONS_CHANNEL: Final = "tasker_transitions"
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import structlog
-
 from tasker.persistence.operations.give_up import give_up_tasks
 from tasker.persistence.queries import Queries
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class GiveUpLoop:

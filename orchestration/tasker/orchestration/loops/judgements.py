@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import structlog
-
 from tasker.domain.templates.document import StepType
 from tasker.messaging.pgmq import PgmqOrchestrationBroker
 from tasker.messaging.poison import PoisonSearch
@@ -15,8 +13,9 @@ from tasker.orchestration.loops.results import BUSY_SECONDS
 from tasker.persistence.failures import is_transient, without_conflict
 from tasker.persistence.operations.judge import Judgements, StepVerdict, SubmittedStep, apply_verdicts
 from tasker.persistence.queries import Transaction
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class JudgementLoop:

@@ -6,12 +6,11 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from tasker.persistence.operations.reconcile import reconcile_tasks
 from tasker.persistence.queries import Queries
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _BEGINNING: Final = UUID(int=0)
 

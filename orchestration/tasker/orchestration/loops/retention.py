@@ -7,12 +7,11 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from tasker.persistence.operations.retain import delete_old_poison, delete_old_tasks
 from tasker.persistence.queries import Queries
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _BEGINNING: Final = UUID(int=0)
 #: Between two groups of which something was deleted: the work at hand comes first.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
 from tasker.domain.staleness import ActionTaken, Reaction, StalenessLimits, reaction_to_staleness
 from tasker.domain.templates.document import Lifecycle
 from tasker.persistence.failures import is_transient
@@ -14,8 +12,9 @@ from tasker.persistence.operations.give_up import ClosedTask, close_stale_task
 from tasker.persistence.operations.staleness import StaleTask, lock_detection, stale_tasks
 from tasker.persistence.queries import Queries
 from tasker.persistence.sessions import Session
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

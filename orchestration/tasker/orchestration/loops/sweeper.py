@@ -7,13 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-import structlog
-
 from tasker.domain.retry import LEASE
 from tasker.persistence.operations.sweep import look_at_leases, sweep_leases
 from tasker.persistence.sessions import Session
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 #: A tick that is late by so much, or takes so long, tells that nobody else got on either.

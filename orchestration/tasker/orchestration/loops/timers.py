@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import structlog
-
 from tasker.orchestration.loops.results import BUSY_SECONDS
 from tasker.persistence.operations.timers import fire_timers
 from tasker.persistence.queries import Queries
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class TimerLoop:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import structlog
-
 from tasker.persistence.operations.dlq import add_unserved_entries
 from tasker.persistence.queries import Queries
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class UnservedLoop:

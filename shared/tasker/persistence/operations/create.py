@@ -71,7 +71,7 @@ async def create_tasks(
 
     Args:
         queries: Where.
-        environment: Whose plans of the templates say how the steps are run.
+        environment: Whose plans of the templates say how the steps are run, now and later: the tasks keep it.
         tasks: What to create; where their identities conflict with one that exists, they are refused one by one.
     """
     created = await queries.fetch_all(

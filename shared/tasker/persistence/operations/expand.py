@@ -12,18 +12,23 @@ from tasker.domain.storable import json_array
 from tasker.persistence.queries import Transaction
 
 _STEPS: Final = """
-    SELECT task_uuid, template_digest, step_uuid, name, template_step_name, state, ancestor_uuids
-    FROM tasker.task_steps_v1(%s::uuid[])
+    SELECT task_uuid, template_digest, environment, step_uuid, name, template_step_name, state, ancestor_uuids
+    FROM tasker.task_steps_v2(%s::uuid[])
 """
 _EXPAND: Final = "SELECT tasker.expand_tasks_v1(%s, %s::text::jsonb, %s::text::jsonb, %s)"
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStep:
-    """A step of a locked task, as far as what to add to the task depends on it."""
+    """A step of a locked task, as far as what to add to the task depends on it.
+
+    Attributes:
+        environment: Whose plan the task was created by; None in tasks that are older than this was stored.
+    """
 
     task_uuid: UUID
     template_digest: bytes
+    environment: str | None
     step_uuid: UUID
     name: str
     template_step_name: str
@@ -71,7 +76,7 @@ async def expand_tasks(
 
     Args:
         transaction: What has locked the tasks.
-        environment: Whose plans of the templates say how the steps are run.
+        environment: Whose plans of the templates say how the steps are run, in tasks that do not know their own.
         steps: What to add.
         batch_limit: How many instances of batches a task that gets some may have in flight.
     """

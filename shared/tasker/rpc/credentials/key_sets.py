@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
 from jwt import PyJWK, PyJWTError
 
 from tasker.domain.errors import UnavailableError
@@ -17,11 +16,12 @@ from tasker.rpc.credentials.fetching import fetch
 from tasker.rpc.credentials.locations import KeySetError, KeySetLocation
 from tasker.rpc.credentials.public_keys import PublicKey, check_public_key
 from tasker.rpc.credentials.refusals import CredentialRefusedError
+from tasker.telemetry.logs import get_logger
 
 #: Anybody can make up a `kid`: so often, at most, one that is not known is asked for, and so is a server that failed.
 _PAUSE_SECONDS: Final = 10
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 Fetch = Callable[[KeySetLocation], Awaitable[bytes]]
 

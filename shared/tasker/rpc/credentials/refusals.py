@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
-import structlog
-
 from tasker.rpc.permissions import VOCABULARY, unknown_permissions
+from tasker.telemetry.logs import get_logger
 
 #: `missing`: none came. `malformed`: it is not one at all. `expired`: it was good once. `unknown_permission`: it grants
 #: what there is not. `invalid`: anything else.
 Cause: TypeAlias = Literal["missing", "malformed", "invalid", "expired", "unknown_permission"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class CredentialRefusedError(Exception):

@@ -36,7 +36,8 @@ from tasker.worker.handlers.errors import (
     RetryAfter,
     ServiceUnavailableError,
 )
-from tasker.worker.handlers.results import StepHandlerResult, normalise_return, result_body, to_jsonable
+from tasker.worker.handlers.jsonable import to_jsonable
+from tasker.worker.handlers.results import StepHandlerResult, normalise_return, result_body
 from tasker.worker.handlers.sealing import (
     MAX_MESSAGE_CHARACTERS,
     SealedResult,

@@ -9,6 +9,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from structlog.typing import FilteringBoundLogger
+
+from tasker.telemetry.logs import get_logger
+
 #: What step creation adds to the configuration of a batch worker's instance.
 _BATCH_INPUTS: Final = frozenset({"cursor", "batch_metadata", "is_no_op", "__template_step_name"})
 
@@ -167,6 +171,22 @@ class StepContext:
         recognise the repetition. Format: `<task_uuid>:<step_uuid>`.
         """
         return f"{self.task_uuid}:{self.step_uuid}"
+
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """What says in a line of the log which step it is of."""
+        return {
+            "correlation_id": str(self.correlation_id),
+            "task_uuid": str(self.task_uuid),
+            "step_uuid": str(self.step_uuid),
+            "step_name": self.step_name,
+            "attempt": self.attempt,
+        }
+
+    @property
+    def logger(self) -> FilteringBoundLogger:
+        """A logger of the worker's own log whose lines say which step they are of, in threads of the author's, too."""
+        return get_logger(self.handler_name).bind(**self.log_fields)
 
     # Attempts
 

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TypeAlias
 
 from tasker.domain.results import ErrorType
+from tasker.telemetry.logs import bind_step
 from tasker.worker.handlers.attempts import Attempt, End, ResultCheck, WorkerIdentity
 from tasker.worker.handlers.batches import sized
 from tasker.worker.handlers.containment import contain_tasks, enter_handler
@@ -111,6 +112,7 @@ class Execution:
         # A task that ends by KeyboardInterrupt or SystemExit takes the event loop with it, so nothing but
         # cancellation may leave this function.
         enter_handler()
+        bind_step(self.context.log_fields)
         try:
             if self._handler.is_async:
                 value = self._handler.call(self.context)

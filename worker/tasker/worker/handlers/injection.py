@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -92,19 +93,15 @@ class Injection:
         """
         if self.adapter is None:
             return value
-        # A dependency's model was dumped by field names, whatever aliases it reads.
-        by_name = True if self.source is Source.DEPENDENCY else None
-        with suppress(ValidationError):
-            return self.adapter.validate_python(value, by_alias=by_name, by_name=by_name)
-        # The values came as JSON: in that mode a strict model, too, reads a date or a UUID from a string.
+        if self.source is not Source.DEPENDENCY:
+            return _read(self.adapter, value)
         try:
-            return self.adapter.validate_json(_json(value), by_alias=by_name, by_name=by_name)
+            return _read_result(self.adapter, value)
         except ValidationError:
             # What a step returned as `7` was stored as `{"result": 7}`: a parameter typed `int` means the 7.
-            if self.source is not Source.DEPENDENCY or not _is_wrapped(value):
-                raise
-            with suppress(ValidationError):
-                return self.adapter.validate_json(_json(value["result"]), by_alias=by_name, by_name=by_name)
+            if _is_wrapped(value):
+                with suppress(ValidationError):
+                    return _read_result(self.adapter, value["result"])
             raise
 
 
@@ -149,6 +146,60 @@ def violations_of(injection: Injection, exc: ValidationError) -> Iterator[FieldV
     for error in exc.errors(include_url=False, include_context=False, include_input=False):
         path = ".".join([injection.field, *map(str, error["loc"])])
         yield FieldViolation(path, error["msg"])
+
+
+def _read(adapter: TypeAdapter[Any], value: Any, *, by_name: bool | None = None) -> Any:
+    with suppress(ValidationError):
+        return adapter.validate_python(value, by_alias=by_name, by_name=by_name)
+    # The values came as JSON: in that mode a strict model, too, reads a date or a UUID from a string.
+    return adapter.validate_json(_json(value), by_alias=by_name, by_name=by_name)
+
+
+def _read_result(adapter: TypeAdapter[Any], value: Any) -> Any:
+    """Return what a step returned, as a type: a model was dumped by field names, and with its computed fields."""
+    try:
+        return _read(adapter, value, by_name=True)
+    except ValidationError as exc:
+        # One that forbids extras refuses its own computed fields.
+        own = _without_computed(value, exc, frozenset(_computed_fields(adapter.core_schema)))
+        if own is None:
+            raise
+        return _read(adapter, own, by_name=True)
+
+
+def _without_computed(value: Any, exc: ValidationError, computed: Collection[str]) -> Any:
+    """Return a copy of a value without the computed fields that were refused as extras; None if there are none."""
+    places = [
+        error["loc"]
+        for error in exc.errors()
+        if error["type"] == "extra_forbidden" and error["loc"][-1] in computed
+    ]
+    if not places:
+        return None
+    copied = deepcopy(value)
+    for *above, name in places:
+        found = copied
+        for key in above:
+            if (isinstance(found, dict) and key in found) or (
+                isinstance(found, list) and isinstance(key, int)
+            ):
+                found = found[key]  # type: ignore[index]
+            # else the place names a member of a union, which is no place in the value
+        if isinstance(found, dict):
+            found.pop(name, None)
+    return copied
+
+
+def _computed_fields(schema: object) -> Iterator[str]:
+    """Yield the names of all computed fields of the models and dataclasses that a type is made of."""
+    if isinstance(schema, Mapping):
+        if schema.get("type") == "computed-field":
+            yield schema["property_name"]
+        for part in schema.values():
+            yield from _computed_fields(part)
+    elif isinstance(schema, (list, tuple)):
+        for part in schema:
+            yield from _computed_fields(part)
 
 
 def _json(value: Any) -> str:

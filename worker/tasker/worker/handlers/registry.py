@@ -136,6 +136,18 @@ class HandlerRegistry:
         self._forget()
         return name
 
+    def replace(self, target: Any, *, name: str | None = None) -> str:
+        """Add a handler as `register` does, in the place of one that has its name; tests put stand-ins there.
+
+        Raises:
+            HandlerDefinitionError: It is no handler, or one that cannot work.
+        """
+        new = HandlerRegistry()
+        name = new.register(target, name=name)
+        self._explicit.targets[name] = new._explicit.targets[name]
+        self._resolved.clear()
+        return name
+
     def add_resolver(self, resolver: RegistryResolver) -> None:
         """Add a way of finding handlers; adding one of the same class again changes nothing.
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tasker.domain.results import StepExecutionResult
 from tasker.domain.storable import MAX_PROBLEM_CHARACTERS, encode_json
-from tasker.worker.handlers.results import to_jsonable
+from tasker.worker.handlers.jsonable import to_jsonable
 
 MAX_MESSAGE_CHARACTERS: Final = 2000
 MAX_BACKTRACE_ENTRIES: Final = 25

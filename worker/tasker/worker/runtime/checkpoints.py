@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import structlog
-
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.checkpoint import checkpoint_step
 from tasker.persistence.operations.claim import ClaimedStep
 from tasker.persistence.queries import Queries
+from tasker.telemetry.logs import get_logger
 from tasker.worker.handlers.attempts import Yielded
 from tasker.worker.handlers.sealing import SealedResult
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class LeaseLostError(Exception):

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-import structlog
-
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.messaging.poison import PoisonSearch
 from tasker.persistence.failures import is_transient, patiently
 from tasker.persistence.operations.claim import ClaimedStep
+from tasker.telemetry.logs import get_logger
 from tasker.worker.handlers.registry import HandlerRegistry
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class StepClaimer:

@@ -8,17 +8,16 @@ from threading import Thread
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from tasker.domain.retry import LEASE_RENEWAL
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.renew import renew_leases
 from tasker.persistence.operations.workers import beat
 from tasker.persistence.sessions import Session
+from tasker.telemetry.logs import get_logger
 from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.slots import Slots
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: Shorter than elsewhere, since the leases run out meanwhile.
 _LONGEST_PAUSE_SECONDS: Final = 1.0

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import structlog
-
 from tasker.domain.errors import FieldViolation
 from tasker.persistence.operations.claim import ClaimedStep
+from tasker.telemetry.logs import get_logger
 from tasker.worker.handlers.attempts import ResultCheck
 from tasker.worker.runtime.revisions import KnownStep
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: What happens to a result that breaks its schema: nothing, a line in the log, or the step fails.
 ResultValidation = Literal["off", "warn", "enforce"]

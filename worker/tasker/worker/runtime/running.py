@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
-
-import structlog
 
 from tasker.domain.results import ErrorType, StepExecutionResult
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.claim import ClaimedStep, DependenciesTooLargeError, hydrate_step
 from tasker.persistence.queries import Queries
 from tasker.persistence.reading.revisions import Revisions
+from tasker.telemetry.logs import get_logger
 from tasker.worker.handlers.attempts import WorkerIdentity, Yielded, given_by_worker, not_resolved
 from tasker.worker.handlers.errors import HandlerResolutionError
 from tasker.worker.handlers.execution import Execution
 from tasker.worker.handlers.registry import HandlerRegistry
 from tasker.worker.handlers.sealing import SealedResult
+from tasker.worker.handlers.threads import HandlerThreads
 from tasker.worker.runtime.checkpoints import LeaseLostError, store_checkpoint
 from tasker.worker.runtime.claims import OpenClaims
 from tasker.worker.runtime.result_schemas import ResultValidation, result_check
@@ -30,8 +29,9 @@ from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.solitude import Solitude
 from tasker.worker.runtime.step_contexts import step_context
 from tasker.worker.runtime.submitter import ResultSubmitter
+from tasker.worker.runtime.working_directory import WorkingDirectory
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: Whoever is no suspect runs beside others.
 _TOGETHER: Final = nullcontext()
@@ -63,7 +63,8 @@ class StepRunner:
         self._result_validation = result_validation
         self._identity = identity
         # A thread for every slot: whatever is claimed starts at once, sync or async.
-        self._threads = ThreadPoolExecutor(slots.size, thread_name_prefix="handler")
+        self._threads = HandlerThreads(slots.size, thread_name_prefix="handler")
+        self._directory = WorkingDirectory()
         self._running: dict[UUID, asyncio.Task[None]] = {}
         self._solitude = Solitude(queries, slots, self._running, submitter.flush)
 
@@ -126,6 +127,7 @@ class StepRunner:
                 self._slots.give_back()
             else:
                 self._slots.give_back_after(execution.released)  # a thread cannot be stopped
+            self._directory.look(step, others_run=self._slots.in_use > 0)
 
     async def _begin(self, step: ClaimedStep) -> Execution | SealedResult:
         """Start the handler; return a result instead if it cannot run, or not once more."""

@@ -8,17 +8,16 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
-import structlog
-
 from tasker.domain.losses import Company
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.claim import ClaimedStep
 from tasker.persistence.operations.renew import begin_suspect
 from tasker.persistence.queries import Queries
+from tasker.telemetry.logs import get_logger
 from tasker.worker.runtime.checkpoints import LeaseLostError
 from tasker.worker.runtime.slots import Slots
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: How long a suspect waits for the others to end; then it runs beside them after all.
 _PATIENCE_SECONDS: Final = 60.0

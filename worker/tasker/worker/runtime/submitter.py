@@ -8,19 +8,18 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
-import structlog
-
 from tasker.domain.results import ErrorType
 from tasker.messaging.pgmq import PgmqWorkerBroker
 from tasker.persistence.failures import patiently
 from tasker.persistence.operations.claim import ClaimedStep
 from tasker.persistence.operations.finish import NextClaims
 from tasker.persistence.operations.submit import ResultToSubmit
+from tasker.telemetry.logs import get_logger
 from tasker.worker.handlers.attempts import WorkerIdentity, given_by_worker
 from tasker.worker.handlers.sealing import SealedResult
 from tasker.worker.runtime.claims import OpenClaims
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _MAX_GROUP: Final = 200
 _MAX_WAITING: Final = 1000

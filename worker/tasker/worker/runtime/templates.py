@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
 from tasker.domain.errors import TaskerError
 from tasker.domain.templates.document import Template
 from tasker.domain.templates.loading import Document, load_documents
 from tasker.domain.templates.validation import validate
 from tasker.persistence.database import Database
 from tasker.persistence.operations.register import register_template
+from tasker.telemetry.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class TemplateDirectoryError(TaskerError):
@@ -126,7 +125,7 @@ def _valid(document: Document, report: Registration, *, strict: bool) -> Templat
 
 def _documents(directory: Path, report: Registration) -> Iterator[Document]:
     """Yield every document of every file, noting the files that hold none."""
-    for path in _files(directory):
+    for path in template_files(directory):
         report.total_files += 1
         source = str(path.relative_to(directory))
         try:
@@ -145,7 +144,7 @@ def _documents(directory: Path, report: Registration) -> Iterator[Document]:
         report.warnings.append(f"template directory {directory} holds no .yaml or .yml file")
 
 
-def _files(directory: Path) -> list[Path]:
+def template_files(directory: Path) -> list[Path]:
     """Return the template files; what is in hidden folders is not meant: a mounted ConfigMap keeps its copies there."""
     try:
         next(directory.iterdir(), None)

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-import structlog
-
 from tasker.config.settings import WorkerSettings
 from tasker.domain.uuids import uuid7
 from tasker.messaging.claim_order import ClaimOrder
@@ -20,6 +18,7 @@ from tasker.persistence.listener import Listener
 from tasker.persistence.migrations import check_schema
 from tasker.persistence.operations.workers import register_worker, retire_worker
 from tasker.persistence.sessions import MOST_REQUESTS
+from tasker.telemetry.logs import get_logger
 from tasker.version import VERSION
 from tasker.worker.handlers.attempts import WorkerIdentity
 from tasker.worker.handlers.checking import HandlersUnfitError, check_handlers
@@ -35,7 +34,7 @@ from tasker.worker.runtime.slots import Slots
 from tasker.worker.runtime.submitter import ResultSubmitter
 from tasker.worker.runtime.templates import Registration, register_directory
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: How the contract calls the kind of this worker.
 WORKER_TYPE: Final = "general"
