@@ -262,6 +262,11 @@ class TestADeclinedCard:
         assert await operator.type(look)
         await operator.type(decide)
         assert await self.order(client, task) == "transfer 17"
+        told = "complete_manually by ada: paid by bank transfer"
+        history = await operator.type("tasker task audit $TASK\n")
+        assert re.search(rf"^\S+ \S+ +process_payment +complete +{told}$", history, re.M)
+        step = await operator.type("tasker step show $TASK process_payment\n")
+        assert re.search(rf"^by hand +\S+ \S+ {told}$", step, re.M)
         entry = await client.dlq.get(task)
         assert (entry.resolution_notes, entry.resolved_by) == ("paid by bank transfer", "ada")
 
@@ -384,6 +389,7 @@ async def test_when_it_is_done(operator: Operator, client: TaskerClient, hire: H
     shown = await operator.type(block)
     lines = re.findall(r"^\S+ \S+ +(\w+) +(\d) ", shown, re.M)
     assert lines == [("price_cart", "1"), ("charge", "1"), ("charge", "2"), ("charge", "1"), ("ship", "1")]
+    assert re.search(r"^\S+ \S+ +charge +pending +reset_for_retry by ada: it answers again$", shown, re.M)
     entry = await client.dlq.get(task)
     assert entry.resolution_status is ResolutionStatus.MANUALLY_RESOLVED
     assert re.search(r"^max_retries_exceeded +1 +0 +1 ", shown, re.M)

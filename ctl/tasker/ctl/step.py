@@ -8,11 +8,12 @@ from uuid import UUID
 
 import typer
 
-from tasker.client import Step, TaskerClient
+from tasker.client import Step, StepIntervention, TaskerClient
 from tasker.ctl import task_views
 from tasker.ctl.acting import Actor
 from tasker.ctl.arguments import Json, json_object, json_value
 from tasker.ctl.options import with_options
+from tasker.ctl.output import plain
 from tasker.ctl.prefixes import StepName, TaskPrefix, UuidPrefix, find_step, find_task
 from tasker.ctl.remote import Service
 
@@ -49,13 +50,22 @@ def show(
     ] = False,
     service: Service,
 ) -> None:
-    """Show a step: its result, or why it failed and when it is tried again."""
+    """Show a step: its result, or why it failed and when it is tried again.
 
-    async def ask(client: TaskerClient) -> Step:
+    And what a person did to it last.
+    """
+
+    async def ask(client: TaskerClient) -> tuple[Step, StepIntervention | None]:
         task_uuid = await find_task(client, task)
-        return find_step(await client.steps(task_uuid), step)
+        found = find_step(await client.steps(task_uuid), step)
+        acts = await client.step_interventions(task_uuid, found.step_uuid)
+        return found, next(iter(acts), None)
 
-    service.output.show(service.ask(ask), lambda found: task_views.step_details(found, traceback=traceback))
+    found, last = service.ask(ask)
+    if service.output.as_json:
+        service.output.write(found, last_intervention=plain(last))
+    else:
+        service.output.say(task_views.step_details(found, last, traceback=traceback))
 
 
 @app.command()

@@ -10,7 +10,6 @@ import typer
 from tasker.client import (
     SortField,
     Step,
-    StepAuditRecord,
     Task,
     TaskContext,
     TaskerClient,
@@ -22,6 +21,7 @@ from tasker.ctl.arguments import TemplateName, json_object, template_name
 from tasker.ctl.event_loop import run
 from tasker.ctl.failures import ExitCode
 from tasker.ctl.filters import TaskFilters
+from tasker.ctl.history import Happening, history, history_table
 from tasker.ctl.limits import Everything, Limit, show_some
 from tasker.ctl.options import with_options
 from tasker.ctl.output import Output
@@ -245,19 +245,18 @@ def audit(
     *,
     service: Service,
 ) -> None:
-    """List every result of a task's steps, oldest first.
+    """List every result of a task's steps, and who acted on them, oldest first.
 
-    As workers submitted them: every attempt is there, and those before a retry by hand, too. With --json one a line.
+    Results are as workers submitted them: every attempt is there, and those before a retry by hand, too. Of what people
+    did to a step the newest 100 are there; with --json one a line, those with `action`, `performed_by` and `reason`.
     """
 
-    async def ask(client: TaskerClient) -> list[StepAuditRecord]:
+    async def ask(client: TaskerClient) -> list[Happening]:
         task_uuid = await find_task(client, task)
         steps = await client.steps(task_uuid)
-        wanted = steps if step is None else [find_step(steps, step)]
-        records = [record for one in wanted async for record in client.step_audit(task_uuid, one.step_uuid)]
-        return sorted(records, key=lambda record: (record.recorded_at, record.audit_uuid))
+        return await history(client, steps if step is None else [find_step(steps, step)])
 
-    service.output.show_all(service.ask(ask), task_views.audit_table, none="No result was submitted yet.")
+    service.output.show_all(service.ask(ask), history_table, none="No result was submitted yet.")
 
 
 def _show_created(task: Task, output: Output, *, alone: bool, streaming: bool) -> None:
