@@ -57,9 +57,9 @@ def show(
 
     async def ask(client: TaskerClient) -> tuple[Step, StepIntervention | None]:
         task_uuid = await find_task(client, task)
-        found = find_step(await client.steps(task_uuid), step)
-        acts = await client.step_interventions(task_uuid, found.step_uuid)
-        return found, next(iter(acts), None)
+        step_uuid = await find_step(client, task_uuid, step)
+        acts = await client.step_interventions(task_uuid, step_uuid)
+        return await client.step(task_uuid, step_uuid), next(iter(acts), None)
 
     found, last = service.ask(ask)
     if service.output.as_json:
@@ -142,7 +142,6 @@ def _act(
 
     async def ask(client: TaskerClient) -> Step:
         task_uuid = await find_task(client, task)
-        found = find_step(await client.steps(task_uuid), step)
-        return await act(client, task_uuid, found.step_uuid)
+        return await act(client, task_uuid, await find_step(client, task_uuid, step))
 
     service.output.show(service.ask(ask), task_views.step_line)

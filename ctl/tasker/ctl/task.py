@@ -253,8 +253,9 @@ def audit(
 
     async def ask(client: TaskerClient) -> list[Happening]:
         task_uuid = await find_task(client, task)
-        steps = await client.steps(task_uuid)
-        return await history(client, steps if step is None else [find_step(steps, step)])
+        if step is None:
+            return await history(client, await client.steps(task_uuid, results=False))
+        return await history(client, [await client.step(task_uuid, await find_step(client, task_uuid, step))])
 
     service.output.show_all(service.ask(ask), history_table, none="No result was submitted yet.")
 
