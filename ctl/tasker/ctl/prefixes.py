@@ -147,19 +147,20 @@ async def find_step(client: TaskerClient, task_uuid: UUID, given: str) -> UUID:
     return the_one(prefix, "step", fitting)
 
 
-def the_one(prefix: UuidPrefix, what: str, found: list[tuple[UUID, str]]) -> UUID:
+def the_one(prefix: UuidPrefix, what: str, found: list[tuple[UUID, str]], *, within: str = "") -> UUID:
     """Return the only one of those that a prefix fits.
 
     Args:
         prefix: The prefix.
         what: What they are.
         found: Their uuids, and what else to say of each.
+        within: Among which ones was looked, if not among all, and what to do about it.
 
     Raises:
         CommandError: There is none, or more than one.
     """
     if not found:
-        raise CommandError(f"no {what}'s uuid begins with {str(prefix)!r}", ExitCode.NOT_FOUND)
+        raise CommandError(f"no {what}'s uuid begins with {str(prefix)!r}{within}", ExitCode.NOT_FOUND)
     if len(found) > 1:
         told = "; ".join(f"{uuid} ({more})" for uuid, more in found[:_TOLD])
         rest = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
