@@ -16,6 +16,7 @@ from tasker.ctl.options import with_options
 from tasker.ctl.output import plain
 from tasker.ctl.prefixes import StepName, TaskPrefix, UuidPrefix, find_step, find_task
 from tasker.ctl.remote import Service
+from tasker.ctl.step_listing import list_steps
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -25,18 +26,7 @@ def step() -> None:
     """Show steps; retry, resolve or complete failed ones."""
 
 
-@app.command("list")
-@with_options
-def list_steps(task: TaskPrefix, *, service: Service) -> None:
-    """List the steps of a task.
-
-    With their results, oldest first; with --json one a line.
-    """
-
-    async def ask(client: TaskerClient) -> tuple[Step, ...]:
-        return await client.steps(await find_task(client, task))
-
-    service.output.show_all(service.ask(ask), task_views.step_table)
+app.command("list")(list_steps)
 
 
 @app.command()

@@ -9,7 +9,6 @@ import typer
 
 from tasker.client import (
     SortField,
-    Step,
     Task,
     TaskContext,
     TaskerClient,
@@ -27,6 +26,7 @@ from tasker.ctl.options import with_options
 from tasker.ctl.output import Output
 from tasker.ctl.prefixes import TaskPrefix, find_step, find_task
 from tasker.ctl.remote import Service
+from tasker.ctl.step_listing import list_steps
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -188,22 +188,7 @@ def watch(
     raise typer.Exit(run(work()))
 
 
-@app.command()
-@with_options
-def steps(
-    task: TaskPrefix,
-    *,
-    service: Service,
-) -> None:
-    """List the steps of a task.
-
-    With their results, oldest first; with --json one a line.
-    """
-
-    async def ask(client: TaskerClient) -> tuple[Step, ...]:
-        return await client.steps(await find_task(client, task))
-
-    service.output.show_all(service.ask(ask), task_views.step_table)
+app.command("steps")(list_steps)
 
 
 @app.command()
