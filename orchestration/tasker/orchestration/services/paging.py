@@ -57,19 +57,19 @@ class PageTokens:
             facts: Everything that makes it another listing.
             default_limit: How many rows a page has unless said otherwise.
         """
-        return Listing(self.key, *facts, default_limit=default_limit)
+        return Listing(*facts, key=self.key, default_limit=default_limit)
 
 
 class Listing:
     """A listing with its filters and its sort, which its page tokens belong to.
 
     Args:
-        key: What signs the tokens.
         facts: Everything that makes it another listing.
+        key: What signs the tokens.
         default_limit: How many rows a page has unless said otherwise.
     """
 
-    def __init__(self, key: bytes, *facts: bytes, default_limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, *facts: bytes, key: bytes, default_limit: int = DEFAULT_LIMIT) -> None:
         self._key = key
         self._facts = b"".join(sha256(fact).digest() for fact in facts)
         self._default_limit = default_limit

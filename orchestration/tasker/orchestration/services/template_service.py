@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasker.domain.templates.document import Template
 from tasker.orchestration.services import parse, render
-from tasker.orchestration.services.paging import Listing
+from tasker.orchestration.services.paging import PageTokens
 from tasker.persistence.reading.templates import LastTemplate, TemplateReader, TemplateSummary
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import templates_pb2, templates_pb2_grpc
@@ -13,8 +13,9 @@ from tasker.v1 import templates_pb2, templates_pb2_grpc
 class TemplateService(templates_pb2_grpc.TemplateServiceServicer):
     """Shows what is registered."""
 
-    def __init__(self, reader: TemplateReader) -> None:
+    def __init__(self, reader: TemplateReader, tokens: PageTokens) -> None:
         self._reader = reader
+        self._tokens = tokens
 
     async def ListTemplates(
         self, request: templates_pb2.ListTemplatesRequest, context: ServicerContext
@@ -24,7 +25,7 @@ class TemplateService(templates_pb2_grpc.TemplateServiceServicer):
         Namespaces and their total are those of all.
         """
         namespace = parse.namespace(request)
-        listing = Listing(b"templates", (namespace or "").encode())
+        listing = self._tokens.listing(b"templates", (namespace or "").encode())
         page = listing.page(request.pagination)
         paged = request.HasField("pagination")
         found = await self._reader.listing(
