@@ -95,12 +95,12 @@ class Listing:
             problem = (
                 "does not go with a page_token, which already tells where to go on; leave one of them out"
             )
-            violations.append(FieldViolation("pagination.offset", problem))
+            violations.append(FieldViolation(f"{within}offset", problem))
         if violations:
             raise InvalidArgumentError(violations)
         if not request.page_token:
             return Page(limit, skip=request.offset, position=request.offset)
-        position, *after = self._read(request.page_token)
+        position, *after = self._read(request.page_token, within)
         return Page(limit, after=tuple(after), position=position)
 
     def reply(
@@ -128,7 +128,7 @@ class Listing:
         body = json.dumps(content, separators=(",", ":")).encode()
         return urlsafe_b64encode(self._digest(body) + body).decode().rstrip("=")
 
-    def _read(self, token: str) -> list[Any]:
+    def _read(self, token: str, within: str) -> list[Any]:
         try:
             data = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
         except ValueError:
@@ -136,7 +136,7 @@ class Listing:
         digest, body = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         if not hmac.compare_digest(digest, self._digest(body)):
             raise InvalidArgumentError.of(
-                "pagination.page_token",
+                f"{within}page_token",
                 "is not a token of this listing: pass the next_page_token of the page before unchanged, with the same "
                 "filters and the same sort, or leave it out to begin anew",
             )
