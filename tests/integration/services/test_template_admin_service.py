@@ -20,8 +20,8 @@ from tasker.client import (
     TaskState,
 )
 from tasker.domain.templates.document import digest
+from tasker.domain.templates.loading import MAX_DOCUMENT_BYTES
 from tasker.domain.templates.validation import parse
-from tasker.orchestration.engine.versions import MAX_DOCUMENT_BYTES
 from tasker.orchestration.service import OrchestrationService
 from tasker.v1 import common_pb2, template_admin_pb2, template_admin_pb2_grpc
 from tests.support import services
