@@ -13,7 +13,7 @@ from tasker.client import TaskerClient
 from tasker.domain.storable import MAX_RESULT_BYTES
 from tasker.orchestration.engine.creation import MAX_TAGS
 from tasker.orchestration.services.sizing import REPLY_BYTES, STRUCT_JSON_BYTES
-from tasker.v1 import common_pb2, steps_pb2, tasks_pb2
+from tasker.v1 import common_pb2, steps_pb2, tasks_pb2, templates_pb2
 from tests.support.clients import Client, refused
 from tests.support.engine import Engine, chain, graph
 from tests.support.waiting import PATIENCE_SECONDS
@@ -237,3 +237,50 @@ async def test_more_steps_than_a_reply_holds_come_page_by_page(
         steps = (await ours.get(task_uuid, steps=True)).steps
         assert len({step.step_uuid for step in steps}) == 15_000
         assert len(await ours.steps(task_uuid)) == 15_000
+
+
+async def test_templates_are_listed_however_long_they_are_described(
+    client: Client, engine: Engine, orchestration: Any
+) -> None:
+    long = "\U0001f600" * 1000
+    for n in range(20):
+        await engine.register(chain(1) | {"version": f"1.0.{n}", "description": long * 60})  # 240 kB
+    await engine.register(chain(1) | {"version": "0.1.0", "description": long})
+    for given in ({}, {"pagination": common_pb2.PaginationRequest()}):
+        request = templates_pb2.ListTemplatesRequest(**given)
+        reply = await client.templates.ListTemplates(request, timeout=PATIENCE_SECONDS)
+        room_left(reply)
+        assert [one.description for one in reply.templates] == [f"{long[:997]}..."] * 20 + [long]
+        assert reply.HasField("pagination") == bool(given)
+        assert not reply.pagination.has_more
+    request = templates_pb2.GetTemplateRequest(namespace="test", name="workflow", version="1.0.7")
+    one = await client.templates.GetTemplate(request, timeout=PATIENCE_SECONDS)
+    assert one.template.description == long * 60
+
+
+async def test_more_templates_than_a_reply_holds_come_page_by_page(
+    client: Client, engine: Engine, orchestration: Any
+) -> None:
+    await engine.register(chain(1) | {"description": "\U0001f600" * 1000})
+    await engine.sql(
+        "INSERT INTO tasker.named_tasks SELECT (jsonb_populate_record(t, jsonb_build_object("
+        "'named_task_uuid', gen_random_uuid(), 'version', '1.0.' || n))).* "
+        "FROM tasker.named_tasks t, generate_series(1, 1999) n RETURNING 1"
+    )
+    versions = [f"1.0.{n}" for n in reversed(range(2000))]
+    request = templates_pb2.ListTemplatesRequest()
+    found: list[str] = []
+    while True:
+        reply = await client.templates.ListTemplates(request, timeout=PATIENCE_SECONDS)
+        room_left(reply)
+        assert (reply.pagination.total, reply.pagination.offset) == (2000, len(found))
+        found += [one.version for one in reply.templates]
+        if not reply.pagination.has_more:
+            break
+        request.pagination.limit = 1000
+        request.pagination.page_token = reply.pagination.next_page_token
+    assert found == versions
+    async with TaskerClient(orchestration.address) as ours:
+        listing = await ours.templates()
+    assert [one.version for one in listing.templates] == versions
+    assert listing.total_count == 2000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tasker.domain.templates.document import Template
 from tasker.orchestration.services import parse, render
 from tasker.orchestration.services.paging import PageTokens
+from tasker.orchestration.services.sizing import REPLY_BYTES, fitting
 from tasker.persistence.reading.templates import LastTemplate, TemplateReader, TemplateSummary
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import templates_pb2, templates_pb2_grpc
@@ -22,7 +23,8 @@ class TemplateService(templates_pb2_grpc.TemplateServiceServicer):
     ) -> templates_pb2.ListTemplatesResponse:
         """Return the templates, of one namespace if asked: a page of them, or all without pagination.
 
-        Namespaces and their total are those of all.
+        Namespaces and their total are those of all. A reply ends where a client would read no more, be it that of a
+        page or of all; the next one is a page then.
         """
         namespace = parse.namespace(request)
         listing = self._tokens.listing(b"templates", (namespace or "").encode())
@@ -34,16 +36,19 @@ class TemplateService(templates_pb2_grpc.TemplateServiceServicer):
             skip=page.skip,
             limit=page.limit + 1 if paged else None,
         )
-        templates = found.templates[: page.limit] if paged else found.templates
-        pagination = listing.reply(
-            page, found.count(namespace), templates, more=len(found.templates) > len(templates), key=_place
-        )
-        return templates_pb2.ListTemplatesResponse(
+        reply = templates_pb2.ListTemplatesResponse(
             namespaces=[render.namespace_summary(summary) for summary in found.namespaces],
-            templates=[render.template_summary(summary) for summary in templates],
             total_count=found.count(),
-            pagination=pagination if paged else None,
         )
+        wanted = found.templates[: page.limit] if paged else found.templates
+        reply.templates.extend(fitting(map(render.template_summary, wanted), REPLY_BYTES - reply.ByteSize()))
+        templates = found.templates[: len(reply.templates)]
+        more = len(templates) < len(found.templates)
+        if paged or more:
+            reply.pagination.CopyFrom(
+                listing.reply(page, found.count(namespace), templates, more=more, key=_place)
+            )
+        return reply
 
     async def GetTemplate(
         self, request: templates_pb2.GetTemplateRequest, context: ServicerContext
