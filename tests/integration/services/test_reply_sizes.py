@@ -239,22 +239,22 @@ async def test_more_steps_than_a_reply_holds_come_page_by_page(
         assert len(await ours.steps(task_uuid)) == 15_000
 
 
-async def test_templates_are_listed_however_long_they_are_described(
-    client: Client, engine: Engine, orchestration: Any
-) -> None:
+async def test_templates_are_listed_however_long_they_are_described(client: Client, engine: Engine) -> None:
     long = "\U0001f600" * 1000
     for n in range(20):
         await engine.register(chain(1) | {"version": f"1.0.{n}", "description": long * 60})  # 240 kB
     await engine.register(chain(1) | {"version": "0.1.0", "description": long})
-    for given in ({}, {"pagination": common_pb2.PaginationRequest()}):
-        request = templates_pb2.ListTemplatesRequest(**given)
+    for page in (None, common_pb2.PaginationRequest()):
+        request = templates_pb2.ListTemplatesRequest(pagination=page)
         reply = await client.templates.ListTemplates(request, timeout=PATIENCE_SECONDS)
         room_left(reply)
         assert [one.description for one in reply.templates] == [f"{long[:997]}..."] * 20 + [long]
-        assert reply.HasField("pagination") == bool(given)
+        assert reply.HasField("pagination") == (page is not None)
         assert not reply.pagination.has_more
-    request = templates_pb2.GetTemplateRequest(namespace="test", name="workflow", version="1.0.7")
-    one = await client.templates.GetTemplate(request, timeout=PATIENCE_SECONDS)
+    one = await client.templates.GetTemplate(
+        templates_pb2.GetTemplateRequest(namespace="test", name="workflow", version="1.0.7"),
+        timeout=PATIENCE_SECONDS,
+    )
     assert one.template.description == long * 60
 
 
@@ -284,3 +284,59 @@ async def test_more_templates_than_a_reply_holds_come_page_by_page(
         listing = await ours.templates()
     assert [one.version for one in listing.templates] == versions
     assert listing.total_count == 2000
+
+
+async def failed_steps(client: Client, engine: Engine, count: int, *, name: str, message: str) -> str:
+    """Return a task of so many steps that failed with such names and messages: more than any template makes."""
+    await engine.register(chain(1, retry={"max_attempts": 1}))
+    task_uuid = (await client.create()).task_uuid
+    await engine.fail(*await engine.claim(), error={"message": message, "retryable": True})
+    await engine.sql(
+        "WITH steps AS (INSERT INTO tasker.workflow_steps "
+        "SELECT (jsonb_populate_record(s, jsonb_build_object('step_uuid', gen_random_uuid(), 'name', %s || n))).* "
+        "FROM tasker.workflow_steps s, generate_series(2, %s) n RETURNING step_uuid) "
+        "INSERT INTO tasker.step_results "
+        "SELECT (jsonb_populate_record(r, jsonb_build_object('step_uuid', s.step_uuid))).* "
+        "FROM tasker.step_results r, steps s RETURNING 1",
+        name,
+        count,
+    )
+    return task_uuid
+
+
+@pytest.mark.parametrize(
+    ("count", "name", "whole", "listed"),
+    [(500, "n", True, True), (3000, "n", False, True), (12_000, "n" * 240, False, False)],
+    ids=["whole", "without messages", "without steps"],
+)
+async def test_a_summary_leaves_out_messages_and_then_steps(
+    client: Client, engine: Engine, orchestration: Any, count: int, name: str, whole: bool, listed: bool
+) -> None:
+    message = "\U0001f600" * 500
+    task_uuid = await failed_steps(client, engine, count, name=name, message=message)
+    request = tasks_pb2.GetTaskSummaryRequest(task_uuid=task_uuid)
+    reply = await client.tasks.GetTaskSummary(request, timeout=PATIENCE_SECONDS)
+    room_left(reply)
+    for step in reply.steps:
+        told = (message, False) if step.error.HasField("message") else ("", True)
+        assert (step.error.message, step.error.message_omitted) == told
+        assert step.HasField("error")
+    omitted = [step for step in reply.steps if step.error.message_omitted]
+    assert (not omitted) == whole
+    assert (not reply.HasField("omitted_steps")) == listed
+    assert len(reply.steps) + reply.omitted_steps == count
+    assert len(reply.steps) > 1000 or whole
+    assert (
+        len(omitted) < len(reply.steps)
+    ) == listed  # no steps are cut while there are messages to leave out
+    async with TaskerClient(orchestration.address) as ours:
+        summary = await ours.summary(task_uuid)
+    assert (len(summary.steps), summary.omitted_steps) == (len(reply.steps), reply.omitted_steps)
+    errors = [step.error for step in summary.steps if step.error is not None]
+    assert [error.message is None for error in errors] == [error.message_omitted for error in errors]
+    assert sum(error.message_omitted for error in errors) == len(omitted)
+    for step in omitted[:1]:
+        one = await client.steps.GetStep(
+            steps_pb2.GetStepRequest(task_uuid=task_uuid, step_uuid=step.step_uuid), timeout=PATIENCE_SECONDS
+        )
+        assert one.step.failure.message == message
