@@ -168,7 +168,7 @@ PROGRAM = """
 import asyncio
 from tasker.telemetry.logs import configure_logs, get_logger
 from tasker.worker import load_handlers
-from tasker.worker.testing import make_context, run_handler
+from tasker.testing import make_context, run_handler
 
 configure_logs("info", format="json")
 registry = load_handlers("handlers.py")

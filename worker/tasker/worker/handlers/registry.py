@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeGuard
+from typing import Any
 
 from tasker.domain.errors import TaskerError
 from tasker.domain.templates.offers import DEFAULT_METHOD, offer
 from tasker.worker.handlers import discovery, importing
 from tasker.worker.handlers.classes import StepHandler, class_handler, methods_of
-from tasker.worker.handlers.definitions import definitions_of
+from tasker.worker.handlers.contents import contents_in, instances_in
 from tasker.worker.handlers.discovery import Problem
 from tasker.worker.handlers.errors import (
     DuplicateHandlerError,
@@ -27,7 +26,7 @@ from tasker.worker.handlers.errors import (
     HandlerResolutionError,
     ResolverNotFoundError,
 )
-from tasker.worker.handlers.functions import function_handler, is_marked, is_text, marked_handler
+from tasker.worker.handlers.functions import function_handler, is_text, marked_handler
 from tasker.worker.handlers.handler import Handler, origin_of
 from tasker.worker.handlers.resolvers import (
     ClassLookup,
@@ -40,8 +39,6 @@ _Target = Handler | StepHandler | type[StepHandler]
 
 #: How many left-out modules the message about a missing handler lists.
 _PROBLEMS_SHOWN = 3
-#: How deep in lists and dicts of a module handlers are looked for: a table of them by name, say.
-_CONTAINERS_DEEP = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +188,12 @@ class HandlerRegistry:
         found: dict[str, None] = {}
         problems: list[Problem] = []
         modules = list(_modules(where))
-        replaced = {type(one) for module in modules for one in _instances(module)}
+        replaced = {type(one) for module in modules for one in instances_in(module)}
         for module in modules:
             if isinstance(module, Problem):
                 problems.append(module)
                 continue
-            for target in _contents(module):
+            for target in contents_in(module):
                 if isinstance(target, type) and target in replaced:
                     continue
                 try:
@@ -335,55 +332,6 @@ def _modules(where: str | Path | ModuleType) -> Iterator[ModuleType | Problem]:
     except HandlerImportError as exc:
         error = exc
     return iter([Problem(where, error)])
-
-
-def _instances(module: ModuleType | Problem) -> Iterator[StepHandler]:
-    """Yield the instances of handler classes that templates can name."""
-    for value in _reachable(_names_of(module)) if isinstance(module, ModuleType) else ():
-        if _is_named(value):
-            yield value
-
-
-def _is_named(value: object) -> TypeGuard[StepHandler]:
-    return isinstance(value, StepHandler) and bool(value.handler_name)
-
-
-def _contents(module: ModuleType) -> Iterator[object]:
-    """Yield the module's handlers and resolvers in the order of their definition, those without a name of it last."""
-    found = list(_reachable(_names_of(module)))
-    yield from filter(_is_handler, found)
-    known = set(map(id, found))
-    # A decorator such as `@dataclass(slots=True)` makes a class anew: the one before it is nobody's.
-    remade = {(one.__qualname__, one.__dict__.get("handler_name")) for one in found if isinstance(one, type)}
-    for one in definitions_of(module):
-        is_remade = isinstance(one, type) and (one.__qualname__, one.__dict__.get("handler_name")) in remade
-        if id(one) not in known and not is_remade and _is_handler(one):
-            yield one
-
-
-def _is_handler(value: object) -> bool:
-    if isinstance(value, type):
-        # An inherited name belongs to the parent; a class without one is meant to be derived from.
-        named = (issubclass(value, StepHandler) and value.__dict__.get("handler_name")) or (
-            issubclass(value, RegistryResolver) and value.__dict__.get("name")
-        )
-        return bool(named) and not inspect.isabstract(value)
-    return is_marked(value) or _is_named(value)
-
-
-def _names_of(module: ModuleType) -> Mapping[str, object]:
-    return {name: value for name, value in vars(module).items() if name != "__builtins__"}
-
-
-def _reachable(container: Iterable[object], depth: int = 0) -> Iterator[object]:
-    """Yield what names, lists and dicts of a module hold."""
-    if depth > _CONTAINERS_DEEP:
-        return
-    for value in list(container.values() if isinstance(container, Mapping) else container):
-        if type(value) in (list, tuple, set, frozenset, dict):
-            yield from _reachable(value, depth + 1)
-        else:
-            yield value
 
 
 def _as_target(value: object) -> _Target | None:
