@@ -330,8 +330,8 @@ def test_every_field_of_a_summary_arrives() -> None:
             "dependencies_satisfied": True, "retry_eligible": True, "created_at": NOON, "completed_at": later,
             "last_attempted_at": NOON, "next_retry_at": later,
             "error": {
-                "error_type": "t", "retryable": True, "status_code": 402, "message_omitted": True, "message": "m", "error_class": "C",
-                "error_code": "E",
+                "error_type": "t", "retryable": True, "status_code": 402, "message": "m", "error_class": "C",
+                "error_code": "E", "message_omitted": True,
             },
         },),
         "in_dlq": True, "dlq_reason": DlqReason.MANUAL_DLQ, "dlq_status": ResolutionStatus.PENDING,
