@@ -214,6 +214,8 @@ async def test_our_client_brings_what_was_left_out(
         task = await ours.get(task_uuid, steps=True)
         assert {step.name: step.result for step in task.steps} == results
         assert {step.name: step.result for step in await ours.steps(task_uuid)} == results
+        bare = await ours.steps(task_uuid, results=False)
+        assert [(step.name, step.results) for step in bare] == [(name, None) for name in results]
         assert (await ours.context(task_uuid)).outputs == results
 
 
