@@ -80,7 +80,10 @@ def task_summary(summary: TaskSummary) -> RenderableType:
             _attempts(step),
             brief(step_failure_text(step.error) if step.error else "", tables.REASON, "red"),
         )
-    return Group(tables.facts(facts), "", steps)
+    parts: list[RenderableType] = [tables.facts(facts), "", steps]
+    if summary.omitted_steps:
+        parts.append(f"and {summary.omitted_steps} more: tasker step list {summary.task_uuid}")
+    return Group(*parts)
 
 
 def task_context(context: TaskContext) -> RenderableType:

@@ -152,7 +152,7 @@ class Driver:
         if not self._namespaces:
             return 0
         queues = ClaimOrder(self._namespaces).queues()
-        steps = await self._broker.claim(queues, self._registry.callables(), _SLOTS)
+        steps = await self._broker.claim(queues, self._registry.offers(), _SLOTS)
         for step in steps:
             self._runner.start(step)
         await self._runner.finish()
