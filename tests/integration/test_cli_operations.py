@@ -89,7 +89,7 @@ async def test_poison_is_listed_and_its_step_runs_again(
     )  # fmt: skip
     assert (await client.wait(task.task_uuid, timeout=30)).state is TaskState.COMPLETE
     nameless = await call("queue", "requeue", listed[0].split()[0], *WHY, "--json")
-    assert (nameless.code, nameless.refusal["code"]) == (1, "FAILED_PRECONDITION")
+    assert (nameless.code, nameless.refusal["code"]) == (2, "FAILED_PRECONDITION")
 
 
 async def _poison(client: TaskerClient, count: int) -> bool:
