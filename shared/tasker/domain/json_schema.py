@@ -1,7 +1,8 @@
 """JSON Schema without a network: checking schemas, and values against them, in bounded time.
 
 Patterns run in an engine whose time is linear in the text, and what a schema may ask of one value is counted before
-it is used (`tasker.domain.schema_effort`): neither a schema nor a value can hold up the process.
+it is used (`tasker.domain.schema_effort`, `tasker.domain.schema_patterns`): neither a schema nor a value can hold up
+the process.
 """
 
 from __future__ import annotations
@@ -16,6 +17,16 @@ from jsonschema_rs import Draft7Validator, Draft202012Validator, RegexOptions, V
 
 from tasker.domain.errors import FieldViolation
 from tasker.domain.schema_effort import MAX_EFFORT, Nodes, SchemaLoopError, effort_of
+from tasker.domain.schema_patterns import (
+    MAX_PATTERN_BYTES,
+    MAX_PATTERN_WORK,
+    MAX_PATTERNS_BYTES,
+    PATTERN_OPTIONS,
+    compiled_bytes,
+    compiles,
+    pattern_bytes,
+    patterns_of,
+)
 
 _Validator: TypeAlias = (
     jsonschema_rs.Draft4Validator
@@ -59,12 +70,18 @@ class Schema:
     def _effort(self) -> int:
         return effort_of(self.schema)
 
+    @cached_property
+    def _pattern_bytes(self) -> int:
+        return effort_of(self.schema, pattern_bytes, at_most=MAX_PATTERNS_BYTES)
+
     def violations(self, value: Any) -> list[FieldViolation]:
         """Return what in a value breaks the schema, ordered by place: everything, or the first of a large value."""
         try:
             count = _count(value, MAX_CHECKS // self._effort)
             if count is None:
                 return [FieldViolation("", _too_large(self._effort))]
+            if self._pattern_bytes and _characters(value) > MAX_PATTERN_WORK // self._pattern_bytes:
+                return [FieldViolation("", _too_long(self._pattern_bytes))]
             if self._validator.is_valid(value):
                 return []
             errors = (
@@ -100,6 +117,8 @@ def schema_problems(schema: dict[str, Any]) -> list[str]:
     nodes = Nodes(schema)
     if problems := list(_reference_problems(nodes)):
         return problems
+    if not _patterns_fit(nodes):
+        return [f"has patterns of more than {MAX_PATTERNS_BYTES} bytes together when compiled; have fewer"]
     try:
         _validator(schema)
     except jsonschema_rs.ValidationError as error:
@@ -115,6 +134,11 @@ def schema_problems(schema: dict[str, Any]) -> list[str]:
             f"may try more than {MAX_EFFORT} rules on a single value; let alternatives that lead on (`anyOf`, `oneOf`, "
             "`allOf`) do so under different keys, or move what they have in common beside them"
         ]
+    if effort_of(schema, pattern_bytes, at_most=MAX_PATTERNS_BYTES) > MAX_PATTERNS_BYTES:
+        return [
+            f"may match a single text against patterns of more than {MAX_PATTERNS_BYTES} bytes when compiled; "
+            "use fewer and smaller ones"
+        ]
     return []
 
 
@@ -124,7 +148,7 @@ def _validator(schema: Mapping[str, Any]) -> _Validator:
         draft = jsonschema_rs.validator_cls_for({_DRAFT_KEY: schema[_DRAFT_KEY]})  # type: ignore[assignment]
     return draft(
         dict(schema),
-        pattern_options=RegexOptions(),
+        pattern_options=PATTERN_OPTIONS,
         formats=_FORMATS,
         validate_formats=True,
         offline=True,
@@ -149,6 +173,18 @@ def _count(value: Any, most: int) -> int | None:
     return count if count <= most else None
 
 
+def _characters(value: Any) -> int:
+    """Return how many characters the texts and keys inside a value have."""
+    count = 0
+    level: list[Any] = [value]
+    while level:
+        count += sum(len(item) for item in level if isinstance(item, str))
+        containers = [item for item in level if isinstance(item, (Mapping, list, tuple))]
+        count += sum(len(key) for item in containers if isinstance(item, Mapping) for key in item)
+        level = [item for container in containers for item in _items(container)]
+    return count
+
+
 def _items(container: Any) -> Iterable[Any]:
     return container.values() if isinstance(container, Mapping) else container
 
@@ -158,6 +194,27 @@ def _too_large(effort: int) -> str:
         f"holds more than {MAX_CHECKS // effort} values, too many for a schema that tries up to {effort} rules on "
         "each; keep the data elsewhere and refer to it"
     )
+
+
+def _too_long(size: int) -> str:
+    return (
+        f"holds more than {MAX_PATTERN_WORK // size} characters, too many for the patterns of the schema, which have "
+        f"{size} bytes when compiled; keep the data elsewhere and refer to it"
+    )
+
+
+def _patterns_fit(nodes: Nodes) -> bool:
+    """Return whether the patterns are small enough together; one that is none or too large is found by the engine."""
+    total = 0
+    for node in nodes.all:
+        for pattern in patterns_of(node):
+            size = compiled_bytes(pattern)
+            if size is None:
+                return True
+            total += size
+            if total > MAX_PATTERNS_BYTES:
+                return False
+    return True
 
 
 def _reference_problems(nodes: Nodes) -> Iterator[str]:
@@ -171,6 +228,11 @@ def _reference_problems(nodes: Nodes) -> Iterator[str]:
 def _problem(error: jsonschema_rs.ValidationError) -> str:
     if isinstance(error.kind, ValidationErrorKind.Format) and error.kind.format == "regex":
         pattern = _shortened(error.message.removesuffix(_NO_REGEX))
+        if isinstance(error.instance, str) and compiles(error.instance, RegexOptions()):
+            return (
+                f"{pattern} has more than {MAX_PATTERN_BYTES} bytes when compiled; write it without large repetitions "
+                "(maxLength bounds a text) and with fewer classes of Unicode"
+            )
         return (
             f"{pattern} is no regular expression that runs in linear time; write it without look-around, "
             "back-references and repetitions of large repetitions"

@@ -7,7 +7,7 @@ is harmless on one level takes minutes ten levels down.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeAlias
@@ -49,7 +49,7 @@ class Nodes:
 
     def references(self) -> Iterator[str]:
         """Yield every reference."""
-        for node in self._all:
+        for node in self.all:
             yield from (node[key] for key in _REFERENCES if isinstance(node.get(key), str))
 
     def target(self, reference: str) -> Any:
@@ -69,7 +69,8 @@ class Nodes:
         return found
 
     @cached_property
-    def _all(self) -> list[_Subschema]:
+    def all(self) -> list[_Subschema]:
+        """Every subschema, and whatever else has keys."""
         found: list[_Subschema] = []
         left: list[Any] = [self.root]
         while left:
@@ -85,22 +86,29 @@ class Nodes:
     def _anchors(self) -> dict[str, _Subschema]:
         return {
             node[key].removeprefix("#"): node
-            for node in self._all
+            for node in self.all
             for key in _ANCHORS
             if isinstance(node.get(key), str) and (key.endswith("nchor") or node[key].startswith("#"))
         }
 
 
-def effort_of(schema: _Subschema) -> int:
-    """Return how many rules a schema tries on one value in the worst case; beyond `MAX_EFFORT` nobody counts on.
+def effort_of(
+    schema: _Subschema, weigh: Callable[[_Subschema], int] | None = None, *, at_most: int = MAX_EFFORT
+) -> int:
+    """Return how many rules a schema tries on one value in the worst case; beyond `at_most` nobody counts on.
+
+    Args:
+        schema: The schema.
+        weigh: What a subschema costs a value that it is applied to, by itself; without it, its rules.
+        at_most: Up to where it is counted.
 
     Raises:
         SchemaLoopError: It refers to itself without going down into the value.
     """
     try:
-        return _Rules(Nodes(schema)).effort()
+        return _Rules(Nodes(schema), weigh or _weight, at_most).effort()
     except (_BeyondError, RecursionError):
-        return MAX_EFFORT + 1
+        return at_most + 1
 
 
 class SchemaLoopError(ValueError):
@@ -130,8 +138,10 @@ class _Group:
 class _Rules:
     """Counts the rules of a schema."""
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: Nodes, weigh: Callable[[_Subschema], int], at_most: int) -> None:
         self._nodes = nodes
+        self._weigh = weigh
+        self._at_most = at_most
         self._together: dict[int, Counter[int]] = {}
         self._by_id: dict[int, _Subschema] = {}
 
@@ -140,7 +150,7 @@ class _Rules:
         efforts = {key: group.rules for key, group in groups.items()}
         for _ in range(_DEEPEST):
             deeper = {key: max(group.rules, _below(group, efforts)) for key, group in groups.items()}
-            if max(deeper.values()) > MAX_EFFORT:
+            if max(deeper.values()) > self._at_most:
                 raise _BeyondError
             if deeper == efforts:
                 break
@@ -163,10 +173,10 @@ class _Rules:
         below: dict[_Slot, list[_Subschema]] = {}
         for key, times in self._reached(node, frozenset()).items():
             member = self._by_id[key]
-            rules += times * _weight(member)
+            rules += times * self._weigh(member)
             for slot, child in _inner(member):
                 below.setdefault(slot, []).extend([child] * times)
-        if rules > MAX_EFFORT:
+        if rules > self._at_most:
             raise _BeyondError
         return _Group(rules, below)
 
