@@ -223,6 +223,13 @@ def _reference_problems(nodes: Nodes) -> Iterator[str]:
             yield f"$ref '{reference}' leads outside; move what it means into the schema's definitions"
         elif nodes.target(reference) is None:
             yield f"$ref '{reference}' leads nowhere"
+    for path in nodes.identities():
+        yield (
+            f"{_path(path)}: below the root nothing may have an identity, from which references would count; refer to "
+            "definitions by '#/definitions/...'"
+        )
+    for anchor in nodes.ambiguous_anchors():
+        yield f"$anchor '{anchor}' stands twice; give each a name of its own"
 
 
 def _problem(error: jsonschema_rs.ValidationError) -> str:

@@ -24,7 +24,9 @@ _Slot: TypeAlias = str | int | None
 #: Keywords whose values are data, where `$ref` is no reference.
 _DATA: Final = frozenset({"const", "enum", "default", "examples"})
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
-_ANCHORS: Final = ("$anchor", "$dynamicAnchor", "$id", "id")
+_ANCHORS: Final = ("$anchor", "$dynamicAnchor")
+_IDENTITIES: Final = ("$id", "id")
+_Path: TypeAlias = tuple[str | int, ...]
 
 #: Keywords whose subschemas are applied to the value itself.
 _HERE: Final = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies")
@@ -39,6 +41,8 @@ _EACH: Final[Mapping[_Slot, Sequence[str]]] = {
 }
 #: Keywords that hold subschemas by name rather than one of them or a list.
 _BY_NAME: Final = frozenset({"patternProperties", "dependentSchemas", "dependencies"})
+#: The same, wherever they are applied: below these a name is a name, whatever keyword it looks like.
+_NAMES: Final = _BY_NAME | {"properties", "definitions", "$defs"}
 
 
 class Nodes:
@@ -57,6 +61,20 @@ class Nodes:
         pointer = unquote(reference.removeprefix("#"))
         if pointer and not pointer.startswith("/"):
             return self._anchors.get(pointer)
+        return self._pointed(pointer)
+
+    def identities(self) -> Iterator[_Path]:
+        """Yield where a subschema gives itself an identity, from which its references would count."""
+        for path, node in self._placed:
+            if path:
+                yield from ((*path, key) for key in _IDENTITIES if isinstance(node.get(key), str))
+
+    def ambiguous_anchors(self) -> list[str]:
+        """Return anchors that more than one subschema has."""
+        times = Counter(node["$anchor"] for node in self.all if isinstance(node.get("$anchor"), str))
+        return [anchor for anchor, count in times.items() if count > 1]
+
+    def _pointed(self, pointer: str) -> Any:
         found: Any = self.root
         for part in pointer.split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
@@ -71,25 +89,32 @@ class Nodes:
     @cached_property
     def all(self) -> list[_Subschema]:
         """Every subschema, and whatever else has keys."""
-        found: list[_Subschema] = []
-        left: list[Any] = [self.root]
+        return [node for _, node in self._placed]
+
+    @cached_property
+    def _placed(self) -> list[tuple[_Path, _Subschema]]:
+        """Every subschema with its path: data is none, unless a reference makes it one."""
+        found: dict[tuple[int, bool], tuple[_Path, _Subschema]] = {}
+        left: list[tuple[_Path, Any, bool]] = [((), self.root, False)]
         while left:
-            node = left.pop()
-            if isinstance(node, Mapping):
-                found.append(node)
-                left += [value for key, value in node.items() if key not in _DATA]
+            path, node, by_name = left.pop()
+            if isinstance(node, Mapping) and (id(node), by_name) not in found:
+                found[id(node), by_name] = path, node
+                left += [
+                    ((*path, key), value, key in _NAMES and not by_name)
+                    for key, value in node.items()
+                    if by_name or key not in _DATA
+                ]
+                for reference in (node.get(keyword) for keyword in _REFERENCES):
+                    if isinstance(reference, str) and reference.startswith("#/"):
+                        left.append(((reference,), self._pointed(unquote(reference[1:])), False))
             elif isinstance(node, list):
-                left += node
-        return found
+                left += [((*path, index), item, False) for index, item in enumerate(node)]
+        return list(found.values())
 
     @cached_property
     def _anchors(self) -> dict[str, _Subschema]:
-        return {
-            node[key].removeprefix("#"): node
-            for node in self.all
-            for key in _ANCHORS
-            if isinstance(node.get(key), str) and (key.endswith("nchor") or node[key].startswith("#"))
-        }
+        return {node[key]: node for node in self.all for key in _ANCHORS if isinstance(node.get(key), str)}
 
 
 def effort_of(

@@ -185,6 +185,49 @@ def test_a_schema_that_refers_to_itself_on_the_spot_is_refused(schema: dict[str,
     assert schema_problems(schema) == ["refers to itself without end"]
 
 
+def hidden(**identity: str) -> dict[str, Any]:
+    """Return a schema whose inner references would be harmless ones, did they count from the root."""
+    inner = {**identity, "definitions": {"a": BRANCHING}, "items": {"$ref": "#/definitions/a"}}
+    return {"definitions": {"a": {}}, "properties": {"x": inner}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        (hidden(**{"$id": "http://inner"}), "$.properties.x['$id']"),
+        (hidden(**{"$id": "#inner"}), "$.properties.x['$id']"),
+        (
+            {"$schema": "http://json-schema.org/draft-04/schema#"} | hidden(id="http://inner"),
+            "$.properties.x.id",
+        ),
+        ({"properties": {"default": {"$id": "http://inner"}}}, "$.properties.default['$id']"),
+        ({"$ref": "#/default", "default": {"items": {"$id": "http://inner"}}}, "['#/default'].items['$id']"),
+    ],
+)
+def test_an_identity_below_the_root_is_refused_by_its_path(schema: dict[str, Any], place: str) -> None:
+    [problem] = schema_problems(schema)
+    assert f"{place}: below the root nothing may have an identity" in problem
+
+
+def test_an_anchor_that_stands_twice_is_refused() -> None:
+    twice = {"a": {"$anchor": "n"}, "b": {"$anchor": "n", **BRANCHING}}
+    assert schema_problems({"$defs": twice, "$ref": "#n"}) == [
+        "$anchor 'n' stands twice; give each a name of its own"
+    ]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$id": "http://whole", "items": {"$ref": "#"}},
+        {"properties": {"id": {"type": "string"}, "$id": {}}, "required": ["id"]},
+        {"default": {"id": "a", "$id": "b"}, "enum": [{"$id": "c"}], "examples": [{"id": "d"}]},
+    ],
+)
+def test_the_root_may_have_an_identity_and_data_may_look_like_one(schema: dict[str, Any]) -> None:
+    assert schema_problems(schema) == []
+
+
 def test_a_large_value_is_told_its_first_violation_only_and_one_of_too_many_values_that_alone() -> None:
     assert len(texts({"items": {"type": "string"}}, [1] * 1000)) == MAX_VIOLATIONS
     assert len(texts({"items": {"type": "string"}}, [1] * 500_000)) == 1
