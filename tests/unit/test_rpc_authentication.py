@@ -25,6 +25,7 @@ from tasker.config.settings import WorkerSettings
 from tasker.domain.errors import UnauthenticatedError
 from tasker.rpc.credentials.api_keys import hash_key
 from tasker.rpc.interceptor import ServicerContext
+from tasker.rpc.key_files import Reloaded, read_key_file
 from tasker.rpc.permissions import PERMISSION_OF, VOCABULARY, Caller, Permission, caller
 from tasker.rpc.security import security_of
 from tasker.rpc.server import ServiceRegistration, build_server
@@ -451,3 +452,25 @@ async def test_api_keys_rotate_by_changing_the_file(tmp_path: Path) -> None:
         with capture_logs() as logs:
             assert (await client.get(("x-api-key", "new"))).subject == "new"
         assert [log["event"] for log in logs] == ["key_files_not_reloaded"]
+        path.write_text("[]")
+        assert (await client.refused(("x-api-key", "new"))).code is StatusCode.UNAUTHENTICATED
+        write("newer")
+        assert (await client.get(("x-api-key", "newer"))).subject == "newer"
+        path.write_text("")  # half written, as like as not
+        assert (await client.get(("x-api-key", "newer"))).subject == "newer"
+
+
+def test_the_log_repeats_that_a_file_cannot_be_used_until_it_can(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"good")
+    now = 0.0
+    reloaded = Reloaded([path], lambda: read_key_file(path), clock=lambda: now)
+    path.unlink()
+    with capture_logs() as logs:
+        for now in (0.0, 30.0, 61.0, 62.0, 122.0):  # noqa: B007 - the clock
+            assert reloaded.current() == b"good"
+        assert [log["event"] for log in logs] == ["key_files_not_reloaded"] * 3
+        path.write_bytes(b"better")
+        now = 500.0
+        assert [reloaded.current(), reloaded.current()] == [b"better"] * 2
+        assert [log["event"] for log in logs[3:]] == ["key_files_reloaded"]
