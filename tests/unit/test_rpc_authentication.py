@@ -210,6 +210,8 @@ BAD_TOKENS: dict[str, tuple[Callable[[], str], str]] = {
     "no audience": (lambda: token("tasks:read", aud=None), "invalid"),
     "no time of issue": (lambda: token("tasks:read", iat=None), "invalid"),
     "no expiry": (lambda: token("tasks:read", exp=None), "invalid"),
+    "expires beyond all time": (lambda: token("tasks:read", exp=10**400), "invalid"),
+    "expires at no time": (lambda: token("tasks:read", exp=[1]), "invalid"),
     "wrong key": (lambda: token("tasks:read", key=rsa_key("other")), "invalid"),
     "algorithm not allowed": (lambda: token("tasks:read", algorithm="RS384"), "invalid"),
     "HS256": (lambda: token("tasks:read", key="x" * 64, algorithm="HS256"), "invalid"),
@@ -372,6 +374,7 @@ async def test_what_is_in_no_row_is_denied_whatever_is_granted() -> None:
         for method in ("/tasker.v1.TaskService/Drop", "/other.Service/GetTask"):
             refusal = await client.refused(("authorization", f"Bearer {everything}"), method=method)
             assert refusal.code is StatusCode.PERMISSION_DENIED
+            assert refusal.message.startswith(f"there is no method '{method}', or nobody may call it")
             assert (await client.refused(method=method)).code is StatusCode.UNAUTHENTICATED
 
 

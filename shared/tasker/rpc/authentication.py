@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_API_KEY_HEADER: Final = "x-api-key"
 
 _BEARER: Final = ("Bearer ", "bearer ")
+_NO_METHOD: Final = "there is no method '%s', or nobody may call it; check the names of service and method"
 #: At least so long lie between two lines of the log about refusals of one kind.
 _QUIET_SECONDS: Final = 10.0
 
@@ -136,7 +137,11 @@ class AuthenticationInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg
             needed = permission_of(method)
             if needed is None or not who.may(needed):
                 _log.info("call_denied", method=method, subject=who.subject, permission=needed)
-                raise PermissionDeniedError(needed or method, subject=who.subject)
+                raise PermissionDeniedError(
+                    needed or method,
+                    subject=who.subject,
+                    message=_NO_METHOD % method if needed is None else None,
+                )
             set_caller(who)
         return await continuation(handler_call_details)
 
