@@ -7,6 +7,7 @@ the process.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -43,8 +44,11 @@ MAX_VIOLATIONS: Final = 100
 
 _MANY_VALUES: Final = 20_000
 _LONGEST_DESCRIPTION: Final = 500
+#: How much of a value is told: enough to know it again, and little of what may be nobody's business.
+_LONGEST_VALUE: Final = 50
+#: Stands for the value in the engine's messages.
+_MASK: Final = "\0"
 _DRAFT_KEY: Final = "$schema"
-_NO_REGEX: Final = ' is not a "regex"'
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Later drafts define these formats, and nothing speaks against checking them in a schema of an earlier one.
 _FORMATS: Final = {
@@ -152,6 +156,7 @@ def _validator(schema: Mapping[str, Any]) -> _Validator:
         formats=_FORMATS,
         validate_formats=True,
         offline=True,
+        mask=_MASK,
     )
 
 
@@ -234,7 +239,7 @@ def _reference_problems(nodes: Nodes) -> Iterator[str]:
 
 def _problem(error: jsonschema_rs.ValidationError) -> str:
     if isinstance(error.kind, ValidationErrorKind.Format) and error.kind.format == "regex":
-        pattern = _shortened(error.message.removesuffix(_NO_REGEX))
+        pattern = _shown(error.instance, _LONGEST_DESCRIPTION)
         if isinstance(error.instance, str) and compiles(error.instance, RegexOptions()):
             return (
                 f"{pattern} has more than {MAX_PATTERN_BYTES} bytes when compiled; write it without large repetitions "
@@ -244,7 +249,7 @@ def _problem(error: jsonschema_rs.ValidationError) -> str:
             f"{pattern} is no regular expression that runs in linear time; write it without look-around, "
             "back-references and repetitions of large repetitions"
         )
-    return _shortened(error.message)
+    return _shortened(error.message.replace(_MASK, _shown(error.instance, _LONGEST_DESCRIPTION)))
 
 
 def _message(error: ValueError) -> str:
@@ -253,7 +258,18 @@ def _message(error: ValueError) -> str:
 
 def _description(error: jsonschema_rs.ValidationError) -> str:
     """Return what is wrong; a schema of `false` is none for the engine's own message."""
-    return _shortened(error.message.replace("False schema does not allow", "the schema does not allow", 1))
+    message = error.message.replace("False schema does not allow", "the schema does not allow", 1)
+    if _MASK in message:
+        message = message.replace(_MASK, _shown(error.instance))
+    return _shortened(message)
+
+
+def _shown(value: Any, most: int = _LONGEST_VALUE) -> str:
+    """Return the beginning of a value as JSON."""
+    if isinstance(value, str):  # no more of it is written than is shown
+        value = value[:most]
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _path(parts: Iterable[str | int]) -> str:

@@ -235,6 +235,23 @@ def test_a_large_value_is_told_its_first_violation_only_and_one_of_too_many_valu
     assert "keep the data elsewhere and refer to it" in problem
 
 
+@pytest.mark.parametrize(
+    ("schema", "value", "told"),
+    [
+        ({"type": "integer"}, "4929 1234" * 20, 'is not of type "integer"'),
+        ({"pattern": "^x"}, "4929 1234" * 20, 'does not match "^x"'),
+        ({"anyOf": [{"type": "integer"}]}, {"card": ["4929 1234"] * 20}, "is not valid under any"),
+        ({"uniqueItems": True}, ["4929 1234"] * 20, "has non-unique elements"),
+        ({"properties": {"a": False}}, {"a": ["4929 1234"] * 20}, "the schema does not allow"),
+    ],
+)
+def test_only_the_beginning_of_a_value_is_told(schema: dict[str, Any], value: object, told: str) -> None:
+    [problem] = texts(schema, value)
+    assert told in problem
+    assert "..." in problem
+    assert 3 <= problem.count("4929 1234") <= 5
+
+
 def test_places_are_paths() -> None:
     schema = {"properties": {"a b": {"items": {"properties": {"c": {"type": "string"}}}}}}
     assert texts(schema, {"a b": [{"c": 1}]}) == ["['a b'][0].c: 1 is not of type \"string\""]
