@@ -277,6 +277,7 @@ async def test_the_log_says_why_and_not_what_was_sent(cause: str) -> None:
                 await client.refused(*metadata)
     (told,) = [log for log in logs if log["event"] == "credentials_refused"]
     assert (told["cause"], told["method"]) == (cause, "/tasker.v1.TaskService/GetTask")
+    assert told["peer"].startswith("ipv4:127.0.0.1:")
     for part in (made or "").split("."):
         assert len(part) < 10 or part not in json.dumps(logs)
 
@@ -287,7 +288,7 @@ def test_no_text_is_a_token_by_chance(text: str) -> None:
     security = security_of(WorkerSettings.load(database_url="postgresql://nowhere/none", **by_tokens()))
     assert security.authenticator is not None
     with pytest.raises(UnauthenticatedError):
-        asyncio.run(security.authenticator.identify([("authorization", f"Bearer {text}")], "/x/y"))
+        asyncio.run(security.authenticator.identify([("authorization", f"Bearer {text}")]))
 
 
 # API keys
@@ -362,7 +363,11 @@ async def test_every_rpc_asks_for_its_permission() -> None:
 async def test_a_missing_permission_is_named() -> None:
     async with client_of(**by_tokens()) as client:
         for granted in ((), ("tasks:list", "steps:*")):
-            refusal = await client.refused(("authorization", f"Bearer {token(*granted)}"))
+            with capture_logs() as logs:
+                refusal = await client.refused(("authorization", f"Bearer {token(*granted)}"))
+            (told,) = [log for log in logs if log["event"] == "call_denied"]
+            assert (told["subject"], told["permission"]) == ("ada", "tasks:read")
+            assert told["peer"].startswith("ipv4:127.0.0.1:")
             assert (refusal.code, refusal.reason) == (StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
             assert refusal.facts == {"permission": "tasks:read"}
             assert "'ada' lacks the permission 'tasks:read'" in refusal.message

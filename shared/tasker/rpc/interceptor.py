@@ -26,6 +26,7 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Behaviour: TypeAlias = Callable[[Any, ServicerContext], Any]
 _Deserializer: TypeAlias = Callable[[bytes], Any]
 Translate: TypeAlias = Callable[[Exception], Exception]
+Refused: TypeAlias = Callable[[Exception, str, str], None]
 
 #: By `response_streaming`. To grpc every method takes a stream of requests, which is the same on the wire: asked for a
 #: single one that never comes it would not answer the call at all.
@@ -56,11 +57,16 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
     Args:
         translate: Turns errors of libraries that this package does not know into ones of the table.
 
+        refused: Told of each call that an interceptor further in refused: the error, the method, the peer.
+
     Streams that everybody may open are counted here, before anything is read: one too many is refused.
     """
 
-    def __init__(self, translate: Translate = lambda error: error) -> None:
+    def __init__(
+        self, translate: Translate = lambda error: error, *, refused: Refused = lambda *_: None
+    ) -> None:
         self._translate = translate
+        self._refused = refused
         self._public_streams = public_streams()
 
     async def intercept_service(
@@ -73,7 +79,7 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         try:
             handler: _Handler | None = await continuation(handler_call_details)
         except Exception as error:
-            return _refusing(self._translate(error), method)
+            return _refusing(self._translate(error), method, self._refused)
         if handler is None:  # no such method: grpc answers UNIMPLEMENTED
             return None  # type: ignore[return-value]  # the stub forgets it
         behaviour: Any = (
@@ -168,10 +174,11 @@ def _decoded(request: Any, method: str) -> Any:
     )
 
 
-def _refusing(error: Exception, method: str) -> _Handler:
+def _refusing(error: Exception, method: str, refused: Refused) -> _Handler:
     """Return a handler for a call that an interceptor refused; it reads nothing, so it suits every shape."""
 
     async def call(request: Any, context: ServicerContext) -> None:
+        refused(error, method, context.peer())
         await _abort(context, error, method)
 
     return grpc.stream_stream_rpc_method_handler(call)
