@@ -38,14 +38,28 @@ async def test_where_a_step_failed_that_step_is_acted_on(engine: Engine) -> None
     task = await engine.create(chain(1))
     await engine.fail(*await engine.claim(), retryable=False)
     await engine.process()
-    with pytest.raises(GuardFailedError, match="1 of its steps failed"):
+    with pytest.raises(GuardFailedError, match=r"^the task cannot be resumed: 1 of its steps failed; reset"):
         await engine.operators.resume(task, **WHO)
     assert await engine.state(task) == "blocked_by_failures"
 
 
 async def test_only_tasks_in_error_are_resumed(engine: Engine) -> None:
     task = await engine.create(chain(1))
-    with pytest.raises(InvalidTaskTransitionError, match="steps_in_process"):
+    with pytest.raises(
+        InvalidTaskTransitionError,
+        match=r"^the task cannot be resumed: it is steps_in_process, and goes on by itself$",
+    ):
         await engine.operators.resume(task, **WHO)
+    await engine.operators.cancel(task)
+    over = "^the task cannot be {}: it is cancelled, and nothing can be done to it any more$"
+    with pytest.raises(InvalidTaskTransitionError, match=over.format("resumed")) as refused:
+        await engine.operators.resume(task, **WHO)
+    assert refused.value.metadata == {"entity": "task", "state": "cancelled", "event": "reset"}
+    with pytest.raises(InvalidTaskTransitionError, match=over.format("retried")):
+        await engine.operators.retry(task, **WHO)
+    with pytest.raises(
+        InvalidTaskTransitionError, match=r"^the task's messages cannot be sent again: it is cancelled"
+    ):
+        await engine.operators.requeue(task, **WHO)
     with pytest.raises(TaskNotFoundError):
         await engine.operators.resume(uuid7(), **WHO)

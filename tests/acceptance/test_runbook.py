@@ -166,6 +166,12 @@ async def state(client: TaskerClient, task: UUID) -> TaskState:
     return (await client.wait(task, timeout=SECONDS)).state
 
 
+async def closed(client: TaskerClient, task: UUID | str) -> tuple[ResolutionStatus, str | None]:
+    """Return how the entry of a task was closed, and what was noted."""
+    entry = await client.dlq.get(task)
+    return entry.resolution_status, entry.resolution_notes
+
+
 async def test_where_to_look_first(operator: Operator, client: TaskerClient, hire: Hire) -> None:
     workshop = Workshop({"charge": Bank(PermanentError("the card is stolen", error_code="STOLEN_CARD"))})
     await hire(workshop.registry, CHECKOUT)
@@ -215,6 +221,7 @@ async def test_a_permanent_failure(operator: Operator, client: TaskerClient, hir
     assert found.state is TaskState.CANCELLED
     assert found.cancellation is not None
     assert (found.cancellation.reason, found.cancellation.requested_by) == ("the customer gave up", "ada")
+    assert await closed(client, task) == (ResolutionStatus.CANCELLED, "the customer gave up")
     task = await blocked(client, operator)
     bank.mend()
     await operator.type(reset)
@@ -262,6 +269,11 @@ class TestADeclinedCard:
         assert await operator.type(look)
         await operator.type(decide)
         assert await self.order(client, task) == "transfer 17"
+        told = "complete_manually by ada: paid by bank transfer"
+        history = await operator.type("tasker task audit $TASK\n")
+        assert re.search(rf"^\S+ \S+ +process_payment +complete +{told}$", history, re.M)
+        step = await operator.type("tasker step show $TASK process_payment\n")
+        assert re.search(rf"^by hand +\S+ \S+ {told}$", step, re.M)
         entry = await client.dlq.get(task)
         assert (entry.resolution_notes, entry.resolved_by) == ("paid by bank transfer", "ada")
 
@@ -292,6 +304,8 @@ class TestADeclinedCard:
         assert re.findall(r"(\w+ \w+): the bank declined the card", said) == ["Ada Lovelace", "Sam Doe"]
         assert await self.order(client, paid) == "transfer 17"
         assert await state(client, unpaid) is TaskState.CANCELLED
+        assert await closed(client, paid) == (ResolutionStatus.MANUALLY_RESOLVED, "paid by transfer 17")
+        assert await closed(client, unpaid) == (ResolutionStatus.CANCELLED, "not paid")
 
 
 async def test_a_stale_task(database_url: str, engine: Engine, hire: Hire, tmp_path: Path) -> None:
@@ -384,6 +398,7 @@ async def test_when_it_is_done(operator: Operator, client: TaskerClient, hire: H
     shown = await operator.type(block)
     lines = re.findall(r"^\S+ \S+ +(\w+) +(\d) ", shown, re.M)
     assert lines == [("price_cart", "1"), ("charge", "1"), ("charge", "2"), ("charge", "1"), ("ship", "1")]
+    assert re.search(r"^\S+ \S+ +charge +pending +reset_for_retry by ada: it answers again$", shown, re.M)
     entry = await client.dlq.get(task)
     assert entry.resolution_status is ResolutionStatus.MANUALLY_RESOLVED
     assert re.search(r"^max_retries_exceeded +1 +0 +1 ", shown, re.M)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
+from tasker.domain.templates.loading import MAX_DOCUMENT_BYTES
 from tasker.persistence.reading.templates import TemplateReader
 from tests.support import services
 from tests.support.clients import Client
@@ -107,6 +108,18 @@ async def test_one_broken_file_among_ten(
     (told,) = [entry for entry in logs if entry["event"] == "templates_registered"]
     assert (told["total_files"], told["successful_registrations"], told["failed_registrations"]) == (10, 9, 1)
     assert [entry["problem"] for entry in logs if entry["event"] == "template_refused"] == [error]
+
+
+async def test_a_file_that_is_too_long_does_not_stop_the_others(engine: Engine, folder: Path) -> None:
+    text = yaml.safe_dump(chain(1) | {"name": "long"})
+    rest = MAX_DOCUMENT_BYTES - len(text) - len("# \n")
+    write(folder, good=chain(1), limit=f"# {'x' * rest}\n{text}", long=f"# {'x' * (rest + 1)}\n{text}")
+    report = await registered(engine, folder)
+    assert report.errors == [
+        f"long.yaml: takes {MAX_DOCUMENT_BYTES + 1} bytes, maximum {MAX_DOCUMENT_BYTES}; "
+        "of several templates in it, give each a file of its own"
+    ]
+    assert report.discovered_templates == ["test/workflow/1.0.0", "test/long/1.0.0"]
 
 
 async def test_files_that_hold_no_template_are_told(engine: Engine, folder: Path) -> None:

@@ -126,6 +126,8 @@ async def test_what_names_no_entry(call: Call, entries: list[DlqEntry]) -> None:
     several = await call("update", uuid[:6], "--status", "cancelled", "--json")
     assert (several.code, several.out) == (2, "")
     assert all(str(entry.task_uuid) in several.refusal["message"] for entry in entries)
+    foreign = await call("update", uuid, "--status", "foo")
+    assert (foreign.code, "for '--status': 'foo' is not one of 'pending'," in foreign.err) == (2, True)
     nothing = await call("update", uuid)
     assert nothing.code == 2
     assert (

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tasker.domain import errors
+from tasker.domain.queue_errors import PoisonNotFoundError
+from tasker.domain.templates.versions import TemplateDeactivatedError
 from tasker.v1 import common_pb2, tasks_pb2
 from tests.support.commands import TASKER, environment, running, tasker
 from tests.support.verbs import CALLS
@@ -82,6 +84,38 @@ async def test_nobody_there(command: tuple[str, ...], tmp_path: Path) -> None:
         "error: cannot use the service at 127.0.0.1:1: nothing listens there; start it, or name another one with "
         "--address or TASKER_ADDRESS"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "hint"),
+    [
+        (
+            errors.IdentityConflictError("shop", "checkout", "1.0.0", existing_task_uuid=TASK), 1,
+            f"`tasker task watch {TASK}` watches that one; --idempotency-key gives the key",
+        ),
+        (
+            errors.IdentityConflictError("shop", "checkout", "1.0.0", idempotency_key="order-17"), 1,
+            "--idempotency-key gives the key",
+        ),
+        (
+            TemplateDeactivatedError("shop", "checkout", "1.1.0", ["1.0.0"]), 2,
+            "`tasker template versions shop/checkout` lists them, "
+            "`tasker template activate shop/checkout/1.1.0 --reason WHY` activates one",
+        ),
+        (
+            TemplateDeactivatedError("shop", "checkout", ""), 2,
+            "`tasker template versions shop/checkout` lists them, "
+            "`tasker template activate shop/checkout/VERSION --reason WHY` activates one",
+        ),
+        (PoisonNotFoundError(7), 4, "`tasker queue poison` lists them"),
+    ],
+)  # fmt: skip
+async def test_a_refusal_names_the_command_that_helps(
+    error: errors.TaskerError, code: int, hint: str, tmp_path: Path
+) -> None:
+    async with played(fails(error)) as (address, _):
+        ended = await tasker("task", "create", "shop/checkout", "--address", address, cwd=tmp_path)
+    assert (ended.code, ended.error) == (code, f"error: {error} ({hint})")
 
 
 async def test_no_such_host_and_no_such_socket(tmp_path: Path) -> None:

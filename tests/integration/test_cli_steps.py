@@ -137,6 +137,26 @@ async def test_a_step_is_completed_with_any_result(
     }  # fmt: skip
 
 
+async def test_who_acted_and_why_is_told(
+    call: Call, task: UUID, orchestration: OrchestrationService, tmp_path: Path
+) -> None:
+    (before,) = (await call("show", str(task), "s1", "--json")).objects
+    assert before["last_intervention"] is None
+    assert "by hand" not in (await call("show", str(task), "s1")).out
+    await call("complete", str(task), "s1", "--result", "{}", *WHY, "--by", "ada")
+    (after,) = (await call("show", str(task), "s1", "--json")).objects
+    command = "task", "audit", str(task), "s1", "--json"
+    ended = await tasker(*command, cwd=tmp_path, TASKER_ADDRESS=orchestration.address)
+    result, act = ended.objects
+    assert (result["attempt"], result["success"]) == (1, False)
+    assert (act["step_name"], act["action"], act["performed_by"], act["reason"], act["to_state"]) == (
+        "s1", "complete_manually", "ada", "the bank said so", "complete",
+    )  # fmt: skip
+    assert after["last_intervention"] == {
+        key: value for key, value in act.items() if key not in ("task_uuid", "step_uuid", "step_name")
+    }
+
+
 async def test_who_acts_is_who_is_logged_in(call: Call, client: TaskerClient, task: UUID) -> None:
     await call("complete", str(task), "s1", "--result", "{}", *WHY)
     step = (await client.wait(task, timeout=30)).step("s1")

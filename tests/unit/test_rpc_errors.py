@@ -139,7 +139,7 @@ ROWS = [
         info("STEP_TRANSITION_NOT_ALLOWED", entity="step", state="complete", event="reset_for_retry"),
     ),
     (
-        errors.GuardFailedError("task", "pending", "complete", "steps are open"),
+        errors.GuardFailedError("task", "pending", "complete", "steps are open", done="completed"),
         StatusCode.INVALID_ARGUMENT,
         info("GUARD_FAILED", entity="task", state="pending", event="complete", condition="steps are open"),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -99,7 +100,7 @@ def show(entry: EntryPrefix, *, service: Service) -> None:
     """Show an entry, with what its task looked like when it was made."""
 
     async def ask(client: TaskerClient) -> DlqEntry:
-        return await _find(client, entry)
+        return await find_entry(client, entry)
 
     service.output.show(service.ask(ask), dlq_views.entry_details)
 
@@ -132,14 +133,14 @@ def update(
         raise typer.BadParameter("say what to write down: --status, --notes or --metadata")
 
     async def ask(client: TaskerClient) -> DlqEntry:
-        found = await _find(client, entry)
+        entry_uuid, changed_at = await _named(client, entry)
         return await client.dlq.update(
-            found.dlq_entry_uuid,
+            entry_uuid,
             status=status,
             notes=notes,
             metadata=metadata,
             resolved_by=by or login(),
-            expected_updated_at=found.updated_at,
+            expected_updated_at=changed_at,
         )
 
     service.output.show(service.ask(ask), dlq_views.entry_line)
@@ -161,23 +162,41 @@ def add(task: TaskPrefix, *, actor: Actor, service: Service) -> None:
     service.output.show(service.ask(ask), lambda sent: dlq_views.entry_line(sent.entry))
 
 
-async def _find(client: TaskerClient, prefix: UuidPrefix) -> DlqEntry:
+async def _named(client: TaskerClient, prefix: UuidPrefix) -> tuple[UUID, datetime | None]:
+    """Return the uuid of an entry, and when it was changed last, if it had to be read for the uuid."""
+    if prefix.uuid is None:
+        found = await find_entry(client, prefix)
+    elif (of_task := await _of_task(client, prefix.uuid)) is not None:
+        found = of_task
+    else:
+        return prefix.uuid, None
+    return found.dlq_entry_uuid, found.updated_at
+
+
+async def _of_task(client: TaskerClient, uuid: UUID) -> DlqEntry | None:
+    """Return the newest entry of a task; None if the uuid is no task's that has one: it may be an entry's."""
+    with suppress(NotFoundError):
+        return await client.dlq.get(uuid)
+    return None
+
+
+async def find_entry(client: TaskerClient, prefix: UuidPrefix) -> DlqEntry:
     """Return the newest entry of a task, or the entry itself.
 
     Raises:
         CommandError: No task that ever had an entry, nor an entry, is among the newest whose uuid begins so; or more
             than one is.
     """
-    if prefix.uuid is not None:
-        with suppress(NotFoundError):  # of a task; it may be an entry's
-            return await client.dlq.get(prefix.uuid)
+    if prefix.uuid is not None and (of_task := await _of_task(client, prefix.uuid)) is not None:
+        return of_task
     found: dict[UUID, DlqEntry] = {}
-    seen = 0
+    seen, within = 0, ""
     async for entry in client.dlq.list(page_size=_PAGE):
         if prefix.fits(entry.dlq_entry_uuid) or prefix.fits(entry.task_uuid):
             found.setdefault(entry.task_uuid, entry)
         seen += 1
         if seen == MOST_ENTRIES:
+            within = f" among the newest {MOST_ENTRIES:,} entries; give the task's uuid"
             break
     fitting = [(task, f"{entry.dlq_reason}, {entry.resolution_status}") for task, entry in found.items()]
-    return found[the_one(prefix, "entry", fitting)]
+    return found[the_one(prefix, "entry", fitting, within=within)]

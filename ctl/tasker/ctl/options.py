@@ -9,10 +9,13 @@ import inspect
 import os
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Any
+from typing import Any, Final
 
 from typer import BadParameter
 from typer.core import TyperCommand, TyperGroup, TyperOption
+
+#: What pydantic puts before what a check of a value said.
+_OF_PYDANTIC: Final = "Value error, "
 
 
 class LazyOption(TyperOption):
@@ -30,7 +33,11 @@ class LazyOption(TyperOption):
             return ()
         if value is self.default or (self._takes_text and isinstance(value, str)):
             return value
-        return super().get_runtime_param().coerce(value, param=param, ctx=ctx)
+        try:
+            return super().get_runtime_param().coerce(value, param=param, ctx=ctx)
+        except BadParameter as error:
+            error.message = error.message.removeprefix(_OF_PYDANTIC)
+            raise
 
     @property
     def _takes_text(self) -> bool:

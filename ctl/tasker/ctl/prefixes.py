@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
@@ -11,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from tasker.client import Step, TaskerClient
+from tasker.client import TaskerClient
 from tasker.ctl.failures import CommandError, ExitCode
 
 #: Fewer digits than this say next to nothing: uuids begin with the time.
@@ -125,39 +124,43 @@ async def find_task(client: TaskerClient, prefix: UuidPrefix) -> UUID:
     return the_one(prefix, "task", found)
 
 
-def find_step(steps: Iterable[Step], given: str) -> Step:
-    """Return the step of a task that a name means, or a uuid, or the beginning of one.
+async def find_step(client: TaskerClient, task_uuid: UUID, given: str) -> UUID:
+    """Return the uuid of the step that a name means, or the beginning of a uuid; a whole one is taken as it is.
 
     Raises:
-        CommandError: There is no such step, or more than one.
+        CommandError: The task has no such step, or more than one.
     """
-    steps = tuple(steps)
-    for step in steps:
-        if step.name == given:
-            return step
     try:
         prefix = uuid_prefix(given)
     except typer.BadParameter:
+        prefix = None
+    if prefix is not None and (uuid := prefix.uuid) is not None:
+        return uuid
+    steps = await client.steps(task_uuid, results=False)
+    for step in steps:
+        if step.name == given:
+            return step.step_uuid
+    if prefix is None:
         known = ", ".join(step.name for step in steps[:_TOLD]) + (", ..." if len(steps) > _TOLD else "")
-        raise CommandError(f"the task has no step {given!r}; it has {known}", ExitCode.NOT_FOUND) from None
-    by_uuid = {step.step_uuid: step for step in steps}
-    fitting = [(uuid, step.name) for uuid, step in by_uuid.items() if prefix.fits(uuid)]
-    return by_uuid[the_one(prefix, "step", fitting)]
+        raise CommandError(f"the task has no step {given!r}; it has {known}", ExitCode.NOT_FOUND)
+    fitting = [(step.step_uuid, step.name) for step in steps if prefix.fits(step.step_uuid)]
+    return the_one(prefix, "step", fitting)
 
 
-def the_one(prefix: UuidPrefix, what: str, found: list[tuple[UUID, str]]) -> UUID:
+def the_one(prefix: UuidPrefix, what: str, found: list[tuple[UUID, str]], *, within: str = "") -> UUID:
     """Return the only one of those that a prefix fits.
 
     Args:
         prefix: The prefix.
         what: What they are.
         found: Their uuids, and what else to say of each.
+        within: Among which ones was looked, if not among all, and what to do about it.
 
     Raises:
         CommandError: There is none, or more than one.
     """
     if not found:
-        raise CommandError(f"no {what}'s uuid begins with {str(prefix)!r}", ExitCode.NOT_FOUND)
+        raise CommandError(f"no {what}'s uuid begins with {str(prefix)!r}{within}", ExitCode.NOT_FOUND)
     if len(found) > 1:
         told = "; ".join(f"{uuid} ({more})" for uuid, more in found[:_TOLD])
         rest = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tasker.client import Step, StepErrorSummary, StepFailure, StepState, Task, TaskCancellation, TaskFailure
+from tasker.client import (
+    Step,
+    StepErrorSummary,
+    StepFailure,
+    StepIntervention,
+    StepState,
+    Task,
+    TaskCancellation,
+    TaskFailure,
+)
 from tasker.ctl.tables import local
 
 
@@ -46,6 +55,13 @@ def step_reason(step: Step) -> str:
 
 def cancellation_text(cancellation: TaskCancellation) -> str:
     """Return when, by whom and why a task was cancelled."""
-    who = f" by {cancellation.requested_by}" if cancellation.requested_by else ""
-    why = f": {cancellation.reason}" if cancellation.reason else ""
-    return f"{local(cancellation.cancelled_at)}{who}{why}"
+    return local(cancellation.cancelled_at) + _by(cancellation.requested_by, cancellation.reason)
+
+
+def intervention_text(intervention: StepIntervention) -> str:
+    """Return what a person did to a step, who it was and why."""
+    return intervention.action + _by(intervention.performed_by, intervention.reason)
+
+
+def _by(who: str | None, why: str | None) -> str:
+    return (f" by {who}" if who else "") + (f": {why}" if why else "")

@@ -8,13 +8,15 @@ from uuid import UUID
 
 import typer
 
-from tasker.client import Step, TaskerClient
+from tasker.client import Step, StepIntervention, TaskerClient
 from tasker.ctl import task_views
 from tasker.ctl.acting import Actor
 from tasker.ctl.arguments import Json, json_object, json_value
 from tasker.ctl.options import with_options
+from tasker.ctl.output import plain
 from tasker.ctl.prefixes import StepName, TaskPrefix, UuidPrefix, find_step, find_task
 from tasker.ctl.remote import Service
+from tasker.ctl.step_listing import list_steps
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -24,18 +26,7 @@ def step() -> None:
     """Show steps; retry, resolve or complete failed ones."""
 
 
-@app.command("list")
-@with_options
-def list_steps(task: TaskPrefix, *, service: Service) -> None:
-    """List the steps of a task.
-
-    With their results, oldest first; with --json one a line.
-    """
-
-    async def ask(client: TaskerClient) -> tuple[Step, ...]:
-        return await client.steps(await find_task(client, task))
-
-    service.output.show_all(service.ask(ask), task_views.step_table)
+app.command("list")(list_steps)
 
 
 @app.command()
@@ -49,13 +40,22 @@ def show(
     ] = False,
     service: Service,
 ) -> None:
-    """Show a step: its result, or why it failed and when it is tried again."""
+    """Show a step: its result, or why it failed and when it is tried again.
 
-    async def ask(client: TaskerClient) -> Step:
+    And what a person did to it last.
+    """
+
+    async def ask(client: TaskerClient) -> tuple[Step, StepIntervention | None]:
         task_uuid = await find_task(client, task)
-        return find_step(await client.steps(task_uuid), step)
+        step_uuid = await find_step(client, task_uuid, step)
+        acts = await client.step_interventions(task_uuid, step_uuid)
+        return await client.step(task_uuid, step_uuid), next(iter(acts), None)
 
-    service.output.show(service.ask(ask), lambda found: task_views.step_details(found, traceback=traceback))
+    found, last = service.ask(ask)
+    if service.output.as_json:
+        service.output.write(found, last_intervention=plain(last))
+    else:
+        service.output.say(task_views.step_details(found, last, traceback=traceback))
 
 
 @app.command()
@@ -132,7 +132,6 @@ def _act(
 
     async def ask(client: TaskerClient) -> Step:
         task_uuid = await find_task(client, task)
-        found = find_step(await client.steps(task_uuid), step)
-        return await act(client, task_uuid, found.step_uuid)
+        return await act(client, task_uuid, await find_step(client, task_uuid, step))
 
     service.output.show(service.ask(ask), task_views.step_line)

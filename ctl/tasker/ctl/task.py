@@ -9,8 +9,6 @@ import typer
 
 from tasker.client import (
     SortField,
-    Step,
-    StepAuditRecord,
     Task,
     TaskContext,
     TaskerClient,
@@ -22,11 +20,13 @@ from tasker.ctl.arguments import TemplateName, json_object, template_name
 from tasker.ctl.event_loop import run
 from tasker.ctl.failures import ExitCode
 from tasker.ctl.filters import TaskFilters
+from tasker.ctl.history import Happening, history, history_table
 from tasker.ctl.limits import Everything, Limit, show_some
 from tasker.ctl.options import with_options
 from tasker.ctl.output import Output
 from tasker.ctl.prefixes import TaskPrefix, find_step, find_task
 from tasker.ctl.remote import Service
+from tasker.ctl.step_listing import list_steps
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -188,22 +188,7 @@ def watch(
     raise typer.Exit(run(work()))
 
 
-@app.command()
-@with_options
-def steps(
-    task: TaskPrefix,
-    *,
-    service: Service,
-) -> None:
-    """List the steps of a task.
-
-    With their results, oldest first; with --json one a line.
-    """
-
-    async def ask(client: TaskerClient) -> tuple[Step, ...]:
-        return await client.steps(await find_task(client, task))
-
-    service.output.show_all(service.ask(ask), task_views.step_table)
+app.command("steps")(list_steps)
 
 
 @app.command()
@@ -245,19 +230,19 @@ def audit(
     *,
     service: Service,
 ) -> None:
-    """List every result of a task's steps, oldest first.
+    """List every result of a task's steps, and who acted on them, oldest first.
 
-    As workers submitted them: every attempt is there, and those before a retry by hand, too. With --json one a line.
+    Results are as workers submitted them: every attempt is there, and those before a retry by hand, too. Of what people
+    did to a step the newest 100 are there; with --json one a line, those with `action`, `performed_by` and `reason`.
     """
 
-    async def ask(client: TaskerClient) -> list[StepAuditRecord]:
+    async def ask(client: TaskerClient) -> list[Happening]:
         task_uuid = await find_task(client, task)
-        steps = await client.steps(task_uuid)
-        wanted = steps if step is None else [find_step(steps, step)]
-        records = [record for one in wanted async for record in client.step_audit(task_uuid, one.step_uuid)]
-        return sorted(records, key=lambda record: (record.recorded_at, record.audit_uuid))
+        if step is None:
+            return await history(client, await client.steps(task_uuid, results=False))
+        return await history(client, [await client.step(task_uuid, await find_step(client, task_uuid, step))])
 
-    service.output.show_all(service.ask(ask), task_views.audit_table, none="No result was submitted yet.")
+    service.output.show_all(service.ask(ask), history_table, none="No result was submitted yet.")
 
 
 def _show_created(task: Task, output: Output, *, alone: bool, streaming: bool) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tasker.client import (
     Step,
-    StepAuditRecord,
+    StepIntervention,
     StepState,
     StepSummary,
     Task,
@@ -20,7 +20,14 @@ from tasker.client import (
 )
 from tasker.ctl import tables
 from tasker.ctl.output import brief, shown
-from tasker.ctl.reasons import cancellation_text, failure_text, step_failure_text, step_reason, task_reason
+from tasker.ctl.reasons import (
+    cancellation_text,
+    failure_text,
+    intervention_text,
+    step_failure_text,
+    step_reason,
+    task_reason,
+)
 
 
 def task_table(tasks: Sequence[Task]) -> Table:
@@ -73,7 +80,10 @@ def task_summary(summary: TaskSummary) -> RenderableType:
             _attempts(step),
             brief(step_failure_text(step.error) if step.error else "", tables.REASON, "red"),
         )
-    return Group(tables.facts(facts), "", steps)
+    parts: list[RenderableType] = [tables.facts(facts), "", steps]
+    if summary.omitted_steps:
+        parts.append(f"and {summary.omitted_steps} more: tasker step list {summary.task_uuid}")
+    return Group(*parts)
 
 
 def task_context(context: TaskContext) -> RenderableType:
@@ -90,8 +100,10 @@ def step_table(steps: Iterable[Step]) -> Table:
     return made
 
 
-def step_details(step: Step, *, traceback: bool) -> RenderableType:
-    """Return all about one step."""
+def step_details(
+    step: Step, intervention: StepIntervention | None = None, *, traceback: bool
+) -> RenderableType:
+    """Return all about one step, and what a person did to it last."""
     failure = step.failure
     facts: list[tuple[str, object]] = [
         ("step", step.name),
@@ -112,6 +124,12 @@ def step_details(step: Step, *, traceback: bool) -> RenderableType:
         ("created", tables.local(step.created_at)),
         ("last try", tables.local(step.last_attempted_at)),
         ("completed", tables.local(step.completed_at)),
+        (
+            "by hand",
+            f"{tables.local(intervention.intervened_at)} {intervention_text(intervention)}"
+            if intervention
+            else "",
+        ),
         ("result", tables.json_text(step.result) if step.state is StepState.COMPLETE else ""),
     ]
     parts: list[RenderableType] = [tables.facts(facts)]
@@ -124,23 +142,6 @@ def step_details(step: Step, *, traceback: bool) -> RenderableType:
 def step_line(step: Step) -> Text:
     """Return where a step is, in a line."""
     return shown(f"Step {step.name} of task {step.task_uuid} is {step.state}.")
-
-
-def audit_table(records: Iterable[StepAuditRecord]) -> Table:
-    """Return one line for each result that workers submitted."""
-    made = tables.table("AT", "STEP", "ATTEMPT", "STATE", "MS", "RESULT", right=("ATTEMPT", "MS"))
-    for record in records:
-        made.add_row(
-            tables.local(record.recorded_at),
-            shown(record.step_name),
-            str(record.attempt or ""),
-            tables.state(record.to_state),
-            str(record.execution_time_ms if record.execution_time_ms is not None else ""),
-            brief(step_failure_text(record.failure), tables.REASON, "red")
-            if record.failure is not None
-            else brief(tables.json_text(record.result), tables.CELL),
-        )
-    return made
 
 
 def template_name(task: Task | TaskSummary) -> Text:

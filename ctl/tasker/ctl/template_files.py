@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tasker.ctl.output import Output, shown
 from tasker.domain.templates.findings import Finding, Report, Severity
-from tasker.domain.templates.loading import Document, load_documents
+from tasker.domain.templates.loading import Document, load_documents, size_problem
 
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 
@@ -61,6 +61,8 @@ def show_report(document: Document, report: Report, output: Output) -> None:
 
 
 def _documents(path: Path) -> list[Document]:
+    if problem := size_problem(path.stat().st_size):
+        return [Document(str(path), problem=f"it {problem}")]
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

@@ -118,7 +118,7 @@ async def _last_words(client: TaskerClient, last: TaskUpdate) -> str:
 
 
 async def _show_picture(client: TaskerClient, task: Task, output: Output) -> TaskUpdate:
-    names = [step.name for step in await client.steps(task.task_uuid)]
+    names = [step.name for step in await client.steps(task.task_uuid, results=False)]
     template = await _template_of(client, task)
     picture = TaskPicture.of(task, names, template, room=output.console.size.height - _MARGIN)
     with Live(picture, console=output.console, refresh_per_second=8):

@@ -167,7 +167,7 @@ class OrchestrationService:
             ),
             ServiceRegistration(
                 templates_pb2.DESCRIPTOR.services_by_name["TemplateService"],
-                TemplateService(TemplateReader(engine.database)),
+                TemplateService(TemplateReader(engine.database), self._tokens),
                 templates_pb2_grpc.add_TemplateServiceServicer_to_server,
             ),
             ServiceRegistration(

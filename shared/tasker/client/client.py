@@ -27,6 +27,7 @@ from tasker.client.summary_records import TaskContext, TaskSummary
 from tasker.client.template_records import Template, TemplateListing
 from tasker.client.watcher import Watcher
 from tasker.v1 import (
+    common_pb2,
     health_pb2,
     health_pb2_grpc,
     tasks_pb2,
@@ -284,11 +285,17 @@ class TaskerClient(StepCalls, Watcher):
 
         Args:
             namespace: Only those of this namespace.
-            timeout: Seconds the call may take; the client's timeout by default.
+            timeout: Seconds each page may take; the client's timeout by default.
         """
         request = templates_pb2.ListTemplatesRequest(namespace=namespace)
-        answer = await self._connection.call(self._templates.ListTemplates, request, timeout=timeout)
-        return parsing.template_listing(answer)
+        whole = answer = await self._connection.call(self._templates.ListTemplates, request, timeout=timeout)
+        while answer.pagination.has_more:
+            request.pagination.CopyFrom(
+                common_pb2.PaginationRequest(limit=1000, page_token=answer.pagination.next_page_token)
+            )
+            answer = await self._connection.call(self._templates.ListTemplates, request, timeout=timeout)
+            whole.templates.extend(answer.templates)
+        return parsing.template_listing(whole)
 
     async def template(
         self, namespace: str, name: str, version: str = "", *, timeout: float | None = None

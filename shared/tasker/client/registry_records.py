@@ -64,7 +64,7 @@ class TemplateCheck:
 
     Attributes:
         valid: Whether it could be registered.
-        problems: Everything found, in the order of the document; the first 500.
+        problems: Everything found: errors, warnings, infos, each in the order of the document; 500 at most.
         omitted_problems: How many more there are.
     """
 

@@ -21,19 +21,20 @@ class StepCalls:
 
     _connection: Connection
 
-    async def steps(self, task_uuid: UUID | str, *, timeout: float | None = None) -> tuple[Step, ...]:
-        """Return the steps of a task with their results, oldest first.
-
-        Results that one reply has no room for are fetched one by one.
+    async def steps(
+        self, task_uuid: UUID | str, *, results: bool = True, timeout: float | None = None
+    ) -> tuple[Step, ...]:
+        """Return the steps of a task, oldest first.
 
         Args:
             task_uuid: The task.
+            results: With their results; those that one reply has no room for are fetched one by one.
             timeout: Seconds the call may take; the client's timeout by default.
 
         Raises:
             NotFoundError: There is no such task.
         """
-        reading = self._reading(task_uuid, timeout)
+        reading = self._reading(task_uuid, timeout, results=results)
         request = steps_pb2.ListStepsRequest(task_uuid=str(task_uuid))
         answer = await self._connection.call(self._steps.ListSteps, request, timeout=timeout)
         return tuple(parsing.step(step) for step in await reading.whole(answer.steps, answer.pagination))
@@ -224,8 +225,8 @@ class StepCalls:
         )
         return parsing.step(answer.step)
 
-    def _reading(self, task_uuid: UUID | str, timeout: float | None) -> StepReading:
-        return StepReading(self._connection, self._steps, str(task_uuid), timeout=timeout)
+    def _reading(self, task_uuid: UUID | str, timeout: float | None, *, results: bool = True) -> StepReading:
+        return StepReading(self._connection, self._steps, str(task_uuid), timeout=timeout, results=results)
 
     @cached_property
     def _steps(self) -> steps_pb2_grpc.StepServiceAsyncStub:

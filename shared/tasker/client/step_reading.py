@@ -19,20 +19,26 @@ class StepReading:
         task_uuid: str,
         *,
         timeout: float | None,
+        results: bool,
     ) -> None:
         self._connection = connection
         self._stub = stub
         self._task_uuid = task_uuid
+        self._results = results
         self._deadline = time.monotonic() + (connection.timeout_seconds if timeout is None else timeout)
 
     async def whole(
         self, steps: Iterable[tasks_pb2.Step], pagination: common_pb2.PaginationResponse
     ) -> list[tasks_pb2.Step]:
-        """Return the steps of a reply with all their results, and those that follow behind them."""
+        """Return the steps of a reply with all their results, or none, and those that follow behind them."""
         found = [await self._whole(step) for step in steps]
         return found + [await self._whole(step) async for step in self._behind(pagination)]
 
     async def _whole(self, step: tasks_pb2.Step) -> tasks_pb2.Step:
+        if not self._results:
+            for field in ("results", "results_json"):
+                step.ClearField(field)
+            return step
         if not step.results_omitted:
             return step
         request = steps_pb2.GetStepRequest(task_uuid=self._task_uuid, step_uuid=step.step_uuid)

@@ -57,6 +57,7 @@ def task_summary(message: tasks_pb2.GetTaskSummaryResponse) -> TaskSummary:
         dlq_reason=DlqReason(dlq.dlq_reason) if dlq.HasField("dlq_reason") else None,
         dlq_status=ResolutionStatus(dlq.resolution_status) if dlq.HasField("resolution_status") else None,
         links={"task": links.task, "steps": links.steps, "dlq": links.dlq},
+        omitted_steps=message.omitted_steps,
     )
 
 
@@ -99,4 +100,5 @@ def _error(message: tasks_pb2.StepErrorSummary) -> StepErrorSummary:
         error_code=optional(message, "error_code"),
         retryable=message.retryable,
         status_code=optional(message, "status_code"),
+        message_omitted=message.message_omitted,
     )

@@ -43,6 +43,7 @@ class StepErrorSummary:
         error_code: The author's own code.
         retryable: Whether another attempt may help.
         status_code: HTTP status behind the failure, if there is one.
+        message_omitted: Whether an answer has no room for the message; `client.step` has it.
     """
 
     error_type: str | None
@@ -51,6 +52,7 @@ class StepErrorSummary:
     error_code: str | None
     retryable: bool
     status_code: int | None
+    message_omitted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ class TaskSummary:
         failure, cancellation: As in `Task`.
         template_steps: The steps of the template that the task was created with.
         steps: The steps it has, oldest first.
+        omitted_steps: How many more it has, if an answer does not hold all; `client.steps` has them.
         in_dlq: Whether it waits for a person.
         dlq_reason: Reason of its newest DLQ entry, if it ever had one.
         dlq_status: What became of that entry.
@@ -133,3 +136,4 @@ class TaskSummary:
     dlq_reason: DlqReason | None
     dlq_status: ResolutionStatus | None
     links: Mapping[str, str]
+    omitted_steps: int

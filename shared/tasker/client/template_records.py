@@ -30,7 +30,7 @@ class TemplateSummary:
         namespace: Its namespace.
         name: Its name.
         version: Its version.
-        description: What it is for.
+        description: What it is for; of a long text the beginning, which `client.template` has whole.
         step_count: How many steps it declares.
     """
 

@@ -246,17 +246,27 @@ class TemplateInUseError(FailedPreconditionError):
 
 
 class InvalidTransitionError(TaskerError):
-    """The state machine has no edge for this event."""
+    """The state machine has no edge for this event.
+
+    Attributes:
+        entity: What should have taken it.
+        state: Where that is.
+        event: The event.
+        possible: The events that it may take there.
+    """
 
     reason: ClassVar[str] = "TRANSITION_NOT_ALLOWED"
 
-    def __init__(self, entity: str, state: str, event: str, possible: Sequence[str] = ()) -> None:
+    def __init__(
+        self, entity: str, state: str, event: str, possible: Sequence[str] = (), *, said: str = ""
+    ) -> None:
+        """Refuse an event; `said` tells whoever asked for it what cannot be done, why, and what to do instead."""
         self.entity = entity
         self.state = state
         self.event = event
         self.possible = tuple(possible)
         options = f"possible: {', '.join(possible)}" if possible else "it is final"
-        super().__init__(f"{entity} in state '{state}' cannot take event '{event}'; {options}")
+        super().__init__(said or f"{entity} in state '{state}' cannot take event '{event}'; {options}")
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -282,7 +292,12 @@ class DlqEntryClosedError(InvalidTransitionError):
     reason: ClassVar[str] = "DLQ_ENTRY_CLOSED"
 
     def __init__(self, dlq_entry_uuid: UUID, status: str) -> None:
-        super().__init__(f"DLQ entry {dlq_entry_uuid}", status, "update")
+        super().__init__(
+            f"DLQ entry {dlq_entry_uuid}",
+            status,
+            "update",
+            said=f"DLQ entry {dlq_entry_uuid} cannot be changed: it is closed as {status}; make a new one for its task",
+        )
 
 
 class GuardFailedError(TaskerError):
@@ -290,12 +305,13 @@ class GuardFailedError(TaskerError):
 
     reason: ClassVar[str] = "GUARD_FAILED"
 
-    def __init__(self, entity: str, state: str, event: str, condition: str) -> None:
+    def __init__(self, entity: str, state: str, event: str, condition: str, *, done: str) -> None:
+        """Refuse an event, in words by what should have been `done`: "retried"."""
         self.entity = entity
         self.state = state
         self.event = event
         self.condition = condition
-        super().__init__(f"{entity} in state '{state}' cannot take event '{event}' yet: {condition}")
+        super().__init__(f"the {entity} cannot be {done}: {condition}")
 
     @property
     def metadata(self) -> Mapping[str, str]:

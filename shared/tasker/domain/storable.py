@@ -34,6 +34,10 @@ class ResultNotStorableError(TaskerError):
         super().__init__(problem)
 
 
+#: How much longer a number may be when it is written without its exponent, at most.
+_MOST_WRITTEN_OUT: Final = 64
+
+
 def encode_json(value: object) -> str:
     """Return compact JSON text that PostgreSQL stores as jsonb unchanged.
 
@@ -47,7 +51,8 @@ def encode_json(value: object) -> str:
     try:
         text = _encode(value)
         size = len(text) if text.isascii() else len(text.encode("utf-8"))
-        if "e+" in text or "e-" in text:  # numbers with exponents, which PostgreSQL writes out
+        # Numbers with exponents, which PostgreSQL writes out: 1e308 takes as much as 62 times its text.
+        if size * _MOST_WRITTEN_OUT > MAX_RESULT_BYTES and ("e+" in text or "e-" in text):
             size += sum(int(exponent) for exponent in _EXPONENT.findall(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise ResultNotStorableError(_problem_of(value, error)) from error

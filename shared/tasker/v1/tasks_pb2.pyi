@@ -1114,6 +1114,9 @@ class GetTaskSummaryResponse(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     DLQ_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
+    OMITTED_STEPS_FIELD_NUMBER: _builtins.int
+    omitted_steps: _builtins.int
+    """How many more steps there are: those at the end that the reply does not hold. ListSteps has them."""
     @_builtins.property
     def task(self) -> Global___TaskSummaryMetadata: ...
     @_builtins.property
@@ -1132,12 +1135,15 @@ class GetTaskSummaryResponse(_message.Message):
         steps: _abc.Iterable[Global___StepSummaryInfo] | None = ...,
         dlq: Global___DlqSummaryInfo | None = ...,
         links: Global___TaskSummaryLinks | None = ...,
+        omitted_steps: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dlq", b"dlq", "links", b"links", "task", b"task", "template", b"template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_omitted_steps", b"_omitted_steps", "dlq", b"dlq", "links", b"links", "omitted_steps", b"omitted_steps", "task", b"task", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dlq", b"dlq", "links", b"links", "steps", b"steps", "task", b"task", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_omitted_steps", b"_omitted_steps", "dlq", b"dlq", "links", b"links", "omitted_steps", b"omitted_steps", "steps", b"steps", "task", b"task", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__omitted_steps: _TypeAlias = _typing.Literal["omitted_steps"]  # noqa: Y015
+    _WhichOneofArgType__omitted_steps: _TypeAlias = _typing.Literal["_omitted_steps", b"_omitted_steps"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__omitted_steps) -> _WhichOneofReturnType__omitted_steps | None: ...
 
 Global___GetTaskSummaryResponse: _TypeAlias = GetTaskSummaryResponse  # noqa: Y015
 
@@ -1402,6 +1408,7 @@ class StepErrorSummary(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     ERROR_CLASS_FIELD_NUMBER: _builtins.int
     ERROR_CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_OMITTED_FIELD_NUMBER: _builtins.int
     error_type: _builtins.str
     """Kind of error, as the handler or the runtime named it."""
     retryable: _builtins.bool
@@ -1413,6 +1420,8 @@ class StepErrorSummary(_message.Message):
     """Class of the exception, if one was raised."""
     error_code: _builtins.str
     """The author's own code."""
+    message_omitted: _builtins.bool
+    """The message does not fit in the reply: GetStep has it."""
     def __init__(
         self,
         *,
@@ -1422,10 +1431,11 @@ class StepErrorSummary(_message.Message):
         message: _builtins.str | None = ...,
         error_class: _builtins.str | None = ...,
         error_code: _builtins.str | None = ...,
+        message_omitted: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_class", b"_error_class", "_error_code", b"_error_code", "_error_type", b"_error_type", "_message", b"_message", "_status_code", b"_status_code", "error_class", b"error_class", "error_code", b"error_code", "error_type", b"error_type", "message", b"message", "status_code", b"status_code"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_class", b"_error_class", "_error_code", b"_error_code", "_error_type", b"_error_type", "_message", b"_message", "_message_omitted", b"_message_omitted", "_status_code", b"_status_code", "error_class", b"error_class", "error_code", b"error_code", "error_type", b"error_type", "message", b"message", "message_omitted", b"message_omitted", "status_code", b"status_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_class", b"_error_class", "_error_code", b"_error_code", "_error_type", b"_error_type", "_message", b"_message", "_status_code", b"_status_code", "error_class", b"error_class", "error_code", b"error_code", "error_type", b"error_type", "message", b"message", "retryable", b"retryable", "status_code", b"status_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_class", b"_error_class", "_error_code", b"_error_code", "_error_type", b"_error_type", "_message", b"_message", "_message_omitted", b"_message_omitted", "_status_code", b"_status_code", "error_class", b"error_class", "error_code", b"error_code", "error_type", b"error_type", "message", b"message", "message_omitted", b"message_omitted", "retryable", b"retryable", "status_code", b"status_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_class: _TypeAlias = _typing.Literal["error_class"]  # noqa: Y015
     _WhichOneofArgType__error_class: _TypeAlias = _typing.Literal["_error_class", b"_error_class"]  # noqa: Y015
@@ -1435,6 +1445,8 @@ class StepErrorSummary(_message.Message):
     _WhichOneofArgType__error_type: _TypeAlias = _typing.Literal["_error_type", b"_error_type"]  # noqa: Y015
     _WhichOneofReturnType__message: _TypeAlias = _typing.Literal["message"]  # noqa: Y015
     _WhichOneofArgType__message: _TypeAlias = _typing.Literal["_message", b"_message"]  # noqa: Y015
+    _WhichOneofReturnType__message_omitted: _TypeAlias = _typing.Literal["message_omitted"]  # noqa: Y015
+    _WhichOneofArgType__message_omitted: _TypeAlias = _typing.Literal["_message_omitted", b"_message_omitted"]  # noqa: Y015
     _WhichOneofReturnType__status_code: _TypeAlias = _typing.Literal["status_code"]  # noqa: Y015
     _WhichOneofArgType__status_code: _TypeAlias = _typing.Literal["_status_code", b"_status_code"]  # noqa: Y015
     @_typing.overload
@@ -1445,6 +1457,8 @@ class StepErrorSummary(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error_type) -> _WhichOneofReturnType__error_type | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__message) -> _WhichOneofReturnType__message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__message_omitted) -> _WhichOneofReturnType__message_omitted | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__status_code) -> _WhichOneofReturnType__status_code | None: ...
 

@@ -123,7 +123,9 @@ class ValidateTemplateResponse(_message.Message):
     """How many more there are."""
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateProblem]:
-        """All there is to say about it, in the order of the document; the first 500. Texts are cut at 1,000 characters."""
+        """All there is to say about it: errors first, then warnings, then infos, each in the order of the document. The first
+        500, fewer if they are long. Texts are cut at 1,000 characters.
+        """
 
     def __init__(
         self,

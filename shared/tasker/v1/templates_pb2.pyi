@@ -32,7 +32,7 @@ class ListTemplatesRequest(_message.Message):
     """Only templates of this namespace."""
     @_builtins.property
     def pagination(self) -> _common_pb2.PaginationRequest:
-        """All templates at once when absent."""
+        """All templates at once when absent, as far as a reply holds them."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ListTemplatesResponse(_message.Message):
     def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateSummary]: ...
     @_builtins.property
     def pagination(self) -> _common_pb2.PaginationResponse:
-        """Of the templates that match; present when a page was asked for."""
+        """Of the templates that match; present when a page was asked for, or when the reply does not hold all."""
 
     def __init__(
         self,
@@ -139,6 +139,7 @@ class TemplateSummary(_message.Message):
     namespace: _builtins.str
     version: _builtins.str
     description: _builtins.str
+    """At most 1,000 characters; GetTemplate has all of a longer one."""
     step_count: _builtins.int
     def __init__(
         self,

@@ -1,9 +1,11 @@
-"""Pages of ListTasks and ListSteps: limits, offsets, tokens, totals."""
+"""Pages of ListTasks and ListSteps: limits, offsets, tokens, totals; and that no listing takes a forged token."""
 
 from __future__ import annotations
 
+import hmac
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -11,7 +13,19 @@ from uuid import UUID
 import pytest
 from grpc import StatusCode
 
-from tasker.v1 import common_pb2, steps_pb2, tasks_pb2
+from tasker.v1 import (
+    analytics_pb2,
+    common_pb2,
+    dlq_pb2,
+    operations_pb2,
+    operations_pb2_grpc,
+    steps_pb2,
+    tasks_pb2,
+    template_admin_pb2,
+    template_admin_pb2_grpc,
+    templates_pb2,
+    watch_pb2,
+)
 from tests.support import services
 from tests.support.clients import Client, Refusal, refused
 from tests.support.engine import Engine, chain
@@ -129,10 +143,43 @@ async def test_a_token_goes_with_its_filters_and_its_sort_only(client: Client, e
     assert rows == tasks[2:5]
 
 
-def forged(body: bytes, *facts: bytes) -> str:
-    """Return a token as anybody could make it who has read the code, and does not know the key."""
-    facts_digest = b"".join(sha256(fact).digest() for fact in facts)
-    return urlsafe_b64encode(sha256(facts_digest + body).digest()[:16] + body).decode().rstrip("=")
+def forged(body: bytes, *facts: bytes) -> list[str]:
+    """Return tokens as anybody could make them who has read the code, and does not know the key."""
+    digests = [sha256(_digested(facts) + body).digest()]
+    # Signed with what everybody knows of the listing: nothing, or its name.
+    digests += [hmac.digest(key, _digested(facts) + body, "sha256") for key in (b"", facts[0])]
+    digests.append(hmac.digest(facts[0], _digested(facts[1:]) + body, "sha256"))
+    return [urlsafe_b64encode(digest[:16] + body).decode().rstrip("=") for digest in digests]
+
+
+def _digested(facts: Iterable[bytes]) -> bytes:
+    return b"".join(sha256(fact).digest() for fact in facts)
+
+
+def every_listing(client: Client, task: str) -> list[tuple[Callable[..., Any], Any, tuple[bytes, ...]]]:
+    """Return every call that takes a page token: its method, a request for it, and what makes its listing another."""
+    admin = template_admin_pb2_grpc.TemplateAdminServiceStub(client.channel)
+    operations = operations_pb2_grpc.OperationsServiceStub(client.channel)
+    task_uuid = UUID(task).bytes
+    return [
+        (client.tasks.ListTasks, tasks_pb2.ListTasksRequest(), (b"tasks", b"")),
+        (client.steps.ListSteps, steps_pb2.ListStepsRequest(task_uuid=task), (b"steps", task_uuid)),
+        (
+            client.steps.GetStepAudit,
+            steps_pb2.GetStepAuditRequest(task_uuid=task, step_uuid=task),
+            (b"audit", task_uuid, task_uuid),
+        ),
+        (client.templates.ListTemplates, templates_pb2.ListTemplatesRequest(), (b"templates", b"")),
+        (
+            admin.ListVersions,
+            template_admin_pb2.ListVersionsRequest(namespace="test", name="workflow"),
+            (b"versions", b"test", b"workflow"),
+        ),
+        (client.dlq.ListEntries, dlq_pb2.ListDlqEntriesRequest(), (b"dlq entries", b"", b"")),
+        (client.dlq.GetInvestigationQueue, dlq_pb2.GetDlqInvestigationQueueRequest(), (b"dlq queue",)),
+        (client.dlq.GetStalenessMonitoring, dlq_pb2.GetStalenessMonitoringRequest(), (b"staleness",)),
+        (operations.ListPoison, operations_pb2.ListPoisonRequest(), (b"poison", b"")),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -145,12 +192,36 @@ def forged(body: bytes, *facts: bytes) -> str:
 )  # fmt: skip
 async def test_nobody_else_can_make_a_token(client: Client, engine: Engine, body: bytes) -> None:
     task = (await several(client, engine, 2))[0]
-    token = forged(body, b"tasks", b"")
-    refusal = await refusal_of(client, Page(page_token=token))
-    assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"pagination.page_token"})
-    token = forged(body, b"steps", UUID(task).bytes)
-    refusal = await refused(steps_of(client, task, Page(page_token=token)))
-    assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, {"pagination.page_token"})
+    for call, request, facts in every_listing(client, task):
+        for token in forged(body, *facts):
+            request.pagination.page_token = token
+            refusal = await refused(call(request, timeout=PATIENCE_SECONDS))
+            assert (refusal.code, refusal.fields) == (
+                StatusCode.INVALID_ARGUMENT,
+                {"pagination.page_token"},
+            ), facts
+
+
+async def test_every_call_that_takes_a_page_token_is_tried(client: Client) -> None:
+    tried = {request.DESCRIPTOR.full_name for _, request, _ in every_listing(client, str(UUID(int=0)))}
+    files = (
+        analytics_pb2,
+        dlq_pb2,
+        operations_pb2,
+        steps_pb2,
+        tasks_pb2,
+        template_admin_pb2,
+        templates_pb2,
+        watch_pb2,
+    )
+    paged = {
+        method.input_type.full_name
+        for file in files
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if "pagination" in method.input_type.fields_by_name
+    }
+    assert tried == paged
 
 
 async def test_every_orchestrator_of_a_database_reads_the_tokens_of_the_others(

@@ -13,7 +13,7 @@ from tasker.client import TaskerClient
 from tasker.domain.storable import MAX_RESULT_BYTES
 from tasker.orchestration.engine.creation import MAX_TAGS
 from tasker.orchestration.services.sizing import REPLY_BYTES, STRUCT_JSON_BYTES
-from tasker.v1 import common_pb2, steps_pb2, tasks_pb2
+from tasker.v1 import common_pb2, steps_pb2, tasks_pb2, templates_pb2
 from tests.support.clients import Client, refused
 from tests.support.engine import Engine, chain, graph
 from tests.support.waiting import PATIENCE_SECONDS
@@ -214,6 +214,8 @@ async def test_our_client_brings_what_was_left_out(
         task = await ours.get(task_uuid, steps=True)
         assert {step.name: step.result for step in task.steps} == results
         assert {step.name: step.result for step in await ours.steps(task_uuid)} == results
+        bare = await ours.steps(task_uuid, results=False)
+        assert [(step.name, step.results) for step in bare] == [(name, None) for name in results]
         assert (await ours.context(task_uuid)).outputs == results
 
 
@@ -237,3 +239,106 @@ async def test_more_steps_than_a_reply_holds_come_page_by_page(
         steps = (await ours.get(task_uuid, steps=True)).steps
         assert len({step.step_uuid for step in steps}) == 15_000
         assert len(await ours.steps(task_uuid)) == 15_000
+
+
+async def test_templates_are_listed_however_long_they_are_described(client: Client, engine: Engine) -> None:
+    long = "\U0001f600" * 1000
+    for n in range(20):
+        await engine.register(chain(1) | {"version": f"1.0.{n}", "description": long * 60})  # 240 kB
+    await engine.register(chain(1) | {"version": "0.1.0", "description": long})
+    for page in (None, common_pb2.PaginationRequest()):
+        request = templates_pb2.ListTemplatesRequest(pagination=page)
+        reply = await client.templates.ListTemplates(request, timeout=PATIENCE_SECONDS)
+        room_left(reply)
+        assert [one.description for one in reply.templates] == [f"{long[:997]}..."] * 20 + [long]
+        assert reply.HasField("pagination") == (page is not None)
+        assert not reply.pagination.has_more
+    one = await client.templates.GetTemplate(
+        templates_pb2.GetTemplateRequest(namespace="test", name="workflow", version="1.0.7"),
+        timeout=PATIENCE_SECONDS,
+    )
+    assert one.template.description == long * 60
+
+
+async def test_more_templates_than_a_reply_holds_come_page_by_page(
+    client: Client, engine: Engine, orchestration: Any
+) -> None:
+    await engine.register(chain(1) | {"description": "\U0001f600" * 1000})
+    await engine.sql(
+        "INSERT INTO tasker.named_tasks SELECT (jsonb_populate_record(t, jsonb_build_object("
+        "'named_task_uuid', gen_random_uuid(), 'version', '1.0.' || n))).* "
+        "FROM tasker.named_tasks t, generate_series(1, 1999) n RETURNING 1"
+    )
+    versions = [f"1.0.{n}" for n in reversed(range(2000))]
+    request = templates_pb2.ListTemplatesRequest()
+    found: list[str] = []
+    while True:
+        reply = await client.templates.ListTemplates(request, timeout=PATIENCE_SECONDS)
+        room_left(reply)
+        assert (reply.pagination.total, reply.pagination.offset) == (2000, len(found))
+        found += [one.version for one in reply.templates]
+        if not reply.pagination.has_more:
+            break
+        request.pagination.limit = 1000
+        request.pagination.page_token = reply.pagination.next_page_token
+    assert found == versions
+    async with TaskerClient(orchestration.address) as ours:
+        listing = await ours.templates()
+    assert [one.version for one in listing.templates] == versions
+    assert listing.total_count == 2000
+
+
+async def failed_steps(client: Client, engine: Engine, count: int, *, name: str, message: str) -> str:
+    """Return a task of so many steps that failed with such names and messages: more than any template makes."""
+    await engine.register(chain(1, retry={"max_attempts": 1}))
+    task_uuid = (await client.create()).task_uuid
+    await engine.fail(*await engine.claim(), error={"message": message, "retryable": True})
+    await engine.sql(
+        "WITH steps AS (INSERT INTO tasker.workflow_steps "
+        "SELECT (jsonb_populate_record(s, jsonb_build_object('step_uuid', gen_random_uuid(), 'name', %s || n))).* "
+        "FROM tasker.workflow_steps s, generate_series(2, %s) n RETURNING step_uuid) "
+        "INSERT INTO tasker.step_results "
+        "SELECT (jsonb_populate_record(r, jsonb_build_object('step_uuid', s.step_uuid))).* "
+        "FROM tasker.step_results r, steps s RETURNING 1",
+        name,
+        count,
+    )
+    return task_uuid
+
+
+@pytest.mark.parametrize(
+    ("count", "name", "whole", "listed"),
+    [(500, "n", True, True), (3000, "n", False, True), (12_000, "n" * 240, False, False)],
+    ids=["whole", "without messages", "without steps"],
+)
+async def test_a_summary_leaves_out_messages_and_then_steps(
+    client: Client, engine: Engine, orchestration: Any, count: int, name: str, whole: bool, listed: bool
+) -> None:
+    message = "\U0001f600" * 500
+    task_uuid = await failed_steps(client, engine, count, name=name, message=message)
+    request = tasks_pb2.GetTaskSummaryRequest(task_uuid=task_uuid)
+    reply = await client.tasks.GetTaskSummary(request, timeout=PATIENCE_SECONDS)
+    room_left(reply)
+    for step in reply.steps:
+        told = (message, False) if step.error.HasField("message") else ("", True)
+        assert (step.error.message, step.error.message_omitted) == told
+        assert step.HasField("error")
+    omitted = [step for step in reply.steps if step.error.message_omitted]
+    assert (not omitted) == whole
+    assert (not reply.HasField("omitted_steps")) == listed
+    assert len(reply.steps) + reply.omitted_steps == count
+    assert len(reply.steps) > 1000 or whole
+    assert (
+        len(omitted) < len(reply.steps)
+    ) == listed  # no steps are cut while there are messages to leave out
+    async with TaskerClient(orchestration.address) as ours:
+        summary = await ours.summary(task_uuid)
+    assert (len(summary.steps), summary.omitted_steps) == (len(reply.steps), reply.omitted_steps)
+    errors = [step.error for step in summary.steps if step.error is not None]
+    assert [error.message is None for error in errors] == [error.message_omitted for error in errors]
+    assert sum(error.message_omitted for error in errors) == len(omitted)
+    for step in omitted[:1]:
+        one = await client.steps.GetStep(
+            steps_pb2.GetStepRequest(task_uuid=task_uuid, step_uuid=step.step_uuid), timeout=PATIENCE_SECONDS
+        )
+        assert one.step.failure.message == message

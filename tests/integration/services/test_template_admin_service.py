@@ -20,8 +20,8 @@ from tasker.client import (
     TaskState,
 )
 from tasker.domain.templates.document import digest
+from tasker.domain.templates.loading import MAX_DOCUMENT_BYTES
 from tasker.domain.templates.validation import parse
-from tasker.orchestration.engine.versions import MAX_DOCUMENT_BYTES
 from tasker.orchestration.service import OrchestrationService
 from tasker.v1 import common_pb2, template_admin_pb2, template_admin_pb2_grpc
 from tests.support import services
@@ -151,6 +151,30 @@ async def test_a_reply_stays_readable_whatever_is_wrong(client: TaskerClient) ->
         assert len(check.problems) <= 500
         assert max(len(problem.problem) for problem in check.problems) <= 1000
     assert (await client.registry.validate(unknown)).omitted_problems > 19_000
+
+
+async def test_the_only_error_is_told_before_any_number_of_warnings(client: TaskerClient) -> None:
+    unknown = "\n".join(f"k{number}: 1" for number in range(600))
+    text = f"{unknown}\n{yaml.safe_dump(version('1'))}"
+    check = await client.registry.validate(text)
+    assert not check.valid
+    assert check.problems[0].code == "INVALID_VERSION"
+    assert [problem.path for problem in check.problems[1:]] == [f"k{number}" for number in range(499)]
+    assert {problem.severity for problem in check.problems[1:]} == {"warning"}
+    assert (
+        check.omitted_problems
+        == len((await client.registry.validate(yaml.safe_dump(version("1")))).problems) + 100
+    )
+
+
+async def test_long_problems_are_told_as_far_as_a_client_reads_them(client: TaskerClient) -> None:
+    long = "\U0001f600" * 2000
+    text = f"name: workflow\nnamespace_name: test\nversion: 1.0.0\ndescription: &long {long}\nsteps:\n"
+    text += "- {name: *long, *long : 1, handler: work}\n" * 600
+    check = await client.registry.validate(text, strict=True)
+    assert 300 < len(check.problems) < 500
+    assert {problem.severity for problem in check.problems} == {"error"}
+    assert check.omitted_problems > 100
 
 
 async def test_a_version_in_use_is_not_replaced(client: TaskerClient, engine: Engine) -> None:

@@ -300,11 +300,13 @@ def test_every_field_of_a_summary_arrives() -> None:
             attempts=1, max_attempts=3, dependencies_satisfied=True, retry_eligible=True,
             error=tasks_pb2.StepErrorSummary(
                 error_type="t", retryable=True, status_code=402, message="m", error_class="C", error_code="E",
+                message_omitted=True,
             ),
             next_retry_at=times["completed_at"],
         )],
         dlq=tasks_pb2.DlqSummaryInfo(in_dlq=True, dlq_reason="manual_dlq", resolution_status="pending"),
         links=tasks_pb2.TaskSummaryLinks(task="/t", steps="/s", dlq="/d"),
+        omitted_steps=7,
     )  # fmt: skip
     summary = summary_parsing.task_summary(message)
     later = NOON + timedelta(seconds=1)
@@ -329,9 +331,9 @@ def test_every_field_of_a_summary_arrives() -> None:
             "last_attempted_at": NOON, "next_retry_at": later,
             "error": {
                 "error_type": "t", "retryable": True, "status_code": 402, "message": "m", "error_class": "C",
-                "error_code": "E",
+                "error_code": "E", "message_omitted": True,
             },
         },),
         "in_dlq": True, "dlq_reason": DlqReason.MANUAL_DLQ, "dlq_status": ResolutionStatus.PENDING,
-        "links": {"task": "/t", "steps": "/s", "dlq": "/d"},
+        "links": {"task": "/t", "steps": "/s", "dlq": "/d"}, "omitted_steps": 7,
     }  # fmt: skip

@@ -39,6 +39,7 @@ def refusal(kind: type[client.TaskerClientError], **facts: Any) -> client.Tasker
         (HandlerDefinitionError("handler 'x' is no handler"), ExitCode.FAILURE),
         (TaskNotFoundError(UUID(int=0)), ExitCode.FAILURE),
         (refusal(client.InvalidArgumentError), ExitCode.USAGE),
+        (refusal(client.FailedPreconditionError), ExitCode.USAGE),
         (refusal(client.InvalidArgumentError, reason="TEMPLATE_NOT_FOUND"), ExitCode.NOT_FOUND),
         (refusal(client.UnauthenticatedError), ExitCode.AUTH),
         (refusal(client.PermissionDeniedError), ExitCode.AUTH),

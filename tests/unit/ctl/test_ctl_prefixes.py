@@ -8,11 +8,10 @@ from uuid import UUID
 import pytest
 import typer
 
-from tasker.client import parsing
 from tasker.ctl.failures import CommandError, ExitCode
 from tasker.ctl.prefixes import UuidPrefix, find_step, find_task, the_one, uuid_prefix
 from tasker.domain.uuids import uuid7
-from tasker.v1 import common_pb2, tasks_pb2
+from tasker.v1 import common_pb2, steps_pb2, tasks_pb2
 from tests.unit.client.scripted import STEP, TASK, playing, sends, step_message, task_message
 
 WHOLE = str(TASK)
@@ -127,28 +126,44 @@ async def test_not_more_than_so_many_are_looked_through() -> None:
 
 # Naming a step
 
-STEPS = [
-    parsing.step(step_message(name="price_cart")),
-    parsing.step(step_message(name="cafe", step_uuid="cafe0000-0000-7000-8000-000000000001")),
-    parsing.step(step_message(name="bake", step_uuid="cafe0000-0000-7000-8000-000000000002")),
-]
+CAFE, BAKE = (UUID(f"cafe0000-0000-7000-8000-00000000000{number}") for number in (1, 2))
+#: The results of two did not fit in the reply; of the first one it is there.
+STEPS = sends(
+    steps_pb2.ListStepsResponse(
+        steps=[
+            step_message(name="price_cart", results_json="{}"),
+            step_message(name="cafe", step_uuid=str(CAFE), results_omitted=True),
+            step_message(name="bake", step_uuid=str(BAKE), results_omitted=True),
+        ]
+    )
+)
 
 
 @pytest.mark.parametrize(
-    ("given", "name"),
-    [("price_cart", "price_cart"), (str(STEP), "price_cart"), ("0198", "price_cart"), ("cafe", "cafe")],
+    ("given", "uuid"), [("price_cart", STEP), ("0198", STEP), ("cafe", CAFE), ("bake", BAKE)]
 )
-def test_a_step_is_named_by_its_name_first(given: str, name: str) -> None:
-    assert find_step(STEPS, given).name == name
+async def test_a_step_is_named_by_its_name_first(given: str, uuid: UUID) -> None:
+    async with playing(STEPS) as (client, service):
+        assert await find_step(client, TASK, given) == uuid
+    assert len(service.requests) == 1  # no result is fetched
 
 
-def test_what_names_no_step() -> None:
-    with pytest.raises(
-        CommandError, match="the task has no step 'pay'; it has price_cart, cafe, bake"
-    ) as caught:
-        find_step(STEPS, "pay")
-    assert caught.value.exit_code is ExitCode.NOT_FOUND
-    with pytest.raises(CommandError, match=r"2 uuids begin with 'cafe0000'; .* \(cafe\); .* \(bake\)$"):
-        find_step(STEPS, "cafe0000")
-    with pytest.raises(CommandError, match="no step's uuid begins with 'beef'"):
-        find_step(STEPS, "beef")
+async def test_a_step_with_a_whole_uuid_is_not_looked_for() -> None:
+    async with playing(STEPS) as (client, service):
+        assert await find_step(client, TASK, str(BAKE)) == BAKE
+        assert service.requests == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "code"),
+    [
+        ("pay", "the task has no step 'pay'; it has price_cart, cafe, bake", ExitCode.NOT_FOUND),
+        ("cafe0000", r"2 uuids begin with 'cafe0000'; .* \(cafe\); .* \(bake\)$", ExitCode.USAGE),
+        ("beef", "no step's uuid begins with 'beef'", ExitCode.NOT_FOUND),
+    ],
+)
+async def test_what_names_no_step(given: str, said: str, code: ExitCode) -> None:
+    async with playing(STEPS) as (client, _):
+        with pytest.raises(CommandError, match=said) as caught:
+            await find_step(client, TASK, given)
+    assert caught.value.exit_code is code

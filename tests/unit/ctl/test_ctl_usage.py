@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasker.ctl.main import execute
+from tasker.domain.templates.loading import MAX_DOCUMENT_BYTES
 from tasker.version import VERSION
 from tests.support.verbs import CALLS, GROUPS
 
@@ -280,6 +281,14 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(
     assert code == 1
     assert f"broken.yaml{problem}" in out
     assert out.endswith("2 templates: 1 error\n")
+
+
+def test_a_file_that_a_worker_would_not_read_is_told(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "long.yaml"
+    path.write_text("#" * (MAX_DOCUMENT_BYTES + 1))
+    code, out, _ = run("template", "validate", str(path))
+    assert code == 1
+    assert f"it takes {MAX_DOCUMENT_BYTES + 1} bytes, maximum {MAX_DOCUMENT_BYTES}" in " ".join(out.split())
 
 
 def test_nothing_to_check_is_no_success(run: Run, tmp_path: Path) -> None:

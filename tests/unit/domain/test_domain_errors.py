@@ -24,7 +24,7 @@ ALL = [
     errors.TemplateInUseError("shop", "checkout", "1.0.0", 3),
     errors.InvalidStepTransitionError("step", "complete", "start"),
     errors.DlqEntryClosedError(TASK, "cancelled"),
-    errors.GuardFailedError("task", "waiting_for_retry", "retry_ready", "no step is ready"),
+    errors.GuardFailedError("task", "waiting_for_retry", "retry_ready", "no step is ready", done="retried"),
     errors.UnavailableError("the queue is full", retry_after_seconds=30),
     errors.PermissionDeniedError("tasks:create", subject="reader"),
 ]

@@ -16,7 +16,16 @@ from tasker.domain.errors import (
     TaskNotFoundError,
 )
 from tasker.domain.results import manual_completion
-from tasker.domain.states import StepEvent, StepState, TaskEvent, TaskState, next_state
+from tasker.domain.states import (
+    STEP_TRANSITIONS,
+    TASK_TRANSITIONS,
+    StepEvent,
+    StepState,
+    TaskEvent,
+    TaskState,
+    next_state,
+    possible_events,
+)
 from tasker.domain.templates.document import StepType
 from tasker.orchestration.engine.arguments import check_texts, storable
 from tasker.orchestration.engine.expansion import Expander, ExpandingStep
@@ -40,6 +49,14 @@ log = get_logger(__name__)
 
 #: The longest texts that are kept with a transition.
 _LENGTHS: Final[Mapping[str, int]] = {"performed_by": 255, "requested_by": 255, "reason": 500}
+
+#: What is said of actions that come too late, and what is done to a step by each action, in words for people.
+_OVER: Final = "and nothing can be done to it any more"
+_DONE: Final[Mapping[StepEvent, str]] = {
+    StepEvent.RESET_FOR_RETRY: "reset",
+    StepEvent.RESOLVE_MANUALLY: "resolved",
+    StepEvent.COMPLETE_MANUALLY: "completed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +153,13 @@ class Operators:
         if task is None:
             raise TaskNotFoundError(task_uuid)
         if not task.resumed:
-            next_state(TaskState(task.from_state), TaskEvent.RESET)
+            _check_resumable(TaskState(task.from_state))
             raise GuardFailedError(
                 "task",
                 task.from_state,
                 TaskEvent.RESET,
                 f"{task.failed} of its steps failed; reset, resolve or complete those",
+                done="resumed",
             )
 
     async def retry(self, task_uuid: UUID, *, performed_by: str, reason: str) -> list[str]:
@@ -162,9 +180,11 @@ class Operators:
             return task.reset_steps
         state = TaskState(task.from_state)
         if state.is_terminal and state is not TaskState.ERROR:
-            raise InvalidTaskTransitionError("task", state, "retry")
+            raise InvalidTaskTransitionError(
+                "task", state, "retry", said=f"the task cannot be retried: it is {state}, {_OVER}"
+            )
         remedy = "; resume it instead" if state is TaskState.ERROR else ""
-        raise GuardFailedError("task", state, "retry", f"none of its steps failed{remedy}")
+        raise GuardFailedError("task", state, "retry", f"none of its steps failed{remedy}", done="retried")
 
     async def requeue(self, task_uuid: UUID, *, performed_by: str, reason: str) -> int:
         """Send again what messages of a task were lost; return how many. Those that are there are left alone.
@@ -181,7 +201,12 @@ class Operators:
         if task is None:
             raise TaskNotFoundError(task_uuid)
         if task.messages is None:
-            raise InvalidTaskTransitionError("task", task.from_state, "requeue")
+            raise InvalidTaskTransitionError(
+                "task",
+                task.from_state,
+                "requeue",
+                said=f"the task's messages cannot be sent again: it is {task.from_state}, and waits for none",
+            )
         log.info(
             "task_requeued",
             task_uuid=str(task_uuid),
@@ -334,5 +359,21 @@ def _state_after(event: StepEvent, step: LockedStep) -> StepState:
     assert step.step_state is not None
     state, task_state = StepState(step.step_state), TaskState(step.task_state)
     if task_state.is_terminal and task_state is not TaskState.ERROR:
-        raise InvalidStepTransitionError(f"step of a task that is {task_state}", state, event)
-    return next_state(state, event)
+        why = f"its task is {task_state}, {_OVER}"
+    elif (state, event) in STEP_TRANSITIONS:
+        return next_state(state, event)
+    elif state.is_terminal:
+        why = f"it is {state}, {_OVER}"
+    else:
+        why = f"it is {state}, and only a step in error can be; wait for it, or resolve or complete it"
+    said = f"step {step.name} cannot be {_DONE[event]}: {why}"
+    raise InvalidStepTransitionError("step", state, event, possible_events(state), said=said)
+
+
+def _check_resumable(state: TaskState) -> None:
+    """Refuse to resume a task that has not stopped."""
+    if (state, TaskEvent.RESET) in TASK_TRANSITIONS:
+        return
+    why = _OVER if state.is_terminal else "and goes on by itself"
+    said = f"the task cannot be resumed: it is {state}, {why}"
+    raise InvalidTaskTransitionError("task", state, TaskEvent.RESET, possible_events(state), said=said)

@@ -9,7 +9,7 @@ from typing import Final
 
 from tasker.domain.errors import InvalidArgumentError
 from tasker.domain.templates.findings import Finding, InvalidTemplateError, Report
-from tasker.domain.templates.loading import load_documents
+from tasker.domain.templates.loading import load_documents, size_problem
 from tasker.domain.templates.validation import validate
 from tasker.orchestration.engine.arguments import check_texts
 from tasker.orchestration.engine.catalogue import TemplateCatalogue
@@ -20,9 +20,6 @@ from tasker.persistence.reading.templates import TemplateReader, TemplateVersion
 from tasker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
-
-#: The longest document. Reading YAML takes a while: about two seconds for this.
-MAX_DOCUMENT_BYTES: Final = 256 * 1024
 
 _SOURCE: Final = "document"
 _NAMES: Final[Mapping[str, int]] = {"namespace": 255, "name": 255, "version": 50}
@@ -97,8 +94,7 @@ class TemplateVersions:
         """
         if not text.strip():
             raise InvalidArgumentError.of(_SOURCE, "required: a template as YAML or JSON")
-        if (size := len(text.encode())) > MAX_DOCUMENT_BYTES:
-            problem = f"takes {size} bytes, maximum {MAX_DOCUMENT_BYTES}"
+        if problem := size_problem(len(text.encode())):
             raise InvalidArgumentError.of(_SOURCE, problem)
         # One at a time and beside the event loop, since it takes the processor for a while.
         async with self._checking:

@@ -36,7 +36,7 @@ _DEAF_POLL_SECONDS: Final = 1.0
 #: How long transactions go on hinting after an orchestrator has last said that it watches.
 _WATCH_SECONDS: Final = 60.0
 #: Reading for more streams than this takes a while: as long a pause follows, so that it takes at most half of a core.
-_MANY_LINES: Final = 32
+MANY_STREAMS: Final = 32
 
 
 class Watching:
@@ -59,6 +59,11 @@ class Watching:
         self._poll: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
+
+    @property
+    def has_many_streams(self) -> bool:
+        """Whether so many are open, of a task or of all that match, that a pause follows each reading."""
+        return len(self._streams) + len(self._feeds.feeds) > MANY_STREAMS
 
     async def start(self) -> None:
         """Begin to read for whoever watches."""
@@ -141,7 +146,7 @@ class Watching:
         while True:
             await self._wakeup.wait(None)
             took = await self._read_for_all()
-            if len(self._streams) > _MANY_LINES:
+            if self.has_many_streams:
                 await asyncio.sleep(took)
 
     async def _read_for_all(self) -> float:

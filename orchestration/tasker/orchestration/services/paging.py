@@ -57,19 +57,19 @@ class PageTokens:
             facts: Everything that makes it another listing.
             default_limit: How many rows a page has unless said otherwise.
         """
-        return Listing(self.key, *facts, default_limit=default_limit)
+        return Listing(*facts, key=self.key, default_limit=default_limit)
 
 
 class Listing:
     """A listing with its filters and its sort, which its page tokens belong to.
 
     Args:
-        key: What signs the tokens.
         facts: Everything that makes it another listing.
+        key: What signs the tokens.
         default_limit: How many rows a page has unless said otherwise.
     """
 
-    def __init__(self, key: bytes, *facts: bytes, default_limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, *facts: bytes, key: bytes, default_limit: int = DEFAULT_LIMIT) -> None:
         self._key = key
         self._facts = b"".join(sha256(fact).digest() for fact in facts)
         self._default_limit = default_limit
@@ -95,12 +95,12 @@ class Listing:
             problem = (
                 "does not go with a page_token, which already tells where to go on; leave one of them out"
             )
-            violations.append(FieldViolation("pagination.offset", problem))
+            violations.append(FieldViolation(f"{within}offset", problem))
         if violations:
             raise InvalidArgumentError(violations)
         if not request.page_token:
             return Page(limit, skip=request.offset, position=request.offset)
-        position, *after = self._read(request.page_token)
+        position, *after = self._read(request.page_token, within)
         return Page(limit, after=tuple(after), position=position)
 
     def reply(
@@ -128,7 +128,7 @@ class Listing:
         body = json.dumps(content, separators=(",", ":")).encode()
         return urlsafe_b64encode(self._digest(body) + body).decode().rstrip("=")
 
-    def _read(self, token: str) -> list[Any]:
+    def _read(self, token: str, within: str) -> list[Any]:
         try:
             data = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
         except ValueError:
@@ -136,7 +136,7 @@ class Listing:
         digest, body = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         if not hmac.compare_digest(digest, self._digest(body)):
             raise InvalidArgumentError.of(
-                "pagination.page_token",
+                f"{within}page_token",
                 "is not a token of this listing: pass the next_page_token of the page before unchanged, with the same "
                 "filters and the same sort, or leave it out to begin anew",
             )

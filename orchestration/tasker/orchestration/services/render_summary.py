@@ -7,21 +7,21 @@ from datetime import datetime
 from tasker.domain.dlq import ResolutionStatus
 from tasker.domain.templates.document import Step, Template
 from tasker.orchestration.services import render
+from tasker.orchestration.services.sizing import REPLY_BYTES, within
 from tasker.persistence.reading.summaries import TaskSummary
 from tasker.persistence.reading.tasks import StepRecord, TaskRecord
 from tasker.v1 import tasks_pb2
 
 
 def summary(found: TaskSummary) -> tasks_pb2.GetTaskSummaryResponse:
-    """Return all that a page about one task shows."""
+    """Return all that a page about one task shows, and of its steps as much as a client reads."""
     entry = found.dlq_entry
     task_uuid = found.task.task_uuid
-    return tasks_pb2.GetTaskSummaryResponse(
+    reply = tasks_pb2.GetTaskSummaryResponse(
         task=_task(found.task),
         template=tasks_pb2.TaskSummaryTemplate(
             steps=[_template_step(step) for step in Template.model_validate(found.template).steps]
         ),
-        steps=[_step(step) for step in found.steps],
         dlq=tasks_pb2.DlqSummaryInfo(
             in_dlq=entry is not None and entry.resolution_status is ResolutionStatus.PENDING,
             dlq_reason=entry.dlq_reason if entry else None,
@@ -31,6 +31,11 @@ def summary(found: TaskSummary) -> tasks_pb2.GetTaskSummaryResponse:
             task=f"/v1/tasks/{task_uuid}", steps=f"/v1/tasks/{task_uuid}/workflow_steps", dlq="/v1/dlq"
         ),
     )
+    room = REPLY_BYTES - reply.ByteSize()
+    reply.steps.extend(within(map(_step, found.steps), room, lightened=_without_message))
+    if omitted := len(found.steps) - len(reply.steps):
+        reply.omitted_steps = omitted
+    return reply
 
 
 def _task(record: TaskRecord) -> tasks_pb2.TaskSummaryMetadata:
@@ -89,6 +94,16 @@ def _step(record: StepRecord) -> tasks_pb2.StepSummaryInfo:
         error=_error(record),
         next_retry_at=_instant(record.next_retry_at),
     )
+
+
+def _without_message(step: tasks_pb2.StepSummaryInfo) -> tasks_pb2.StepSummaryInfo:
+    if not step.error.message:
+        return step
+    light = tasks_pb2.StepSummaryInfo()
+    light.CopyFrom(step)
+    light.error.ClearField("message")
+    light.error.message_omitted = True
+    return light
 
 
 def _error(record: StepRecord) -> tasks_pb2.StepErrorSummary | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from google.protobuf.message import Message
@@ -30,19 +30,30 @@ def fitting(parts: Iterable[Part], room: int = REPLY_BYTES) -> list[Part]:
     return taken
 
 
-def steps_within(steps: Iterable[tasks_pb2.Step], room: int) -> list[tasks_pb2.Step]:
-    """Return the steps of a reply up to the first that it has no room for, with as many of their results as it has."""
-    taken: list[tasks_pb2.Step] = []
-    steps = list(steps)
-    bare = sum(_size(_without_results(step)) for step in steps)
-    for step in steps:
-        light = _without_results(step)
-        extra = _size(step) - _size(light)
+def within(parts: Iterable[Part], room: int, *, lightened: Callable[[Part], Part]) -> list[Part]:
+    """Return the parts of a reply up to the first that it has no room for, as many of them whole as it has room for.
+
+    Args:
+        parts: All of them, whole.
+        room: How many bytes they may take.
+        lightened: Returns a part without what can be left out of it, and with a word about that.
+    """
+    taken: list[Part] = []
+    parts = list(parts)
+    bare = sum(_size(lightened(part)) for part in parts)
+    for part in parts:
+        light = lightened(part)
+        extra = _size(part) - _size(light)
         if bare + extra <= room:
             bare += extra
-            light = step
+            light = part
         taken.append(light)
     return taken if bare <= room else fitting(taken, room)
+
+
+def steps_within(steps: Iterable[tasks_pb2.Step], room: int) -> list[tasks_pb2.Step]:
+    """Return the steps of a reply up to the first that it has no room for, with as many of their results as it has."""
+    return within(steps, room, lightened=_without_results)
 
 
 def _without_results(step: tasks_pb2.Step) -> tasks_pb2.Step:

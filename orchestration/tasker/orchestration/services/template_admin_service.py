@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tasker.domain.templates.findings import Finding
+from tasker.domain.templates.findings import Finding, Severity
 from tasker.orchestration.engine.versions import TemplateVersions
 from tasker.orchestration.services import render
 from tasker.orchestration.services.paging import PageTokens
+from tasker.orchestration.services.sizing import fitting
 from tasker.persistence.reading.templates import TemplateVersion
 from tasker.rpc.interceptor import ServicerContext
 from tasker.v1 import template_admin_pb2, template_admin_pb2_grpc
 
 #: A document of a quarter of a MiB may have ten thousands of problems, each of which tells of a long name.
-_MOST_PROBLEMS: Final = 500
+MAX_PROBLEMS: Final = 500
 _LONGEST_TEXT: Final = 1000
+_BY_WEIGHT: Final = list(Severity)
 
 
 class TemplateAdminService(template_admin_pb2_grpc.TemplateAdminServiceServicer):
@@ -41,10 +43,11 @@ class TemplateAdminService(template_admin_pb2_grpc.TemplateAdminServiceServicer)
     ) -> template_admin_pb2.ValidateTemplateResponse:
         """Return everything there is to say about the template in a text; nothing is written."""
         report = await self._versions.check(request.document, strict=request.strict)
+        problems = _problems(report.findings)
         return template_admin_pb2.ValidateTemplateResponse(
             valid=report.valid,
-            problems=_problems(report.findings),
-            omitted_problems=max(0, len(report.findings) - _MOST_PROBLEMS),
+            problems=problems,
+            omitted_problems=len(report.findings) - len(problems),
         )
 
     async def ListVersions(
@@ -120,17 +123,20 @@ def _version(version: TemplateVersion) -> template_admin_pb2.TemplateVersion:
 
 
 def _problems(findings: Sequence[Finding]) -> list[template_admin_pb2.TemplateProblem]:
-    return [
-        template_admin_pb2.TemplateProblem(
-            path=_short(finding.path),
-            problem=_short(finding.message),
-            code=finding.code.value,
-            severity=finding.severity.value,
-            line=finding.line,
-            step=_short(finding.step) if finding.step is not None else None,
-        )
-        for finding in findings[:_MOST_PROBLEMS]
-    ]
+    """Return those that matter most, as many as there is room for."""
+    by_weight = sorted(findings, key=lambda finding: _BY_WEIGHT.index(finding.severity))
+    return fitting(map(_problem, by_weight[:MAX_PROBLEMS]))
+
+
+def _problem(finding: Finding) -> template_admin_pb2.TemplateProblem:
+    return template_admin_pb2.TemplateProblem(
+        path=_short(finding.path),
+        problem=_short(finding.message),
+        code=finding.code.value,
+        severity=finding.severity.value,
+        line=finding.line,
+        step=_short(finding.step) if finding.step is not None else None,
+    )
 
 
 def _short(text: str) -> str:

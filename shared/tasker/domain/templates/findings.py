@@ -18,7 +18,7 @@ Path = tuple[str | int, ...]
 
 
 class Severity(StrEnum):
-    """How much it matters: only errors keep a template from being registered."""
+    """How much it matters, most first: only errors keep a template from being registered."""
 
     ERROR = "error"
     WARNING = "warning"

@@ -11,6 +11,8 @@ import yaml
 
 from tasker.domain.templates.findings import Path
 
+#: The longest document, and the longest file of them. Reading YAML takes a while: about two seconds for this.
+MAX_DOCUMENT_BYTES: Final = 256 * 1024
 #: A document with more places than this gets lines for the first ones only: anchors can multiply them
 #: without end.
 _MAX_LINES: Final = 100_000
@@ -82,6 +84,11 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
 for _name, _pattern, _first in _PLAIN:
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), list(_first))
 _Loader.add_constructor(_TAG + "int", _integer)
+
+
+def size_problem(size: int) -> str | None:
+    """Return what is wrong with a text of so many bytes, if it is too long to be read."""
+    return f"takes {size} bytes, maximum {MAX_DOCUMENT_BYTES}" if size > MAX_DOCUMENT_BYTES else None
 
 
 def load_documents(text: str, source: str) -> list[Document]:

@@ -1,7 +1,9 @@
 -- Registered template versions, by namespace and name, highest version first. Parameters: namespace, null for all;
 -- after_namespace, after_name and after_version, the last one of the page before, null for none; skip so many; limit,
--- null for all.
-SELECT n.name AS namespace, t.name, t.version, t.description,
+-- null for all; longest_description, in characters: of a longer one the beginning.
+SELECT n.name AS namespace, t.name, t.version,
+       CASE WHEN length(t.description) <= %(longest_description)s THEN t.description
+            ELSE left(t.description, %(longest_description)s - 3) || '...' END AS description,
        jsonb_array_length(r.template -> 'steps') AS step_count
 FROM tasker.named_tasks t
 JOIN tasker.task_namespaces n USING (namespace_id)

@@ -18,6 +18,9 @@ _VERSIONS: Final = statement("versions")
 _SUMMARIES: Final = statement("template_summaries")
 _NAMESPACES: Final = statement("namespaces")
 
+#: Characters of a template's description in a listing; of a longer one there is the beginning.
+MAX_LISTED_DESCRIPTION: Final = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTemplate:
@@ -32,7 +35,7 @@ class StoredTemplate:
 
 @dataclass(frozen=True, slots=True)
 class TemplateSummary:
-    """A template version in a listing."""
+    """A template version in a listing; of a long description there is the beginning."""
 
     namespace: str
     name: str
@@ -200,6 +203,7 @@ class TemplateReader:
             "after_version": after.version if after else None,
             "skip": skip,
             "limit": limit,
+            "longest_description": MAX_LISTED_DESCRIPTION,
         }
         async with self._database.snapshot() as snapshot:
             return TemplateListing(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tasker.domain.errors import TaskerError
 from tasker.domain.templates.document import Template
-from tasker.domain.templates.loading import Document, load_documents
+from tasker.domain.templates.loading import Document, load_documents, size_problem
 from tasker.domain.templates.validation import validate
 from tasker.persistence.database import Database
 from tasker.persistence.operations.register import register_template
@@ -129,6 +129,9 @@ def _documents(directory: Path, report: Registration) -> Iterator[Document]:
         report.total_files += 1
         source = str(path.relative_to(directory))
         try:
+            if problem := size_problem(path.stat().st_size):
+                report.refuse(f"{source}: {problem}; of several templates in it, give each a file of its own")
+                continue
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             report.refuse(f"{source}: cannot read it: {error.strerror}")
