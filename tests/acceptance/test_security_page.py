@@ -17,7 +17,9 @@ from tasker.client import AccessOptions
 from tasker.config.security import SecuritySettings
 from tasker.config.settings import OrchestrationSettings
 from tasker.ctl.access import access_options
-from tasker.rpc.credentials.api_keys import hash_key
+from tasker.rpc.credentials.api_keys import hash_key, parse_api_keys
+from tasker.rpc.credentials.refusals import Granting
+from tasker.rpc.key_files import KeyFileError
 from tasker.rpc.permissions import PERMISSION_OF, Permission
 from tasker.rpc.security import security_of
 from tests.support import services, waiting
@@ -175,11 +177,14 @@ async def test_from_nothing_to_api_keys(
     make, use = blocks(text, "sh")
     (keys,), (settings,) = blocks(text, "yaml"), blocks(text, "ini")
     assert re.search(r"^hash  sha256:[0-9a-f]{64}$", await terminal.run(make), re.M)
-    assert hash_key("x") in keys
-    (tmp_path / "keys.yaml").write_text(keys)
+    path = tmp_path / "keys.yaml"
+    path.write_text(keys)
+    with pytest.raises(KeyFileError, match="key must be sha256: and 64 hexadecimal digits"):
+        parse_api_keys(path.read_bytes(), source="keys.yaml", granting=Granting(strict=True))
+    path.write_text(keys.replace("sha256:HASH", hash_key("x")))
     await engine.register(chain(1) | {"namespace_name": "shop", "name": "welcome"})
     async with serving(database_url, settings) as address:
-        said = await terminal.run(use, TASKER_ADDRESS=address)
+        said = await terminal.run(re.sub(r"\bKEY\b", "x", use), TASKER_ADDRESS=address)
     assert said.count("is created") == 2
 
 

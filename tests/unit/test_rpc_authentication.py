@@ -25,6 +25,7 @@ from tasker.config.settings import WorkerSettings
 from tasker.domain.errors import UnauthenticatedError
 from tasker.rpc.credentials.api_keys import hash_key
 from tasker.rpc.interceptor import ServicerContext
+from tasker.rpc.key_files import Reloaded, read_key_file
 from tasker.rpc.permissions import PERMISSION_OF, VOCABULARY, Caller, Permission, caller
 from tasker.rpc.security import security_of
 from tasker.rpc.server import ServiceRegistration, build_server
@@ -209,6 +210,8 @@ BAD_TOKENS: dict[str, tuple[Callable[[], str], str]] = {
     "no audience": (lambda: token("tasks:read", aud=None), "invalid"),
     "no time of issue": (lambda: token("tasks:read", iat=None), "invalid"),
     "no expiry": (lambda: token("tasks:read", exp=None), "invalid"),
+    "expires beyond all time": (lambda: token("tasks:read", exp=10**400), "invalid"),
+    "expires at no time": (lambda: token("tasks:read", exp=[1]), "invalid"),
     "wrong key": (lambda: token("tasks:read", key=rsa_key("other")), "invalid"),
     "algorithm not allowed": (lambda: token("tasks:read", algorithm="RS384"), "invalid"),
     "HS256": (lambda: token("tasks:read", key="x" * 64, algorithm="HS256"), "invalid"),
@@ -274,6 +277,7 @@ async def test_the_log_says_why_and_not_what_was_sent(cause: str) -> None:
                 await client.refused(*metadata)
     (told,) = [log for log in logs if log["event"] == "credentials_refused"]
     assert (told["cause"], told["method"]) == (cause, "/tasker.v1.TaskService/GetTask")
+    assert told["peer"].startswith("ipv4:127.0.0.1:")
     for part in (made or "").split("."):
         assert len(part) < 10 or part not in json.dumps(logs)
 
@@ -284,7 +288,7 @@ def test_no_text_is_a_token_by_chance(text: str) -> None:
     security = security_of(WorkerSettings.load(database_url="postgresql://nowhere/none", **by_tokens()))
     assert security.authenticator is not None
     with pytest.raises(UnauthenticatedError):
-        asyncio.run(security.authenticator.identify([("authorization", f"Bearer {text}")], "/x/y"))
+        asyncio.run(security.authenticator.identify([("authorization", f"Bearer {text}")]))
 
 
 # API keys
@@ -359,7 +363,11 @@ async def test_every_rpc_asks_for_its_permission() -> None:
 async def test_a_missing_permission_is_named() -> None:
     async with client_of(**by_tokens()) as client:
         for granted in ((), ("tasks:list", "steps:*")):
-            refusal = await client.refused(("authorization", f"Bearer {token(*granted)}"))
+            with capture_logs() as logs:
+                refusal = await client.refused(("authorization", f"Bearer {token(*granted)}"))
+            (told,) = [log for log in logs if log["event"] == "call_denied"]
+            assert (told["subject"], told["permission"]) == ("ada", "tasks:read")
+            assert told["peer"].startswith("ipv4:127.0.0.1:")
             assert (refusal.code, refusal.reason) == (StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
             assert refusal.facts == {"permission": "tasks:read"}
             assert "'ada' lacks the permission 'tasks:read'" in refusal.message
@@ -371,6 +379,7 @@ async def test_what_is_in_no_row_is_denied_whatever_is_granted() -> None:
         for method in ("/tasker.v1.TaskService/Drop", "/other.Service/GetTask"):
             refusal = await client.refused(("authorization", f"Bearer {everything}"), method=method)
             assert refusal.code is StatusCode.PERMISSION_DENIED
+            assert refusal.message.startswith(f"there is no method '{method}', or nobody may call it")
             assert (await client.refused(method=method)).code is StatusCode.UNAUTHENTICATED
 
 
@@ -451,3 +460,25 @@ async def test_api_keys_rotate_by_changing_the_file(tmp_path: Path) -> None:
         with capture_logs() as logs:
             assert (await client.get(("x-api-key", "new"))).subject == "new"
         assert [log["event"] for log in logs] == ["key_files_not_reloaded"]
+        path.write_text("[]")
+        assert (await client.refused(("x-api-key", "new"))).code is StatusCode.UNAUTHENTICATED
+        write("newer")
+        assert (await client.get(("x-api-key", "newer"))).subject == "newer"
+        path.write_text("")  # half written, as like as not
+        assert (await client.get(("x-api-key", "newer"))).subject == "newer"
+
+
+def test_the_log_repeats_that_a_file_cannot_be_used_until_it_can(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"good")
+    now = 0.0
+    reloaded = Reloaded([path], lambda: read_key_file(path), clock=lambda: now)
+    path.unlink()
+    with capture_logs() as logs:
+        for now in (0.0, 30.0, 61.0, 62.0, 122.0):  # noqa: B007 - the clock
+            assert reloaded.current() == b"good"
+        assert [log["event"] for log in logs] == ["key_files_not_reloaded"] * 3
+        path.write_bytes(b"better")
+        now = 500.0
+        assert [reloaded.current(), reloaded.current()] == [b"better"] * 2
+        assert [log["event"] for log in logs[3:]] == ["key_files_reloaded"]

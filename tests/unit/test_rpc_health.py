@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tasker.rpc import streams
 from tasker.rpc.server import RpcServer, ServiceRegistration, build_server
+from tasker.rpc.streams import MOST_PUBLIC_STREAMS_OF_CONNECTION
 from tasker.v1 import health_pb2 as tasker_health_pb2
 from tasker.v1 import health_pb2_grpc as tasker_health_pb2_grpc
 
@@ -122,6 +126,53 @@ async def test_a_watcher_sees_readiness_flip(
         await server.health.set_ready(ready)
         assert (await watch.read()).status == status
     watch.cancel()
+
+
+async def test_watchers_leave_room_for_other_calls(
+    server: RpcServer, probe: health_pb2_grpc.HealthStub
+) -> None:
+    def watch() -> Any:
+        return probe.Watch(health_pb2.HealthCheckRequest(), timeout=30)
+
+    watches = [watch() for _ in range(MOST_PUBLIC_STREAMS_OF_CONNECTION)]
+    for one in watches:
+        assert (await one.read()).status == NOT_SERVING
+    with pytest.raises(aio.AioRpcError, match="this connection has 50 streams open") as caught:
+        await watch().read()
+    assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
+    assert await status_of(probe, "liveness") == SERVING
+    for one in watches:
+        one.cancel()
+
+
+async def test_a_server_has_so_many_watchers_on_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST_PUBLIC_STREAMS", 2)
+    async with build_server("127.0.0.1:0", services=[]) as server, AsyncExitStack() as stack:
+        watches = []
+        for number in range(3):
+            options = [("grpc.use_local_subchannel_pool", 1)]  # a connection each
+            channel = await stack.enter_async_context(aio.insecure_channel(server.address, options=options))
+            watches.append(health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()))
+            if number < 2:
+                assert (await watches[-1].read()).status == NOT_SERVING
+        with pytest.raises(aio.AioRpcError, match="the service has 2 streams open"):
+            await watches[-1].read()
+        for watch in watches:
+            watch.cancel()
+
+
+async def test_a_watch_that_asks_nothing_counts(server: RpcServer, probe: health_pb2_grpc.HealthStub) -> None:
+    async with aio.insecure_channel(server.address) as channel:
+        untyped: Any = channel
+        silent = untyped.stream_stream("/grpc.health.v1.Health/Watch")
+        calls = [silent() for _ in range(MOST_PUBLIC_STREAMS_OF_CONNECTION + 1)]
+        ends = [asyncio.create_task(call.read()) for call in calls]
+        done, _ = await asyncio.wait(ends, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        with pytest.raises(aio.AioRpcError, match="this connection has 50 streams open"):
+            await done.pop()
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
 
 
 async def test_a_watcher_of_an_unknown_name_is_told_so(probe: health_pb2_grpc.HealthStub) -> None:

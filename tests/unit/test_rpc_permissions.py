@@ -56,6 +56,11 @@ def test_every_rpc_of_the_contract_is_in_the_table_or_public() -> None:
         assert (permission_of(path) is None) == is_public(path), path
 
 
+def test_whoever_may_read_a_task_they_know_cannot_watch_those_of_others() -> None:
+    needed = permission_of("/tasker.v1.WatchService/WatchTasks")
+    assert needed is permission_of("/tasker.v1.TaskService/ListTasks") is Permission.TASKS_LIST
+
+
 def test_the_table_has_no_row_for_what_is_not_there() -> None:
     methods = {(method.containing_service.full_name, method.name) for method in every_method()}
     rows = {(service, method) for service, permissions in PERMISSION_OF.items() for method in permissions}

@@ -14,6 +14,7 @@ from grpc import StatusCode, aio
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from tasker.rpc.server import ServerOptions, ServiceRegistration, build_server
+from tasker.rpc.streams import MOST_PUBLIC_STREAMS_OF_CONNECTION
 from tasker.v1 import config_pb2, config_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 
 SERVICES: list[ServiceRegistration[Any]] = [
@@ -46,6 +47,10 @@ class Reflected:
             ServerReflectionRequest.SerializeToString,
             ServerReflectionResponse.FromString,
         )
+
+    def open(self) -> Any:
+        call: Any = self._call
+        return call(timeout=30)
 
     async def ask(self, **question: str) -> ServerReflectionResponse:
         async def questions() -> AsyncIterator[ServerReflectionRequest]:
@@ -132,6 +137,18 @@ async def test_types_of_status_details_can_be_described(reflected: Reflected) ->
 async def test_what_the_server_does_not_serve_is_not_found(reflected: Reflected, symbol: str) -> None:
     answer = await reflected.ask(file_containing_symbol=symbol)
     assert answer.error_response.error_code == StatusCode.NOT_FOUND.value[0]
+
+
+async def test_streams_of_a_connection_are_limited(reflected: Reflected) -> None:
+    calls = [reflected.open() for _ in range(MOST_PUBLIC_STREAMS_OF_CONNECTION)]
+    for call in calls:
+        await call.write(ServerReflectionRequest(list_services=""))
+        await call.read()
+    with pytest.raises(aio.AioRpcError, match="this connection has 50 streams open") as caught:
+        await reflected.ask(list_services="")
+    assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
+    for call in calls:
+        call.cancel()
 
 
 async def test_a_question_whose_answer_could_not_be_read_is_refused(reflected: Reflected) -> None:

@@ -64,8 +64,8 @@ class ContextRules:
             context: What the request holds; None means `{}`.
 
         Raises:
-            InvalidArgumentError: With everything that is wrong: not an object, beyond a limit, not
-                storable, against the schema.
+            InvalidArgumentError: With everything that is wrong: not an object, beyond a limit or not storable; if it
+                is none of these, against the schema.
 
         The template's `default_context` goes under the request's keys, then the schema's defaults one level
         deep, then the schema is applied.
@@ -82,9 +82,11 @@ class ContextRules:
             text = encode_json(merged)
         except ResultNotStorableError as error:
             raise InvalidArgumentError((*problems, FieldViolation("context", error.problem))) from error
+        if problems:  # a value beyond the limits is none to try a schema on
+            raise InvalidArgumentError(problems)
         broken = self._schema_violations(merged)
-        if problems or (broken and self._validation is InputValidation.ENFORCE):
-            raise InvalidArgumentError((*problems, *broken))
+        if broken and self._validation is InputValidation.ENFORCE:
+            raise InvalidArgumentError(broken)
         return PreparedContext(merged, text, tuple(broken))
 
     def _schema_violations(self, context: Mapping[str, Any]) -> list[FieldViolation]:

@@ -422,15 +422,17 @@ class UnauthenticatedError(TaskerError):
 
 
 class PermissionDeniedError(TaskerError):
-    """The caller is known and lacks a permission."""
+    """The caller is known and lacks a permission; or calls what no permission allows, as a mistyped method is."""
 
     reason: ClassVar[str] = "PERMISSION_DENIED"
 
-    def __init__(self, permission: str, *, subject: str | None = None) -> None:
+    def __init__(self, permission: str, *, subject: str | None = None, message: str | None = None) -> None:
         self.permission = permission
         self.subject = subject
         who = f"'{subject}'" if subject else "the caller"
-        super().__init__(f"{who} lacks the permission '{permission}'; ask for a token or key that carries it")
+        super().__init__(
+            message or f"{who} lacks the permission '{permission}'; ask for a token or key that carries it"
+        )
 
     @property
     def metadata(self) -> Mapping[str, str]:

@@ -1,11 +1,13 @@
 """JSON Schema without a network: checking schemas, and values against them, in bounded time.
 
 Patterns run in an engine whose time is linear in the text, and what a schema may ask of one value is counted before
-it is used (`tasker.domain.schema_effort`): neither a schema nor a value can hold up the process.
+it is used (`tasker.domain.schema_effort`, `tasker.domain.schema_patterns`): neither a schema nor a value can hold up
+the process.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -16,6 +18,16 @@ from jsonschema_rs import Draft7Validator, Draft202012Validator, RegexOptions, V
 
 from tasker.domain.errors import FieldViolation
 from tasker.domain.schema_effort import MAX_EFFORT, Nodes, SchemaLoopError, effort_of
+from tasker.domain.schema_patterns import (
+    MAX_PATTERN_BYTES,
+    MAX_PATTERN_WORK,
+    MAX_PATTERNS_BYTES,
+    PATTERN_OPTIONS,
+    compiled_bytes,
+    compiles,
+    pattern_bytes,
+    patterns_of,
+)
 
 _Validator: TypeAlias = (
     jsonschema_rs.Draft4Validator
@@ -32,8 +44,11 @@ MAX_VIOLATIONS: Final = 100
 
 _MANY_VALUES: Final = 20_000
 _LONGEST_DESCRIPTION: Final = 500
+#: How much of a value is told: enough to know it again, and little of what may be nobody's business.
+_LONGEST_VALUE: Final = 50
+#: Stands for the value in the engine's messages.
+_MASK: Final = "\0"
 _DRAFT_KEY: Final = "$schema"
-_NO_REGEX: Final = ' is not a "regex"'
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Later drafts define these formats, and nothing speaks against checking them in a schema of an earlier one.
 _FORMATS: Final = {
@@ -59,12 +74,18 @@ class Schema:
     def _effort(self) -> int:
         return effort_of(self.schema)
 
+    @cached_property
+    def _pattern_bytes(self) -> int:
+        return effort_of(self.schema, pattern_bytes, at_most=MAX_PATTERNS_BYTES)
+
     def violations(self, value: Any) -> list[FieldViolation]:
         """Return what in a value breaks the schema, ordered by place: everything, or the first of a large value."""
         try:
             count = _count(value, MAX_CHECKS // self._effort)
             if count is None:
                 return [FieldViolation("", _too_large(self._effort))]
+            if self._pattern_bytes and _characters(value) > MAX_PATTERN_WORK // self._pattern_bytes:
+                return [FieldViolation("", _too_long(self._pattern_bytes))]
             if self._validator.is_valid(value):
                 return []
             errors = (
@@ -100,6 +121,8 @@ def schema_problems(schema: dict[str, Any]) -> list[str]:
     nodes = Nodes(schema)
     if problems := list(_reference_problems(nodes)):
         return problems
+    if not _patterns_fit(nodes):
+        return [f"has patterns of more than {MAX_PATTERNS_BYTES} bytes together when compiled; have fewer"]
     try:
         _validator(schema)
     except jsonschema_rs.ValidationError as error:
@@ -115,6 +138,11 @@ def schema_problems(schema: dict[str, Any]) -> list[str]:
             f"may try more than {MAX_EFFORT} rules on a single value; let alternatives that lead on (`anyOf`, `oneOf`, "
             "`allOf`) do so under different keys, or move what they have in common beside them"
         ]
+    if effort_of(schema, pattern_bytes, at_most=MAX_PATTERNS_BYTES) > MAX_PATTERNS_BYTES:
+        return [
+            f"may match a single text against patterns of more than {MAX_PATTERNS_BYTES} bytes when compiled; "
+            "use fewer and smaller ones"
+        ]
     return []
 
 
@@ -124,10 +152,11 @@ def _validator(schema: Mapping[str, Any]) -> _Validator:
         draft = jsonschema_rs.validator_cls_for({_DRAFT_KEY: schema[_DRAFT_KEY]})  # type: ignore[assignment]
     return draft(
         dict(schema),
-        pattern_options=RegexOptions(),
+        pattern_options=PATTERN_OPTIONS,
         formats=_FORMATS,
         validate_formats=True,
         offline=True,
+        mask=_MASK,
     )
 
 
@@ -149,6 +178,18 @@ def _count(value: Any, most: int) -> int | None:
     return count if count <= most else None
 
 
+def _characters(value: Any) -> int:
+    """Return how many characters the texts and keys inside a value have."""
+    count = 0
+    level: list[Any] = [value]
+    while level:
+        count += sum(len(item) for item in level if isinstance(item, str))
+        containers = [item for item in level if isinstance(item, (Mapping, list, tuple))]
+        count += sum(len(key) for item in containers if isinstance(item, Mapping) for key in item)
+        level = [item for container in containers for item in _items(container)]
+    return count
+
+
 def _items(container: Any) -> Iterable[Any]:
     return container.values() if isinstance(container, Mapping) else container
 
@@ -160,22 +201,55 @@ def _too_large(effort: int) -> str:
     )
 
 
+def _too_long(size: int) -> str:
+    return (
+        f"holds more than {MAX_PATTERN_WORK // size} characters, too many for the patterns of the schema, which have "
+        f"{size} bytes when compiled; keep the data elsewhere and refer to it"
+    )
+
+
+def _patterns_fit(nodes: Nodes) -> bool:
+    """Return whether the patterns are small enough together; one that is none or too large is found by the engine."""
+    total = 0
+    for node in nodes.all:
+        for pattern in patterns_of(node):
+            size = compiled_bytes(pattern)
+            if size is None:
+                return True
+            total += size
+            if total > MAX_PATTERNS_BYTES:
+                return False
+    return True
+
+
 def _reference_problems(nodes: Nodes) -> Iterator[str]:
     for reference in nodes.references():
         if not reference.startswith("#"):
             yield f"$ref '{reference}' leads outside; move what it means into the schema's definitions"
         elif nodes.target(reference) is None:
             yield f"$ref '{reference}' leads nowhere"
+    for path in nodes.identities():
+        yield (
+            f"{_path(path)}: below the root nothing may have an identity, from which references would count; refer to "
+            "definitions by '#/definitions/...'"
+        )
+    for anchor in nodes.ambiguous_anchors():
+        yield f"$anchor '{anchor}' stands twice; give each a name of its own"
 
 
 def _problem(error: jsonschema_rs.ValidationError) -> str:
     if isinstance(error.kind, ValidationErrorKind.Format) and error.kind.format == "regex":
-        pattern = _shortened(error.message.removesuffix(_NO_REGEX))
+        pattern = _shown(error.instance, _LONGEST_DESCRIPTION)
+        if isinstance(error.instance, str) and compiles(error.instance, RegexOptions()):
+            return (
+                f"{pattern} has more than {MAX_PATTERN_BYTES} bytes when compiled; write it without large repetitions "
+                "(maxLength bounds a text) and with fewer classes of Unicode"
+            )
         return (
             f"{pattern} is no regular expression that runs in linear time; write it without look-around, "
             "back-references and repetitions of large repetitions"
         )
-    return _shortened(error.message)
+    return _shortened(error.message.replace(_MASK, _shown(error.instance, _LONGEST_DESCRIPTION)))
 
 
 def _message(error: ValueError) -> str:
@@ -184,7 +258,18 @@ def _message(error: ValueError) -> str:
 
 def _description(error: jsonschema_rs.ValidationError) -> str:
     """Return what is wrong; a schema of `false` is none for the engine's own message."""
-    return _shortened(error.message.replace("False schema does not allow", "the schema does not allow", 1))
+    message = error.message.replace("False schema does not allow", "the schema does not allow", 1)
+    if _MASK in message:
+        message = message.replace(_MASK, _shown(error.instance))
+    return _shortened(message)
+
+
+def _shown(value: Any, most: int = _LONGEST_VALUE) -> str:
+    """Return the beginning of a value as JSON."""
+    if isinstance(value, str):  # no more of it is written than is shown
+        value = value[:most]
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _path(parts: Iterable[str | int]) -> str:

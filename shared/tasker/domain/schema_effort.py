@@ -7,7 +7,7 @@ is harmless on one level takes minutes ten levels down.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeAlias
@@ -24,7 +24,9 @@ _Slot: TypeAlias = str | int | None
 #: Keywords whose values are data, where `$ref` is no reference.
 _DATA: Final = frozenset({"const", "enum", "default", "examples"})
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
-_ANCHORS: Final = ("$anchor", "$dynamicAnchor", "$id", "id")
+_ANCHORS: Final = ("$anchor", "$dynamicAnchor")
+_IDENTITIES: Final = ("$id", "id")
+_Path: TypeAlias = tuple[str | int, ...]
 
 #: Keywords whose subschemas are applied to the value itself.
 _HERE: Final = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies")
@@ -39,6 +41,8 @@ _EACH: Final[Mapping[_Slot, Sequence[str]]] = {
 }
 #: Keywords that hold subschemas by name rather than one of them or a list.
 _BY_NAME: Final = frozenset({"patternProperties", "dependentSchemas", "dependencies"})
+#: The same, wherever they are applied: below these a name is a name, whatever keyword it looks like.
+_NAMES: Final = _BY_NAME | {"properties", "definitions", "$defs"}
 
 
 class Nodes:
@@ -49,7 +53,7 @@ class Nodes:
 
     def references(self) -> Iterator[str]:
         """Yield every reference."""
-        for node in self._all:
+        for node in self.all:
             yield from (node[key] for key in _REFERENCES if isinstance(node.get(key), str))
 
     def target(self, reference: str) -> Any:
@@ -57,6 +61,20 @@ class Nodes:
         pointer = unquote(reference.removeprefix("#"))
         if pointer and not pointer.startswith("/"):
             return self._anchors.get(pointer)
+        return self._pointed(pointer)
+
+    def identities(self) -> Iterator[_Path]:
+        """Yield where a subschema gives itself an identity, from which its references would count."""
+        for path, node in self._placed:
+            if path:
+                yield from ((*path, key) for key in _IDENTITIES if isinstance(node.get(key), str))
+
+    def ambiguous_anchors(self) -> list[str]:
+        """Return anchors that more than one subschema has."""
+        times = Counter(node["$anchor"] for node in self.all if isinstance(node.get("$anchor"), str))
+        return [anchor for anchor, count in times.items() if count > 1]
+
+    def _pointed(self, pointer: str) -> Any:
         found: Any = self.root
         for part in pointer.split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
@@ -69,38 +87,53 @@ class Nodes:
         return found
 
     @cached_property
-    def _all(self) -> list[_Subschema]:
-        found: list[_Subschema] = []
-        left: list[Any] = [self.root]
+    def all(self) -> list[_Subschema]:
+        """Every subschema, and whatever else has keys."""
+        return [node for _, node in self._placed]
+
+    @cached_property
+    def _placed(self) -> list[tuple[_Path, _Subschema]]:
+        """Every subschema with its path: data is none, unless a reference makes it one."""
+        found: dict[tuple[int, bool], tuple[_Path, _Subschema]] = {}
+        left: list[tuple[_Path, Any, bool]] = [((), self.root, False)]
         while left:
-            node = left.pop()
-            if isinstance(node, Mapping):
-                found.append(node)
-                left += [value for key, value in node.items() if key not in _DATA]
+            path, node, by_name = left.pop()
+            if isinstance(node, Mapping) and (id(node), by_name) not in found:
+                found[id(node), by_name] = path, node
+                left += [
+                    ((*path, key), value, key in _NAMES and not by_name)
+                    for key, value in node.items()
+                    if by_name or key not in _DATA
+                ]
+                for reference in (node.get(keyword) for keyword in _REFERENCES):
+                    if isinstance(reference, str) and reference.startswith("#/"):
+                        left.append(((reference,), self._pointed(unquote(reference[1:])), False))
             elif isinstance(node, list):
-                left += node
-        return found
+                left += [((*path, index), item, False) for index, item in enumerate(node)]
+        return list(found.values())
 
     @cached_property
     def _anchors(self) -> dict[str, _Subschema]:
-        return {
-            node[key].removeprefix("#"): node
-            for node in self._all
-            for key in _ANCHORS
-            if isinstance(node.get(key), str) and (key.endswith("nchor") or node[key].startswith("#"))
-        }
+        return {node[key]: node for node in self.all for key in _ANCHORS if isinstance(node.get(key), str)}
 
 
-def effort_of(schema: _Subschema) -> int:
-    """Return how many rules a schema tries on one value in the worst case; beyond `MAX_EFFORT` nobody counts on.
+def effort_of(
+    schema: _Subschema, weigh: Callable[[_Subschema], int] | None = None, *, at_most: int = MAX_EFFORT
+) -> int:
+    """Return how many rules a schema tries on one value in the worst case; beyond `at_most` nobody counts on.
+
+    Args:
+        schema: The schema.
+        weigh: What a subschema costs a value that it is applied to, by itself; without it, its rules.
+        at_most: Up to where it is counted.
 
     Raises:
         SchemaLoopError: It refers to itself without going down into the value.
     """
     try:
-        return _Rules(Nodes(schema)).effort()
+        return _Rules(Nodes(schema), weigh or _weight, at_most).effort()
     except (_BeyondError, RecursionError):
-        return MAX_EFFORT + 1
+        return at_most + 1
 
 
 class SchemaLoopError(ValueError):
@@ -130,8 +163,10 @@ class _Group:
 class _Rules:
     """Counts the rules of a schema."""
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: Nodes, weigh: Callable[[_Subschema], int], at_most: int) -> None:
         self._nodes = nodes
+        self._weigh = weigh
+        self._at_most = at_most
         self._together: dict[int, Counter[int]] = {}
         self._by_id: dict[int, _Subschema] = {}
 
@@ -140,7 +175,7 @@ class _Rules:
         efforts = {key: group.rules for key, group in groups.items()}
         for _ in range(_DEEPEST):
             deeper = {key: max(group.rules, _below(group, efforts)) for key, group in groups.items()}
-            if max(deeper.values()) > MAX_EFFORT:
+            if max(deeper.values()) > self._at_most:
                 raise _BeyondError
             if deeper == efforts:
                 break
@@ -163,10 +198,10 @@ class _Rules:
         below: dict[_Slot, list[_Subschema]] = {}
         for key, times in self._reached(node, frozenset()).items():
             member = self._by_id[key]
-            rules += times * _weight(member)
+            rules += times * self._weigh(member)
             for slot, child in _inner(member):
                 below.setdefault(slot, []).extend([child] * times)
-        if rules > MAX_EFFORT:
+        if rules > self._at_most:
             raise _BeyondError
         return _Group(rules, below)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_API_KEY_HEADER: Final = "x-api-key"
 
 _BEARER: Final = ("Bearer ", "bearer ")
+_NO_METHOD: Final = "there is no method '%s', or nobody may call it; check the names of service and method"
 #: At least so long lie between two lines of the log about refusals of one kind.
 _QUIET_SECONDS: Final = 10.0
 
@@ -77,12 +78,11 @@ class Authenticator:
         if self._tokens is not None:
             await self._tokens.stop()
 
-    async def identify(self, metadata: Iterable[tuple[str, str | bytes]], method: str) -> Caller:
+    async def identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         """Return who calls.
 
         Args:
             metadata: Of the call. A bearer token is looked at first, and nothing else if there is one.
-            method: Full name of the rpc, for the log.
 
         Raises:
             UnauthenticatedError: Nobody knows. The text is the same for every reason.
@@ -91,9 +91,22 @@ class Authenticator:
         try:
             who = await self._verify(metadata)
         except CredentialRefusedError as error:
-            self._refusals.note(error.cause, error.detail, method)
-            raise UnauthenticatedError(self._refusal) from None
+            raise UnauthenticatedError(self._refusal) from error
         return replace(who, context_is_open=True) if self._context_is_open else who
+
+    def log_refusal(self, error: Exception, method: str, peer: str) -> None:
+        """Tell the log of a call that was refused; who called is known only once there is a call to end.
+
+        Args:
+            error: Why; others than those of this module are none of its business.
+            method: Full name of the rpc.
+            peer: From where it came, as grpc names it.
+        """
+        if isinstance(error, PermissionDeniedError):
+            needed = permission_of(method)
+            _log.info("call_denied", method=method, subject=error.subject, permission=needed, peer=peer)
+        elif isinstance(error.__cause__, CredentialRefusedError):
+            self._refusals.note(error.__cause__, method, peer)
 
     async def _verify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         token = key = None
@@ -132,11 +145,14 @@ class AuthenticationInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg
         if is_public(method):
             set_caller(NOBODY)
         else:
-            who = await self._authenticator.identify(handler_call_details.invocation_metadata or (), method)
+            who = await self._authenticator.identify(handler_call_details.invocation_metadata or ())
             needed = permission_of(method)
             if needed is None or not who.may(needed):
-                _log.info("call_denied", method=method, subject=who.subject, permission=needed)
-                raise PermissionDeniedError(needed or method, subject=who.subject)
+                raise PermissionDeniedError(
+                    needed or method,
+                    subject=who.subject,
+                    message=_NO_METHOD % method if needed is None else None,
+                )
             set_caller(who)
         return await continuation(handler_call_details)
 
@@ -149,7 +165,8 @@ class _Refusals:
         self._told_at: dict[Cause, float] = {}
         self._untold: Counter[Cause] = Counter()
 
-    def note(self, cause: Cause, detail: str, method: str) -> None:
+    def note(self, refused: CredentialRefusedError, method: str, peer: str) -> None:
+        cause = refused.cause
         now = self._clock()
         self._untold[cause] += 1
         last = self._told_at.get(cause)
@@ -157,5 +174,10 @@ class _Refusals:
             return
         self._told_at[cause] = now
         _log.warning(
-            "credentials_refused", cause=cause, detail=detail, method=method, times=self._untold.pop(cause)
+            "credentials_refused",
+            cause=cause,
+            detail=refused.detail,
+            method=method,
+            peer=peer,
+            times=self._untold.pop(cause),
         )

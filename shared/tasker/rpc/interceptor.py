@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from inspect import isasyncgen
 from typing import Any, Final, TypeAlias
 
@@ -13,6 +13,8 @@ from grpc import aio
 
 from tasker.domain.errors import InvalidArgumentError
 from tasker.rpc.errors import status_of
+from tasker.rpc.permissions import is_public
+from tasker.rpc.streams import OpenStreams, public_streams
 from tasker.rpc.undecodable import DEEPEST_MESSAGE, nested_too_deeply
 
 #: What grpc hands to servicers with each call. Generic for type checkers only, hence the quotes; the messages are named
@@ -24,6 +26,7 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Behaviour: TypeAlias = Callable[[Any, ServicerContext], Any]
 _Deserializer: TypeAlias = Callable[[bytes], Any]
 Translate: TypeAlias = Callable[[Exception], Exception]
+Refused: TypeAlias = Callable[[Exception, str, str], None]
 
 #: By `response_streaming`. To grpc every method takes a stream of requests, which is the same on the wire: asked for a
 #: single one that never comes it would not answer the call at all.
@@ -53,10 +56,18 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
 
     Args:
         translate: Turns errors of libraries that this package does not know into ones of the table.
+
+        refused: Told of each call that an interceptor further in refused: the error, the method, the peer.
+
+    Streams that everybody may open are counted here, before anything is read: one too many is refused.
     """
 
-    def __init__(self, translate: Translate = lambda error: error) -> None:
+    def __init__(
+        self, translate: Translate = lambda error: error, *, refused: Refused = lambda *_: None
+    ) -> None:
         self._translate = translate
+        self._refused = refused
+        self._public_streams = public_streams()
 
     async def intercept_service(
         self,
@@ -68,31 +79,47 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         try:
             handler: _Handler | None = await continuation(handler_call_details)
         except Exception as error:
-            return _refusing(self._translate(error), method)
+            return _refusing(self._translate(error), method, self._refused)
         if handler is None:  # no such method: grpc answers UNIMPLEMENTED
             return None  # type: ignore[return-value]  # the stub forgets it
         behaviour: Any = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
         return _HANDLER_OF[handler.response_streaming](
-            _guarded(behaviour, method, self._translate, request_streaming=handler.request_streaming),
+            _guarded(
+                behaviour,
+                method,
+                self._translate,
+                request_streaming=handler.request_streaming,
+                streams=self._public_streams if handler.response_streaming and is_public(method) else None,
+            ),
             _tolerant(handler.request_deserializer),
             handler.response_serializer,
         )
 
 
 def _guarded(
-    behaviour: _Behaviour, method: str, translate: Translate, *, request_streaming: bool
+    behaviour: _Behaviour,
+    method: str,
+    translate: Translate,
+    *,
+    request_streaming: bool,
+    streams: OpenStreams | None,
 ) -> _Behaviour:
+    async def answered(requests: AsyncIterator[Any], context: ServicerContext) -> Any:
+        request = _each_decoded(requests, method) if request_streaming else await _only(requests, method)
+        answer = behaviour(request, context)
+        if not isasyncgen(answer):
+            return await answer
+        async with aclosing(answer):  # so that it is finished, not forgotten, when the client leaves
+            async for message in answer:
+                await context.write(message)
+        return None
+
     async def call(requests: AsyncIterator[Any], context: ServicerContext) -> Any:
         try:
-            request = _each_decoded(requests, method) if request_streaming else await _only(requests, method)
-            answer = behaviour(request, context)
-            if not isasyncgen(answer):
-                return await answer
-            async with aclosing(answer):  # so that it is finished, not forgotten, when the client leaves
-                async for message in answer:
-                    await context.write(message)
+            with streams.one_of(context.peer()) if streams is not None else nullcontext():
+                return await answered(requests, context)
         except aio.AbortError:
             raise
         except Exception as error:
@@ -147,10 +174,11 @@ def _decoded(request: Any, method: str) -> Any:
     )
 
 
-def _refusing(error: Exception, method: str) -> _Handler:
+def _refusing(error: Exception, method: str, refused: Refused) -> _Handler:
     """Return a handler for a call that an interceptor refused; it reads nothing, so it suits every shape."""
 
     async def call(request: Any, context: ServicerContext) -> None:
+        refused(error, method, context.peer())
         await _abort(context, error, method)
 
     return grpc.stream_stream_rpc_method_handler(call)

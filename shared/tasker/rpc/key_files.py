@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from tasker.domain.errors import TaskerError
 from tasker.telemetry.logs import get_logger
 
 Content = TypeVar("Content")
+
+#: How often files that cannot be used are tried again, and the log is told, as long as somebody asks for them.
+_REPEAT_SECONDS: Final = 60.0
 
 _Stamp = tuple[int, int, int] | None
 
@@ -51,14 +55,25 @@ class Reloaded(Generic[Content]):
     Args:
         paths: The files; symbolic links are followed, so that replacing what they lead to counts as a change.
         read: Reads them; called at once, and by whoever asks next when one of them has changed.
+        read_again: Reads them when they have changed, if that is something else.
+        clock: Tells the time, in seconds.
 
     Raises:
         KeyFileError: They cannot be used now.
     """
 
-    def __init__(self, paths: Sequence[Path], read: Callable[[], Content]) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        read: Callable[[], Content],
+        *,
+        read_again: Callable[[], Content] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._paths = tuple(paths)
-        self._read = read
+        self._read = read_again or read
+        self._clock = clock
+        self._try_again_at: float | None = None
         self._lock = Lock()
         self._stamps = self._look()  # before reading: what changes meanwhile is read again
         self._content = read()
@@ -67,7 +82,7 @@ class Reloaded(Generic[Content]):
         """Return what they say now."""
         with self._lock:
             stamps = self._look()
-            if stamps != self._stamps:
+            if stamps != self._stamps or self._is_due():
                 self._stamps = stamps
                 self._reload()
             return self._content
@@ -77,9 +92,15 @@ class Reloaded(Generic[Content]):
         try:
             self._content = self._read()
         except KeyFileError as error:
+            # Keys that were taken away go on being accepted meanwhile: that is said until it is mended.
+            self._try_again_at = self._clock() + _REPEAT_SECONDS
             _log.error("key_files_not_reloaded", files=names, problem=str(error))
         else:
+            self._try_again_at = None
             _log.info("key_files_reloaded", files=names)
+
+    def _is_due(self) -> bool:
+        return self._try_again_at is not None and self._clock() >= self._try_again_at
 
     def _look(self) -> tuple[_Stamp, ...]:
         return tuple(map(_stamp, self._paths))

@@ -89,7 +89,7 @@ PERMISSION_OF: Final[Mapping[str, Mapping[str, Permission]]] = {
         "GetConfig": Permission.SYSTEM_CONFIG_READ,
     },
     "tasker.v1.WatchService": {
-        "WatchTasks": Permission.TASKS_READ,
+        "WatchTasks": Permission.TASKS_LIST,
     },
     "tasker.v1.BatchService": {
         "CreateTasks": Permission.TASKS_CREATE,

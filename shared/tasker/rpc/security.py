@@ -142,9 +142,12 @@ def _api_keys(settings: SecuritySettings, granting: Granting) -> Reloaded[ApiKey
     from tasker.rpc.credentials.api_keys import parse_api_keys
 
     if (path := settings.api_keys_file) is not None:
-        return Reloaded(
-            [path], lambda: parse_api_keys(read_key_file(path), source=str(path), granting=granting)
-        )
+
+        def read(*, again: bool) -> ApiKeys:
+            # To start without a key is a mistake; to take away the last one is not.
+            return parse_api_keys(read_key_file(path), source=str(path), granting=granting, may_be_none=again)
+
+        return Reloaded([path], lambda: read(again=False), read_again=lambda: read(again=True))
     if settings.api_keys is None:
         return None
     text = settings.api_keys.get_secret_value().encode()

@@ -171,8 +171,11 @@ def build_server(
         KeyFileError: A file of the certificate cannot be used.
     """
     outermost: list[aio.ServerInterceptor[Any, Any]] = [ErrorInterceptor(translate)]
-    if security.authenticator is not None:
-        outermost.append(AuthenticationInterceptor(security.authenticator))
+    if (authenticator := security.authenticator) is not None:
+        outermost = [
+            ErrorInterceptor(translate, refused=authenticator.log_refusal),
+            AuthenticationInterceptor(authenticator),
+        ]
     server = aio.server(
         interceptors=[*outermost, *interceptors],
         options=options.channel_arguments(),

@@ -185,7 +185,7 @@ async def test_a_service_with_too_many_streams_says_so(database_url: str, engine
             await read(stream)
         refusal = await refused(client.watch(task_uuid))
         assert (refusal.code, refusal.facts) == (StatusCode.RESOURCE_EXHAUSTED, {"limit": "2"})
-        assert "another orchestrator" in refusal.message
+        assert "another server" in refusal.message
         assert (await client.get(task_uuid)).task_uuid == task_uuid
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasker.domain.context import ContextRules, InputValidation, limit_violations, with_exact_integers
-from tasker.domain.errors import InvalidArgumentError
+from tasker.domain.errors import FieldViolation, InvalidArgumentError
 from tasker.domain.identity import canonical_json
+from tasker.domain.json_schema import Schema
 
 SCHEMA = {
     "type": "object",
@@ -88,7 +89,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def test_each_limit_is_one_violation() -> None:
-    rules = ContextRules(input_schema={"type": "object", "required": ["id"]})
+    rules = ContextRules()
     context = {
         "deep": nested(10),
         "wide": list(range(1001)),
@@ -99,8 +100,22 @@ def test_each_limit_is_one_violation() -> None:
         "context.wide: has 1001 keys or items, maximum 1000",
         "context.long[0]: has 10001 characters, maximum 10000",
         "context.deep.a.a.a.a.a.a.a.a.a: is nested deeper than 10 levels",
-        'context: "id" is a required property',
     ]
+
+
+def test_the_schema_is_not_tried_on_a_context_beyond_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+
+    def remember(schema: Schema, value: object) -> list[FieldViolation]:
+        tried.append(value)
+        return []
+
+    monkeypatch.setattr(Schema, "violations", remember)
+    rules = ContextRules(input_schema={"type": "object"})
+    assert violations(rules, {"a": "x" * 10_001}) == ["context.a: has 10001 characters, maximum 10000"]
+    assert tried == []
+    rules.prepare({"a": "x" * 10_000})
+    assert len(tried) == 1
 
 
 def test_a_context_at_the_limits_is_fine() -> None:

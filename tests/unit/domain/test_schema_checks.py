@@ -8,6 +8,7 @@ import pytest
 
 from tasker.domain.json_schema import MAX_CHECKS, MAX_VIOLATIONS, Schema, schema_problems
 from tasker.domain.schema_effort import MAX_EFFORT, effort_of
+from tasker.domain.schema_patterns import MAX_PATTERN_BYTES, MAX_PATTERNS_BYTES
 
 
 def texts(schema: dict[str, Any], value: object) -> list[str]:
@@ -46,6 +47,60 @@ def test_a_pattern_beyond_the_engine_is_refused_by_its_path(schema: dict[str, An
     [problem] = schema_problems(schema)
     assert problem.startswith(f"{place}: ")
     assert "write it without look-around, back-references" in problem
+
+
+#: Small enough to be registered, and hundreds of states for each character.
+WIDE = "[01]*1[01]{300}x"
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"properties": {"a": {"pattern": "[01]*1[01]{1000}x"}}}, "$.properties.a.pattern"),
+        ({"patternProperties": {"[01]*1[01]{1000}x": {}}}, "$.patternProperties['[01]*1[01]{1000}x']"),
+    ],
+)
+def test_a_pattern_too_large_when_compiled_is_refused_by_its_path(schema: dict[str, Any], place: str) -> None:
+    [problem] = schema_problems(schema)
+    assert problem.startswith(f"{place}: ")
+    assert f"more than {MAX_PATTERN_BYTES} bytes when compiled" in problem
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"properties": {str(n): {"pattern": f"{WIDE}{n}"} for n in range(100)}}, "have fewer"),
+        (
+            {"allOf": [{"$ref": "#/definitions/w"}] * 100, "definitions": {"w": {"pattern": WIDE}}},
+            "single text",
+        ),
+    ],
+)
+def test_patterns_too_large_together_are_refused(schema: dict[str, Any], told: str) -> None:
+    [problem] = schema_problems(schema)
+    assert f"more than {MAX_PATTERNS_BYTES} bytes" in problem
+    assert told in problem
+
+
+@pytest.mark.parametrize("rules", [{"pattern": WIDE}, {"patternProperties": {WIDE: {}}}])
+def test_a_text_too_long_for_the_patterns_is_refused_and_a_shorter_one_is_not(rules: dict[str, Any]) -> None:
+    schema = {"properties": {"a": rules}}
+    assert schema_problems(schema) == []
+    fits = f"1{'0' * 300}x"
+    assert texts(schema, {"a": fits if "pattern" in rules else {fits: 1}}) == []
+    long = "01" * 100_000
+    [problem] = texts(schema, {"a": long if "pattern" in rules else {long: 1}})
+    assert "too many for the patterns of the schema" in problem
+
+
+def test_texts_as_long_as_a_context_holds_suit_common_patterns() -> None:
+    address = r"^[a-z0-9._%+-]+@[a-z0-9.-]+\.[a-z]{2,}$"
+    schema = {"properties": {"to": {"pattern": address}, "name": {"pattern": r"^\p{L}+$"}}}
+    assert schema_problems(schema) == []
+    assert texts(schema, {"to": "ada@example.com", "name": "Ada", "note": "x" * 10_000}) == []
+    assert (
+        texts({"properties": {"to": {"pattern": address}}}, {"to": "a@b.cd", "note": "x" * 1_000_000}) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,11 +185,71 @@ def test_a_schema_that_refers_to_itself_on_the_spot_is_refused(schema: dict[str,
     assert schema_problems(schema) == ["refers to itself without end"]
 
 
+def hidden(**identity: str) -> dict[str, Any]:
+    """Return a schema whose inner references would be harmless ones, did they count from the root."""
+    inner = {**identity, "definitions": {"a": BRANCHING}, "items": {"$ref": "#/definitions/a"}}
+    return {"definitions": {"a": {}}, "properties": {"x": inner}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        (hidden(**{"$id": "http://inner"}), "$.properties.x['$id']"),
+        (hidden(**{"$id": "#inner"}), "$.properties.x['$id']"),
+        (
+            {"$schema": "http://json-schema.org/draft-04/schema#"} | hidden(id="http://inner"),
+            "$.properties.x.id",
+        ),
+        ({"properties": {"default": {"$id": "http://inner"}}}, "$.properties.default['$id']"),
+        ({"$ref": "#/default", "default": {"items": {"$id": "http://inner"}}}, "['#/default'].items['$id']"),
+    ],
+)
+def test_an_identity_below_the_root_is_refused_by_its_path(schema: dict[str, Any], place: str) -> None:
+    [problem] = schema_problems(schema)
+    assert f"{place}: below the root nothing may have an identity" in problem
+
+
+def test_an_anchor_that_stands_twice_is_refused() -> None:
+    twice = {"a": {"$anchor": "n"}, "b": {"$anchor": "n", **BRANCHING}}
+    assert schema_problems({"$defs": twice, "$ref": "#n"}) == [
+        "$anchor 'n' stands twice; give each a name of its own"
+    ]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$id": "http://whole", "items": {"$ref": "#"}},
+        {"properties": {"id": {"type": "string"}, "$id": {}}, "required": ["id"]},
+        {"default": {"id": "a", "$id": "b"}, "enum": [{"$id": "c"}], "examples": [{"id": "d"}]},
+    ],
+)
+def test_the_root_may_have_an_identity_and_data_may_look_like_one(schema: dict[str, Any]) -> None:
+    assert schema_problems(schema) == []
+
+
 def test_a_large_value_is_told_its_first_violation_only_and_one_of_too_many_values_that_alone() -> None:
     assert len(texts({"items": {"type": "string"}}, [1] * 1000)) == MAX_VIOLATIONS
     assert len(texts({"items": {"type": "string"}}, [1] * 500_000)) == 1
     [problem] = texts({"items": {"anyOf": [{"type": "string"}] * 20}}, [1] * 500_000)
     assert "keep the data elsewhere and refer to it" in problem
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "told"),
+    [
+        ({"type": "integer"}, "4929 1234" * 20, 'is not of type "integer"'),
+        ({"pattern": "^x"}, "4929 1234" * 20, 'does not match "^x"'),
+        ({"anyOf": [{"type": "integer"}]}, {"card": ["4929 1234"] * 20}, "is not valid under any"),
+        ({"uniqueItems": True}, ["4929 1234"] * 20, "has non-unique elements"),
+        ({"properties": {"a": False}}, {"a": ["4929 1234"] * 20}, "the schema does not allow"),
+    ],
+)
+def test_only_the_beginning_of_a_value_is_told(schema: dict[str, Any], value: object, told: str) -> None:
+    [problem] = texts(schema, value)
+    assert told in problem
+    assert "..." in problem
+    assert 3 <= problem.count("4929 1234") <= 5
 
 
 def test_places_are_paths() -> None:

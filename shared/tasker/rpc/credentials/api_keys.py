@@ -66,13 +66,14 @@ def hash_key(key: str) -> str:
     return _PREFIX + sha256(key.encode()).hexdigest()
 
 
-def parse_api_keys(text: bytes, *, source: str, granting: Granting) -> ApiKeys:
+def parse_api_keys(text: bytes, *, source: str, granting: Granting, may_be_none: bool = False) -> ApiKeys:
     """Return the keys that a text in YAML or JSON lists.
 
     Args:
         text: The list.
         source: Where it stands, for messages.
         granting: What becomes of texts that are no permission. A bare `*` is refused in any case.
+        may_be_none: Take the empty list for what it says; a file without any text is still a mistake.
 
     Raises:
         KeyFileError: Something is wrong with it; the message says which entry, and shows no key.
@@ -83,7 +84,7 @@ def parse_api_keys(text: bytes, *, source: str, granting: Granting) -> ApiKeys:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
         raise KeyFileError(source, f"is neither YAML nor JSON{where}; it must be {_FORM}") from None
-    if not isinstance(document, list) or not document:
+    if not isinstance(document, list) or not (document or may_be_none):
         raise KeyFileError(source, f"lists no keys; it must be {_FORM}")
     keys = [_key(entry, f"{source}, key {number}", granting) for number, entry in enumerate(document, 1)]
     if len({key.digest for key in keys}) < len(keys):

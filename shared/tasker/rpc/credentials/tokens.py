@@ -22,7 +22,7 @@ _MOST_VERIFIED: Final = 1000
 _REQUIRED: Final = ("sub", "iss", "aud", "iat", "exp")
 
 #: What comes of texts that are no token: numbers and depths that JSON's parser does not bear are among it.
-_NO_TOKEN: Final = (jwt.PyJWTError, ValueError, OverflowError, RecursionError)
+_NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +110,18 @@ class TokenVerifier:
         return verified.caller
 
     def _verify(self, token: str, algorithm: str, keys: list[PublicKey]) -> _Verified:
-        key, claims = self._signed(token, algorithm, keys)
+        key, claims, expires_at = self._signed(token, algorithm, keys)
         subject = str(claims["sub"])
         caller = Caller(subject, "jwt", self._granting.known(self._granted(claims), subject=subject))
-        return _Verified(caller, key, float(claims["exp"]) + self._rules.leeway_seconds)
+        return _Verified(caller, key, expires_at + self._rules.leeway_seconds)
 
     def _signed(
         self, token: str, algorithm: str, keys: list[PublicKey]
-    ) -> tuple[PublicKey, Mapping[str, Any]]:
-        """Return which key has signed a token that is good, and what it says."""
+    ) -> tuple[PublicKey, Mapping[str, Any], float]:
+        """Return which key has signed a token that is good, what it says, and when it expires."""
         for key in keys:
             try:
-                return key, jwt.decode(
+                claims = jwt.decode(
                     token,
                     key,
                     algorithms=[algorithm],
@@ -130,6 +130,7 @@ class TokenVerifier:
                     leeway=self._rules.leeway_seconds,
                     options={"require": list(_REQUIRED)},
                 )
+                return key, claims, float(claims["exp"])
             except jwt.InvalidSignatureError:
                 continue
             except jwt.ExpiredSignatureError:
