@@ -74,7 +74,9 @@ class StepRunner:
         # A run of an earlier claim has lost its lease, or there would not be a new one.
         self.cancel(step.step_uuid)
         self._claims.add(step)
-        self._running[step.step_uuid] = asyncio.create_task(self._run(step), name=step.name)
+        task = self._running[step.step_uuid] = asyncio.create_task(self._run(step), name=step.name)
+        if step.suspect:
+            self._solitude.expect(task)
 
     def cancel(self, step_uuid: UUID) -> None:
         """Stop a handler that runs for nothing, since its lease is lost; one that has ended is let be."""

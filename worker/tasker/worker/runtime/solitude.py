@@ -41,6 +41,11 @@ class Solitude:
         self._one_at_a_time = asyncio.Lock()
         self._waiting: set[asyncio.Task[Any] | None] = set()
 
+    def expect(self, task: asyncio.Task[Any]) -> None:
+        """Know a suspect from when it is started: another one that has its turn must not wait for it to end."""
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
     @asynccontextmanager
     async def of(self, step: ClaimedStep) -> AsyncIterator[None]:
         """Wait until a suspect may begin, and keep others away until the block ends.
@@ -49,20 +54,16 @@ class Solitude:
             LeaseLostError: Its lease was lost meanwhile.
         """
         task = asyncio.current_task()
-        self._waiting.add(task)
-        try:
-            with self._slots.closed():
-                async with self._one_at_a_time:
-                    company = Company.ALONE if await self._others_ended(task) else Company.BESIDE
-                    log.warning("suspect_begins", step_uuid=str(step.step_uuid), company=company.value)
-                    if not await patiently(
-                        lambda: begin_suspect(self._queries, step.lease, company), "suspect_interrupted"
-                    ):
-                        raise LeaseLostError
-                    self._waiting.discard(task)
-                    yield
-        finally:
-            self._waiting.discard(task)
+        with self._slots.closed():
+            async with self._one_at_a_time:
+                company = Company.ALONE if await self._others_ended(task) else Company.BESIDE
+                log.warning("suspect_begins", step_uuid=str(step.step_uuid), company=company.value)
+                if not await patiently(
+                    lambda: begin_suspect(self._queries, step.lease, company), "suspect_interrupted"
+                ):
+                    raise LeaseLostError
+                self._waiting.discard(task)
+                yield
 
     async def _others_ended(self, task: asyncio.Task[Any] | None) -> bool:
         """Wait for the others; what hangs in a thread has ended, as far as its step is concerned."""
