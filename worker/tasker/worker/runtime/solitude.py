@@ -42,7 +42,7 @@ class Solitude:
         self._waiting: set[asyncio.Task[Any] | None] = set()
 
     def expect(self, task: asyncio.Task[Any]) -> None:
-        """Know a suspect from when it is started: another one that has its turn must not wait for it to end."""
+        """Know a suspect from when it is started: another one that may begin must not wait for it to end."""
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
