@@ -19,6 +19,7 @@ from tasker.client.operation_records import (
     RetriedTask,
     SentToDlq,
 )
+from tasker.client.paging import pages
 from tasker.client.records import Task
 from tasker.domain.states import StepState
 from tasker.v1 import common_pb2, operations_pb2, operations_pb2_grpc
@@ -175,18 +176,16 @@ class Operations:
             page_size: How many to fetch at once, 1 to 1000.
             timeout: Seconds each page may take; the client's timeout by default.
         """
-        token: str | None = None
-        while True:
+
+        async def fetch(page: common_pb2.PaginationRequest) -> operations_pb2.ListPoisonResponse:
             request = operations_pb2.ListPoisonRequest(
-                pagination=common_pb2.PaginationRequest(limit=page_size, page_token=token),
-                task_uuid=str(task_uuid) if task_uuid is not None else None,
+                pagination=page, task_uuid=str(task_uuid) if task_uuid is not None else None
             )
-            answer = await self._connection.call(self._stub.ListPoison, request, timeout=timeout)
+            return await self._connection.call(self._stub.ListPoison, request, timeout=timeout)
+
+        async for answer in pages(fetch, size=page_size):
             for message in answer.messages:
                 yield _poison(message)
-            if not answer.pagination.has_more:
-                return
-            token = answer.pagination.next_page_token
 
     async def requeue_poison(
         self, poison_id: int, *, performed_by: str, reason: str, timeout: float | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasker.client.connection import Connection
 from tasker.client.fields import instant, optional, optional_instant
+from tasker.client.paging import pages
 from tasker.client.registry_records import (
     ChosenVersion,
     RegisteredTemplate,
@@ -79,19 +80,14 @@ class Registry:
         Raises:
             NotFoundError: There is no such template.
         """
-        versions: list[TemplateVersion] = []
-        token: str | None = None
-        while True:
-            request = template_admin_pb2.ListVersionsRequest(
-                namespace=namespace,
-                name=name,
-                pagination=common_pb2.PaginationRequest(limit=1000, page_token=token),
-            )
-            answer = await self._connection.call(self._stub.ListVersions, request, timeout=timeout)
-            versions += map(_version, answer.versions)
-            if not answer.pagination.has_more:
-                return tuple(versions)
-            token = answer.pagination.next_page_token
+
+        async def fetch(page: common_pb2.PaginationRequest) -> template_admin_pb2.ListVersionsResponse:
+            request = template_admin_pb2.ListVersionsRequest(namespace=namespace, name=name, pagination=page)
+            return await self._connection.call(self._stub.ListVersions, request, timeout=timeout)
+
+        return tuple(
+            [_version(version) async for answer in pages(fetch, size=1000) for version in answer.versions]
+        )
 
     async def deactivate(
         self,
