@@ -53,24 +53,23 @@ class Solitude:
         Raises:
             LeaseLostError: Its lease was lost meanwhile.
         """
-        task = asyncio.current_task()
         with self._slots.closed():
             async with self._one_at_a_time:
-                company = Company.ALONE if await self._others_ended(task) else Company.BESIDE
+                company = Company.ALONE if await self._others_ended() else Company.BESIDE
                 log.warning("suspect_begins", step_uuid=str(step.step_uuid), company=company.value)
                 if not await patiently(
                     lambda: begin_suspect(self._queries, step.lease, company), "suspect_interrupted"
                 ):
                     raise LeaseLostError
-                self._waiting.discard(task)
+                self._waiting.discard(asyncio.current_task())
                 yield
 
-    async def _others_ended(self, task: asyncio.Task[Any] | None) -> bool:
+    async def _others_ended(self) -> bool:
         """Wait for the others; what hangs in a thread has ended, as far as its step is concerned."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._slots.none_reserved()
-                while others := set(self._running.values()) - self._waiting - {task}:
+                while others := set(self._running.values()) - self._waiting:
                     await asyncio.wait(others)
                 await self._flush()  # or what they have done would be lost with the worker
         except TimeoutError:
